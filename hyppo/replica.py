@@ -1,0 +1,246 @@
+"""What a training sees, and how its result comes back.
+
+A `Replica` goes to the user's function, once per replica and data-parallel rank; an `Outcome` comes back: a loss or a
+failure, never both. This module is all that a process which only trains needs of `hyppo`, so it imports little.
+"""
+
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.seeds import seed_everything
+
+Report = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a training hands over, where a bare loss is not enough.
+
+    Parameters
+    ----------
+    loss : float
+        Lower is better.
+    prediction : array, optional
+        Output of the trained network on the validation data, shape (examples, ...).
+    passes : iterable of arrays, optional
+        Monte-Carlo-dropout passes over the same data, each shaped as `prediction`; consumed one at a time.
+
+    Examples
+    --------
+    >>> Result(0.25).loss
+    0.25
+    """
+
+    loss: float
+    prediction: Any = None
+    passes: Iterable[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training to do: everything a worker needs, picklable and small."""
+
+    trial: int
+    index: int
+    seed: int
+    params: Mapping[str, Any]
+    directory: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a replica has no loss: the exception's type, its message, and the traceback of where it was raised."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+    @staticmethod
+    def of(error: BaseException) -> "Failure":
+        text = "".join(traceback.format_exception(error))
+        return Failure(type(error).__name__, str(error), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one training ended.
+
+    `start` and `end` are unix seconds around the user's function, taken where it ran; `curve` holds what was
+    reported, as (step, loss).
+    """
+
+    loss: float | None
+    failure: Failure | None
+    start: float
+    end: float
+    curve: tuple[tuple[int, float], ...] = ()
+    host: str = ""
+
+
+class Replica:
+    """One independent training of a trial's point.
+
+    Attributes
+    ----------
+    params : dict
+        The point, as native Python values.
+    seed : int
+        Seed of this replica, in [0, 2^31); `random`, numpy and every imported framework are seeded with it already.
+    trial, index : int
+        Number of the trial, and of the replica within it.
+    directory : pathlib.Path
+        Folder of this replica, made on first use; what is left there stays beside the study file.
+    devices : tuple of int
+        GPUs of this rank; empty on a CPU.
+    rank, world_size : int
+        Place among the data-parallel ranks of this training; (0, 1) where there is one.
+    attempt : int
+        1 on the first try; a retry keeps number, index and seed.
+
+    Examples
+    --------
+    >>> replica = Replica(Task(trial=0, index=0, seed=7, params={"lr": 0.1}, directory="."))
+    >>> replica.report(0, 0.5)
+    >>> replica.curve
+    [(0, 0.5)]
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        devices: tuple[int, ...] = (),
+        rank: int = 0,
+        world_size: int = 1,
+        on_report: Report | None = None,
+        stop_asked: Callable[[], bool] | None = None,
+    ) -> None:
+        self.params: dict[str, Any] = dict(task.params)
+        self.seed = task.seed
+        self.trial = task.trial
+        self.index = task.index
+        self.attempt = task.attempt
+        self.devices = devices
+        self.rank = rank
+        self.world_size = world_size
+        self.curve: list[tuple[int, float]] = []
+        self.result: Result | None = None
+        self._directory = Path(task.directory)
+        self._on_report = on_report
+        self._stop_asked = stop_asked
+
+    def __repr__(self) -> str:
+        return f"Replica(trial={self.trial}, index={self.index}, seed={self.seed}, params={self.params})"
+
+    @property
+    def directory(self) -> Path:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._directory
+
+    def report(self, step: int, loss: float) -> None:
+        """Tell how the training goes: `loss` after `step` (an epoch, or whatever counts up)."""
+        point = (int(step), float(loss))
+        self.curve.append(point)
+        if self._on_report is not None:
+            self._on_report(*point)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether this training is asked to end soon: its walltime is near, or it is not worth going on."""
+        return self._stop_asked is not None and self._stop_asked()
+
+    def hand_over(self, result: Result) -> None:
+        """Leave the result, for callbacks that cannot return it.
+
+        Raises
+        ------
+        StudyError
+            A result was handed over already: two callbacks, or two fits, in one training.
+        """
+        if self.result is not None:
+            raise StudyError(
+                f"trial {self.trial} replica {self.index} has handed over a result already (loss "
+                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit a training"
+            )
+        self.result = result
+
+
+def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
+    """The result of a training from what its function returned and what was handed over; they must agree."""
+    handed = replica.result
+    if returned is None:
+        if handed is None:
+            raise ObjectiveError(
+                f"{objective_name} returned None and no callback handed a result over; return the loss as a float, "
+                "or a hyppo.Result, or give HyppoCallback(replica, ...) to the trainer"
+            )
+        return handed
+    if isinstance(returned, Result):
+        result = returned
+    elif isinstance(returned, bool | str | bytes):
+        raise ObjectiveError(
+            f"{objective_name} returned {returned!r} of type {type(returned).__name__}; "
+            "return the loss as a float, or a hyppo.Result"
+        )
+    else:
+        try:
+            result = Result(float(returned))
+        except (TypeError, ValueError) as error:
+            raise ObjectiveError(
+                f"{objective_name} returned a {type(returned).__name__} that is no number ({error}); "
+                "return the loss as a float, or a hyppo.Result"
+            ) from None
+    if handed is not None:
+        if not np.isclose(handed.loss, result.loss, rtol=1e-6, atol=0.0, equal_nan=True):
+            raise ObjectiveError(
+                f"{objective_name} returned the loss {result.loss!r}, but a callback handed over {handed.loss!r}; "
+                "return nothing, or the same value"
+            )
+        return handed if result.prediction is None else result
+    return result
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A training that ended with a loss of NaN or infinity."""
+
+
+def name_of(objective: Callable[..., Any]) -> str:
+    """How messages call the user's function."""
+    return str(getattr(objective, "__qualname__", None) or type(objective).__name__) + "(replica)"
+
+
+def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
+    """Seed, run the user's function once, and say how it ended.
+
+    Whatever the function raises becomes a failure, `SystemExit` included (Lightning's answer to an interrupt);
+    `KeyboardInterrupt` goes through.
+    """
+    seed_everything(replica.seed)
+    here = os.getcwd()
+    start = time.time()
+    loss: float | None = None
+    failure: Failure | None = None
+    try:
+        result = _settle(name_of(objective), objective(replica), replica)
+        loss = float(result.loss)
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(f"the loss is {loss}: the training diverged, or its metric is not defined here")
+    except (Exception, SystemExit) as error:
+        loss, failure = None, Failure.of(error)
+    end = time.time()
+    os.chdir(here)  # a function that changes directory does not move the next one
+    return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname())

@@ -1,0 +1,46 @@
+"""Statistics of a trial's losses over its replicas.
+
+symbol  meaning
+n       replicas with a finite loss
+mean    sum_i l_i / n
+std     sqrt(sum_i (l_i - mean)^2 / (n - 1)); None for n < 2: one replica says nothing of the spread
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LossStats:
+    """Count, mean and sample standard deviation of finite losses.
+
+    >>> LossStats.of([1.0, 3.0])
+    LossStats(n=2, mean=2.0, std=1.4142135623730951)
+    >>> LossStats.of([2.0])
+    LossStats(n=1, mean=2.0, std=None)
+    """
+
+    n: int
+    mean: float
+    std: float | None
+
+    @staticmethod
+    def of(losses: Iterable[float]) -> "LossStats | None":
+        """Statistics of `losses`, those that are not finite left out; None where nothing is left."""
+        finite = [float(loss) for loss in losses if math.isfinite(loss)]
+        if not finite:
+            return None
+        # Dividing first keeps losses near the largest float from overflowing their sum.
+        mean = math.fsum(loss / len(finite) for loss in finite)
+        if len(finite) == 1:
+            return LossStats(1, finite[0], None)
+        scale = max(abs(loss - mean) for loss in finite)
+        if scale == 0.0 or not math.isfinite(scale):
+            return LossStats(len(finite), mean, scale)
+        squares = math.fsum(((loss - mean) / scale) ** 2 for loss in finite)
+        return LossStats(len(finite), mean, scale * math.sqrt(squares / (len(finite) - 1)))
+
+    def score(self, risk: float = 0.0) -> float:
+        """`mean + risk * std`, what is minimised; a spread that is not known yet counts as none."""
+        return self.mean + risk * (self.std or 0.0)

@@ -1,0 +1,176 @@
+"""Trials, and the events that make them.
+
+A study's history is a sequence of events; its trials are that sequence folded by `apply`, a pure function. The same
+fold runs while a study runs, after a restart, and in every reader of the study file.
+
+    Asked     a point got a number, or an existing trial got further replicas; they are pending from here on
+    Settled   replicas ended, with a loss or a failure; `closed` drops what else the trial had pending
+    Note      something for the reader of the file; changes no trial
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from hyppo.errors import StudyError
+from hyppo.replica import Failure
+from hyppo.stats import LossStats
+
+
+class State(str, Enum):
+    """Where a trial or a replica stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    PRUNED = "pruned"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRecord:
+    """All that is known of one replica. Unknown is None.
+
+    `start` and `end` are unix seconds; `curve` is what was reported, as (step, loss); `attempts` counts the tries.
+    """
+
+    index: int
+    seed: int
+    state: State = State.PENDING
+    loss: float | None = None
+    start: float | None = None
+    end: float | None = None
+    failure: Failure | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+    host: str = ""
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the space and all that is known of it.
+
+    Attributes
+    ----------
+    number : int
+    params : dict
+        Native Python values.
+    replicas : tuple of ReplicaRecord
+    origin : dict
+        What proposed the point, and what the search remembers of that step.
+    settled : int or None
+        Position, in the study's order of events, at which the first finite loss came.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    replicas: tuple[ReplicaRecord, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    settled: int | None = None
+
+    @cached_property
+    def state(self) -> State:
+        states = {r.state for r in self.replicas}
+        for state in (State.PENDING, State.DONE, State.PRUNED):
+            if state in states:
+                return state
+        return State.FAILED
+
+    @cached_property
+    def stats(self) -> LossStats | None:
+        """Count, mean and standard deviation of the finite losses."""
+        return LossStats.of(r.loss for r in self.replicas if r.loss is not None)
+
+    @property
+    def mean(self) -> float | None:
+        return self.stats.mean if self.stats else None
+
+    @property
+    def spread(self) -> float | None:
+        return self.stats.std if self.stats else None
+
+    @property
+    def pending(self) -> tuple[ReplicaRecord, ...]:
+        return tuple(r for r in self.replicas if r.state is State.PENDING)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the replicas to train now."""
+        return tuple(r.seed for r in self.pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Replicas became pending: of a new trial where `number` is new, of an existing one otherwise."""
+
+    number: int
+    params: Mapping[str, Any]
+    replicas: tuple[tuple[int, int], ...]  # (index, seed)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Replicas of one trial ended. `closed`: what else the trial had pending is not awaited any more."""
+
+    number: int
+    records: tuple[ReplicaRecord, ...]
+    closed: bool = False
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the reader of the study file: a session began, a plan, a warning."""
+
+    text: str
+    time: float = 0.0
+
+
+Event = Asked | Settled | Note
+
+
+def apply(trials: list[Trial], event: Event, position: int) -> None:
+    """Fold one event into `trials`, in place; `position` is its place in the study's order of events.
+
+    Raises
+    ------
+    StudyError
+        An event that does not follow from the history: a gap in the numbers, a replica settled twice.
+    """
+    match event:
+        case Asked(number, params, replicas, origin):
+            pending = tuple(ReplicaRecord(index, seed) for index, seed in replicas)
+            if number == len(trials):
+                trials.append(Trial(number, dict(params), pending, dict(origin)))
+            elif number < len(trials):
+                trials[number] = replace(trials[number], replicas=_merge(trials[number], pending))
+            else:
+                raise StudyError(f"trial {number} cannot follow trial {len(trials) - 1}")
+        case Settled(number, records, closed):
+            if not 0 <= number < len(trials):
+                raise StudyError(f"trial {number} was never asked; the study has {len(trials)} trials")
+            trial = trials[number]
+            merged = _merge(trial, records)
+            if closed:
+                merged = tuple(r for r in merged if r.state is not State.PENDING)
+            settled = trial.settled
+            if settled is None and any(r.loss is not None for r in records):
+                settled = position
+            trials[number] = replace(trial, replicas=merged, settled=settled)
+        case Note():
+            pass
+
+
+def _merge(trial: Trial, records: Iterable[ReplicaRecord]) -> tuple[ReplicaRecord, ...]:
+    known = {r.index: r for r in trial.replicas}
+    for record in records:
+        if record.index in known and known[record.index].state is not State.PENDING:
+            raise StudyError(f"trial {trial.number} replica {record.index} is settled already")
+        known[record.index] = record
+    return tuple(known[index] for index in sorted(known))
