@@ -111,9 +111,18 @@ class Real:
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
+    @cached_property
+    def _steps(self) -> int:
+        # Neighbouring floats that are further apart than the lattice would make two levels of one value.
+        if self.log:
+            distinct = math.log(self.high / self.low) / 2**-50
+        else:
+            distinct = (self.high - self.low) / (4 * math.ulp(max(abs(self.low), abs(self.high))))
+        return 0 if self.low == self.high else int(min(max(distinct, 1), REAL_LEVELS))
+
     @property
     def levels(self) -> int:
-        return 1 if self.low == self.high else REAL_LEVELS + 1
+        return self._steps + 1
 
     @property
     def continuous(self) -> bool:
@@ -133,20 +142,24 @@ class Real:
             fraction = math.log(number / self.low) / math.log(self.high / self.low)
         else:
             fraction = (number - self.low) / (self.high - self.low)
-        return min(max(round(fraction * REAL_LEVELS), 0), REAL_LEVELS)
+        return min(max(round(fraction * self._steps), 0), self._steps)
 
     def value(self, index: int) -> float:
         if index <= 0:
             return self.low
         if index >= self.levels - 1:
             return self.high
-        fraction = index / REAL_LEVELS
+        fraction = index / self._steps
         if self.log:
             raw = self.low * math.exp(fraction * math.log(self.high / self.low))
         else:
             raw = self.low + fraction * (self.high - self.low)
-        # Twelve digits hide the lattice (0.01, not 0.010000000000003) and stay well inside one level.
-        return min(max(float(f"{raw:.12g}"), self.low), self.high)
+        # The shortest decimal that still names this level: 0.01, not 0.010000000000003.
+        for digits in range(1, 17):
+            short = float(f"{raw:.{digits}g}")
+            if self.low <= short <= self.high and self.index(short) == index:
+                return short
+        return min(max(raw, self.low), self.high)
 
     def unit(self, index: IntArray) -> FloatArray:
         return np.asarray(index / max(self.levels - 1, 1), dtype=np.float64)
@@ -496,7 +509,8 @@ class Space:
                 level[0, j] = parameter.index(params[name])
             except SpaceError as error:
                 raise SpaceError(f"params[{name!r}]: {error}") from None
-        return self.unit_of(level)[0]
+        unit: FloatArray = self.unit_of(level)[0]
+        return unit
 
     def decode(self, unit: npt.ArrayLike) -> dict[str, Any]:
         """Native values of the lattice point nearest to `unit`, (d,)."""

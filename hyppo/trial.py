@@ -10,7 +10,7 @@ fold runs while a study runs, after a restart, and in every reader of the study 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -19,16 +19,13 @@ from hyppo.replica import Failure
 from hyppo.stats import LossStats
 
 
-class State(str, Enum):
+class State(StrEnum):
     """Where a trial or a replica stands."""
 
     PENDING = "pending"
     DONE = "done"
     FAILED = "failed"
     PRUNED = "pruned"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
