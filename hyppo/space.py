@@ -512,6 +512,12 @@ class Space:
         unit: FloatArray = self.unit_of(level)[0]
         return unit
 
+    def native(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """`params` in the space's order, as native Python values; a real number stays the very one given."""
+        unit = self.encode(params)
+        decoded = self.decode(unit)
+        return {n: float(params[n]) if isinstance(p, Real) else decoded[n] for n, p in self._parameters.items()}
+
     def decode(self, unit: npt.ArrayLike) -> dict[str, Any]:
         """Native values of the lattice point nearest to `unit`, (d,)."""
         level = self.level_of(np.atleast_2d(np.asarray(unit, dtype=np.float64)))[0]

@@ -1,0 +1,50 @@
+"""The command line: `hyppo run`, `hyppo show`, `hyppo export`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hyppo import __version__
+from hyppo.cli.export import export
+from hyppo.cli.run import run
+from hyppo.cli.show import show
+from hyppo.errors import HyppoError
+
+commands = typer.Typer(
+    name="hyppo",
+    help="Hyperparameter optimisation of deep learning models: results that hold when someone trains again.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hyppo {__version__}")
+        raise typer.Exit
+
+
+@commands.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Hyperparameter optimisation of deep learning models: results that hold when someone trains again."""
+
+
+commands.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
+commands.command()(show)
+commands.command()(export)
+
+
+def app() -> None:
+    """Entry point: errors that `hyppo` raises on purpose are a line on stderr, not a traceback."""
+    try:
+        commands()
+    except HyppoError as error:
+        typer.secho(f"hyppo: {error}", fg="red", err=True)
+        sys.exit(2)

@@ -1,0 +1,629 @@
+"""The study: ask for points, tell losses, know the best. The one mutable object of the core.
+
+A study is its configuration, its root seed and its history; trials, pending points, the incumbent and counts are
+derived from these. What is asked next is a function of them alone, so a study that goes on from its log asks what the
+uninterrupted one would have asked.
+"""
+
+import math
+import tempfile
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyppo.design import design_size, sobol
+from hyppo.errors import StudyError
+from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
+from hyppo.replica import Failure, NonFiniteLoss, Outcome, Replica, Task
+from hyppo.seeds import generator_for, seed_for
+from hyppo.space import FloatArray, Space
+from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial, apply
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hyppo.predictions import Predictions
+    from hyppo.search import Observations, Recommendation
+
+Objective = Callable[[Replica], Any]
+
+SEARCH_PURPOSE = 2  # keeps the search's random streams apart from those of the designs
+DEFAULT_REPLICAS = 3  # trainings of a point where the user does not say: the fewest that tell a spread from an outlier
+SURROGATES = ("auto", "gp", "rbf", "random")
+
+
+class SpaceExhausted(StudyError):
+    """Every point of the space was tried, and all of them are still pending: nothing is left to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The recommended configuration.
+
+    Attributes
+    ----------
+    number : int
+        Number of the trial.
+    params : dict
+    mean : float
+        Mean loss over its replicas.
+    spread : float or None
+        Sample standard deviation over its replicas; None for one replica.
+    replicas : int
+        Replicas with a loss.
+    interval : (float, float)
+        90 % interval for the mean loss of training this configuration afresh.
+    reason : str
+        Why this trial, and why not the one with the lowest mean, where they differ.
+    """
+
+    number: int
+    params: dict[str, Any]
+    mean: float
+    spread: float | None
+    replicas: int
+    interval: tuple[float, float]
+    reason: str
+
+
+class Study:
+    """A search over a space, with replicas.
+
+    Parameters
+    ----------
+    space : Space
+    objective : callable, optional
+        Called once per replica with a `Replica`; returns the loss, a `Result`, or nothing where a callback hands the
+        result over. Not needed to drive the search with `ask` and `tell`.
+    log : path, optional
+        Study file (HDF5). An existing one goes on; it is opened at the first `ask` or `run`. Without it the study
+        lives in memory.
+    replicas : int or (int, int), optional
+        Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default 3, and then `tell`
+        asks for no more than what it is told.
+    seed : int
+        Root seed: with it and the losses, every ask is determined.
+    risk : float
+        The score is `mean + risk * spread`.
+    surrogate : {"auto", "gp", "rbf", "random"}
+        What proposes points.
+    isolate : bool
+        Train in a process of its own (default), which a crash or a hang cannot take down with it.
+
+    Raises
+    ------
+    StudyError
+        An argument that cannot be used.
+
+    Examples
+    --------
+    >>> from hyppo.space import Integer, Real
+    >>> study = Study(Space(x=Real(-1, 1), n=Integer(1, 4)), seed=1)
+    >>> for _ in range(12):
+    ...     trial = study.ask()
+    ...     study.tell(trial.number, [trial.params["x"] ** 2 + trial.params["n"]])
+    >>> study.best.params["n"], len(study.trials)
+    (1, 12)
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        objective: Objective | None = None,
+        *,
+        log: str | Path | None = None,
+        replicas: int | tuple[int, int] | None = None,
+        seed: int = 0,
+        risk: float = 0.0,
+        surrogate: str = "auto",
+        isolate: bool = True,
+    ) -> None:
+        if not isinstance(space, Space):
+            raise StudyError(f"space: expected a hyppo.Space, got {space!r}")
+        if objective is not None and not callable(objective):
+            raise StudyError(f"objective: expected a function of one replica, got {objective!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise StudyError(f"seed: expected an integer of at least 0, got {seed!r}")
+        if not isinstance(risk, int | float) or not 0.0 <= risk < math.inf:
+            raise StudyError(f"risk: expected a number of at least 0, got {risk!r}")
+        if surrogate not in SURROGATES:
+            raise StudyError(f"surrogate: expected one of {list(SURROGATES)}, got {surrogate!r}")
+        self.space = space
+        self.objective = objective
+        self.log = Path(log) if log is not None else None
+        self.replicas = _replica_range(replicas)
+        self.required = 1 if replicas is None else self.replicas[0]
+        self.seed = int(seed)
+        self.risk = float(risk)
+        self.surrogate = surrogate
+        self.isolate = isolate
+        self._trials: list[Trial] = []
+        self._position = 0
+        self._writer: StudyLog | None = None
+        self._read = False
+        self._closing: weakref.finalize[Any, Any] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        # Memos of what the history determines: coordinates and identities of the trials, by number, and the design.
+        self._coordinates: list[FloatArray] = []
+        self._keys: list[bytes] = []
+        self._design: FloatArray = np.empty((0, space.dimension))
+
+    def __repr__(self) -> str:
+        return f"Study({self.space!r}, log={str(self.log) if self.log else None!r}, trials={len(self._trials)})"
+
+    # -- history --------------------------------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials, in the order in which they were asked."""
+        self._load()
+        return tuple(self._trials)
+
+    def _load(self) -> None:
+        """Read the log, without locking it, where it was not read yet."""
+        if self._read or self._writer is not None or self.log is None or not self.log.exists():
+            return
+        header, events = read_log(self.log)
+        self._check(header)
+        self._replay(events)
+
+    def _open(self) -> StudyLog:
+        """Open the log for writing, and bring the history up to what it holds."""
+        if self._writer is None:
+            if self.log is None:
+                self._writer = MemoryLog()
+            else:
+                self._writer, _, events = open_log(self.log, self._header())
+                self._replay(events)
+                self._closing = weakref.finalize(self, self._writer.close)
+        return self._writer
+
+    def _replay(self, events: Sequence[Event]) -> None:
+        trials: list[Trial] = []
+        for position, event in enumerate(events):
+            apply(trials, event, position)
+        self._trials, self._position, self._read = trials, len(events), True
+        self._coordinates, self._keys = [], []
+
+    def _record(self, *events: Event) -> None:
+        """Log events, then apply them: what the log refuses did not happen."""
+        self._open().append(events)
+        for event in events:
+            apply(self._trials, event, self._position)
+            self._position += 1
+
+    def _header(self) -> Header:
+        from hyppo import __version__
+
+        return Header(
+            uuid=str(uuid.uuid4()),
+            space=self.space.to_json(),
+            seed=self.seed,
+            config={
+                "replicas": list(self.replicas),
+                "required": self.required,
+                "risk": self.risk,
+                "surrogate": self.surrogate,
+            },
+            created=time.time(),
+            version=__version__,
+        )
+
+    def _check(self, header: Header) -> None:
+        difference = self.space.difference(Space.from_json(header.space))
+        if difference:
+            raise StudyError(f"{self.log}: the log is of another space ({difference}); use another file")
+
+    def note(self, text: str) -> None:
+        """Leave a line for the reader of the study file."""
+        self._record(Note(text, time.time()))
+
+    def close(self) -> None:
+        """Close the log; a later `ask` or `run` opens it again."""
+        writer, self._writer = self._writer, None
+        if self._closing is not None:
+            self._closing.detach()
+            self._closing = None
+        if writer is not None:
+            writer.close()
+
+    def __enter__(self) -> "Study":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # -- ask ------------------------------------------------------------------------------------------------------
+
+    def ask(self) -> Trial:
+        """The next trial: its `number`, its `params`, and the `seeds` of the replicas to train now.
+
+        A number that was asked before comes back where a known point is worth further replicas: always once a small
+        space is exhausted, and under adaptive replicas.
+
+        Raises
+        ------
+        SpaceExhausted
+            Every point was tried and is still pending.
+        LogError
+            The log cannot be opened or written.
+        """
+        self._open()
+        proposal = self._propose()
+        if proposal is None:
+            return self._replicate()
+        unit, origin = proposal
+        number = len(self._trials)
+        indices = range(self.replicas[0])
+        self._record(
+            Asked(
+                number,
+                self.space.decode(unit),
+                tuple((index, seed_for(self.seed, number, index)) for index in indices),
+                origin,
+                time.time(),
+            )
+        )
+        return self._trials[number]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every point of a finite space was tried."""
+        size = self.space.size
+        return size is not None and len(self._taken()) >= size
+
+    def _units(self, trials: Iterable[Trial]) -> FloatArray:
+        """Lattice coordinates of trials, (n, d)."""
+        for trial in self._trials[len(self._coordinates) :]:
+            self._coordinates.append(self.space.encode(trial.params))
+        return np.array([self._coordinates[t.number] for t in trials]).reshape(-1, self.space.dimension)
+
+    def _taken(self) -> set[bytes]:
+        """Identities of all points that have a trial."""
+        self._keys += self.space.keys(self._units(self._trials[len(self._keys) :]))
+        return set(self._keys)
+
+    def _propose(self) -> tuple[FloatArray, dict[str, Any]] | None:
+        """Coordinates and origin of the next new point; None where none is left."""
+        taken = self._taken()
+        if self.space.size is not None and len(taken) >= self.space.size:
+            return None
+        observed = sum(t.settled is not None for t in self._trials)
+        leading = design_size(self.space.dimension)
+        # The design goes on where losses are slow to come (many ranks at the start) or trainings fail.
+        if len(self._trials) < leading or observed < max(2, leading // 2):
+            unit = self._next_designed(taken)
+            if unit is not None:
+                return unit, {"by": "design"}
+        from hyppo.search import propose
+
+        proposal = propose(
+            self.space,
+            self._observations(),
+            self._units(t for t in self._trials if t.settled is None and t.state is State.PENDING),
+            taken,
+            generator_for(self.seed, SEARCH_PURPOSE, len(self._trials)),
+            surrogate=self.surrogate,
+            risk=self.risk,
+            previous=[t.origin for t in self._trials],
+        )
+        return None if proposal is None else (proposal.unit, proposal.origin)
+
+    def _next_designed(self, taken: set[bytes]) -> FloatArray | None:
+        """First point of the design that was not tried; None where the design has found all that it can."""
+        length = design_size(self.space.dimension)
+        while True:
+            if len(self._design) < length:
+                self._design = sobol(self.space, length, self.seed)
+            for key, unit in zip(self.space.keys(self._design), self._design, strict=True):
+                if key not in taken:
+                    return unit
+            if len(self._design) < length:
+                return None
+            length *= 2
+
+    def _observations(self) -> "Observations":
+        from hyppo.search import Observations
+
+        settled = self._settled()
+        stats = [t.stats for t in settled]
+        return Observations(
+            unit=self._units(settled),
+            mean=np.array([s.mean for s in stats if s], dtype=np.float64),
+            spread=np.array([math.nan if s.std is None else s.std for s in stats if s], dtype=np.float64),
+            count=np.array([s.n for s in stats if s], dtype=np.int64),
+        )
+
+    def _settled(self) -> list[Trial]:
+        """Trials with a finite loss, in the order in which they first had one."""
+        return sorted((t for t in self._trials if t.settled is not None), key=lambda t: t.settled or 0)
+
+    def _replicate(self) -> Trial:
+        """A further replica for the known point that deserves it most: the best of those with the fewest replicas."""
+        free = [t for t in self._trials if not t.pending and t.state is State.DONE]
+        if not free:
+            raise SpaceExhausted(
+                f"all {self.space.size} points of the space were tried and none can be trained again now; "
+                "tell the pending ones first"
+            )
+        trial = min(free, key=lambda t: (len(t.replicas), t.stats.score(self.risk) if t.stats else math.inf, t.number))
+        index = 1 + max(r.index for r in trial.replicas)
+        origin = {"by": "replicate"}
+        seed = seed_for(self.seed, trial.number, index)
+        self._record(Asked(trial.number, trial.params, ((index, seed),), origin, time.time()))
+        return self._trials[trial.number]
+
+    # -- tell -----------------------------------------------------------------------------------------------------
+
+    def tell(self, number: int, losses: Iterable[float] | float) -> None:
+        """Settle a trial with the losses of its replicas, in the order of its seeds.
+
+        Any number of losses will do: replicas asked and not told are not awaited any more, losses beyond those asked
+        are further replicas, and a later tell of the same number adds. A loss that is not finite is a failed replica.
+
+        Raises
+        ------
+        StudyError
+            A number that was never asked, no loss at all, or one that is not a number.
+        """
+        self._open()
+        trial = self._trial(number)
+        values = _losses(losses)
+        now = time.time()
+        indices = [r.index for r in trial.pending]
+        following = 1 + max((r.index for r in trial.replicas), default=-1)
+        indices += range(following, following + len(values))
+        records = tuple(
+            _told(index, seed_for(self.seed, number, index), loss, now)
+            for index, loss in zip(indices, values, strict=False)
+        )
+        self._record(Settled(number, records, closed=True, time=now))
+
+    def fail(self, number: int, why: str = "") -> None:
+        """Settle what is pending of a trial as failed: it costs budget and never becomes a loss.
+
+        Raises
+        ------
+        StudyError
+            A number that was never asked, or a trial with nothing pending.
+        """
+        self._open()
+        trial = self._trial(number)
+        if not trial.pending:
+            raise StudyError(f"trial {number} has nothing pending that could fail; it is {trial.state}")
+        failure = Failure("Failed", str(why))
+        now = time.time()
+        records = tuple(ReplicaRecord(r.index, r.seed, State.FAILED, end=now, failure=failure) for r in trial.pending)
+        self._record(Settled(number, records, closed=True, time=now))
+
+    def add(self, params: Mapping[str, Any], losses: Iterable[float] | float) -> Trial:
+        """Take in a result known from elsewhere, as a trial of its own.
+
+        Raises
+        ------
+        SpaceError
+            Parameters that are not a point of the space.
+        StudyError
+            No loss at all, or one that is not a number.
+        """
+        self._open()
+        native = self.space.native(params)
+        values = _losses(losses)
+        number, now = len(self._trials), time.time()
+        seeds = [seed_for(self.seed, number, index) for index in range(len(values))]
+        records = tuple(_told(i, seed, loss, now) for i, (seed, loss) in enumerate(zip(seeds, values, strict=True)))
+        self._record(
+            Asked(number, native, tuple(enumerate(seeds)), {"by": "added"}, now),
+            Settled(number, records, closed=True, time=now),
+        )
+        return self._trials[number]
+
+    def _trial(self, number: int) -> Trial:
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise StudyError(f"number: expected a trial's number, got {number!r}")
+        if not 0 <= number < len(self._trials):
+            raise StudyError(f"trial {number} was never asked; the study has {len(self._trials)} trials")
+        return self._trials[int(number)]
+
+    # -- run ------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        trials: int | None = None,
+        *,
+        trainings: int | None = None,
+        time_limit: float | None = None,
+        **options: Any,
+    ) -> None:
+        """Train until a budget is spent; see `hyppo.run.run` for all options.
+
+        Parameters
+        ----------
+        trials, trainings : int, optional
+            Trials, or replicas, in all: those in the log count, retries do not.
+        time_limit : float, optional
+            Seconds of this call after which nothing new is asked; what runs is finished.
+        """
+        from hyppo.run import run
+
+        run(self, trials=trials, trainings=trainings, time_limit=time_limit, **options)
+
+    def tasks(self, trial: Trial) -> list[Task]:
+        """What a worker needs for each pending replica of a trial."""
+        return [
+            Task(trial.number, r.index, r.seed, trial.params, str(self.directory(trial.number, r.index)), r.attempts)
+            for r in trial.pending
+        ]
+
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
+        """Take in how trainings ended, all in one append to the log."""
+        now = time.time()
+        self._record(
+            *(Settled(task.trial, (_record_of(task, outcome),), closed=False, time=now) for task, outcome in outcomes)
+        )
+
+    def directory(self, number: int, index: int) -> Path:
+        """Folder of one replica, beside the study file; of a study without one, until the process ends."""
+        if self.log is not None:
+            root = self.log.with_name(self.log.name + ".d")
+        else:
+            if self._scratch is None:
+                self._scratch = tempfile.TemporaryDirectory(prefix="hyppo-")
+            root = Path(self._scratch.name)
+        return root.absolute() / f"trial-{number:05d}" / f"replica-{index:02d}"
+
+    # -- what came out --------------------------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Best:
+        """The configuration recommended now, by posterior score among those with enough replicas.
+
+        Raises
+        ------
+        StudyError
+            No replica has a finite loss yet.
+        """
+        self._load()
+        from hyppo.search import recommend
+
+        settled = self._settled()
+        recommendation: Recommendation | None = None
+        if settled:
+            recommendation = recommend(
+                self.space,
+                self._observations(),
+                surrogate=self.surrogate,
+                risk=self.risk,
+                required=self.required,
+                previous=[t.origin for t in self._trials],
+            )
+        if recommendation is None:
+            failed = sum(t.state is State.FAILED for t in self._trials)
+            raise StudyError(f"no trial has a finite loss yet ({len(self._trials)} trials, {failed} failed)")
+        trial = settled[recommendation.row]
+        stats = trial.stats
+        assert stats is not None
+        return Best(
+            trial.number,
+            dict(trial.params),
+            stats.mean,
+            stats.std,
+            stats.n,
+            recommendation.interval,
+            recommendation.reason,
+        )
+
+    def predictions(self, number: int) -> "Predictions":
+        """Mean and standard deviation of a trial's predictions over its replicas and dropout passes.
+
+        Raises
+        ------
+        StudyError
+            A number that was never asked, or a trial whose replicas left no predictions.
+        """
+        self._load()
+        from hyppo.predictions import combine
+
+        trial = self._trial(number)
+        return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """One row a trial: number, state, mean, spread, replicas, start, end (unix s), then its parameters.
+
+        Raises
+        ------
+        StudyError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise StudyError("to_frame needs pandas: pip install 'hyppo-uq[report]'") from None
+        rows = [
+            {
+                "number": t.number,
+                "state": str(t.state),
+                "mean": t.mean,
+                "spread": t.spread,
+                "replicas": t.stats.n if t.stats else 0,
+                "start": min((r.start for r in t.replicas if r.start is not None), default=None),
+                "end": max((r.end for r in t.replicas if r.end is not None), default=None),
+                **t.params,
+            }
+            for t in self.trials
+        ]
+        return pd.DataFrame(rows)
+
+
+def load(path: str | Path) -> Study:
+    """The study in a file, for reading: nothing is locked or written, also while it runs.
+
+    Raises
+    ------
+    LogError
+        The file is missing, torn, or not a study.
+    """
+    header, events = read_log(path)
+    low, high = header.config["replicas"]
+    study = Study(
+        Space.from_json(header.space),
+        log=path,
+        replicas=(low, high) if header.config["required"] == low else None,
+        seed=header.seed,
+        risk=header.config["risk"],
+        surrogate=header.config["surrogate"],
+    )
+    study._replay(events)
+    return study
+
+
+def _replica_range(replicas: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(fewest, most) of what the user gave."""
+    if replicas is None:
+        return DEFAULT_REPLICAS, DEFAULT_REPLICAS
+    pair = replicas if isinstance(replicas, Sequence) else (replicas, replicas)
+    whole = len(pair) == 2 and all(isinstance(r, int | np.integer) and not isinstance(r, bool) for r in pair)
+    if not whole or not 1 <= pair[0] <= pair[1]:
+        raise StudyError(f"replicas: expected a number of at least 1, or (fewest, most), got {replicas!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def _losses(losses: Iterable[float] | float) -> list[float]:
+    values = list(losses) if isinstance(losses, Iterable) and not isinstance(losses, str) else [losses]
+    if not values:
+        raise StudyError("losses: expected at least one, got none; study.fail(number, why) settles a failed trial")
+    for value in values:
+        if isinstance(value, bool | str) or value is None:
+            raise StudyError(f"losses: expected numbers, got {value!r}")
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"losses: expected numbers, got {losses!r} ({error})") from None
+
+
+def _told(index: int, seed: int, loss: float, now: float) -> ReplicaRecord:
+    if math.isfinite(loss):
+        return ReplicaRecord(index, seed, State.DONE, loss=loss, end=now)
+    failure = Failure(NonFiniteLoss.__name__, f"the loss is {loss}")
+    return ReplicaRecord(index, seed, State.FAILED, end=now, failure=failure)
+
+
+def _record_of(task: Task, outcome: Outcome) -> ReplicaRecord:
+    return ReplicaRecord(
+        index=task.index,
+        seed=task.seed,
+        state=State.DONE if outcome.failure is None else State.FAILED,
+        loss=outcome.loss,
+        start=outcome.start,
+        end=outcome.end,
+        failure=outcome.failure,
+        curve=outcome.curve,
+        host=outcome.host,
+        attempts=task.attempt,
+    )
