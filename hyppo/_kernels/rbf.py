@@ -1,0 +1,58 @@
+"""Radial functions phi(r) and sums of them.
+
+    symbol   shape    meaning
+    x        (q, D)   where
+    centres  (n, D)   nodes
+    kind     int      0 cubic r^3, 1 thin plate r^2 log r, 2 linear -r, 3 multiquadric -sqrt(1 + r^2),
+                      4 gaussian exp(-r^2)
+
+Signs make every kind conditionally positive definite of order 2, 2, 1, 1, 0 (Powell 1992; Wendland 2005, chapter 8).
+"""
+
+import math
+
+from hyppo._kernels.jit import inline, jit_reordered
+
+
+@inline
+def phi(square: float, kind: int) -> float:
+    """phi(r) from r^2."""
+    if kind == 0:
+        return square * math.sqrt(square)
+    if kind == 1:
+        return 0.5 * square * math.log(square) if square > 0.0 else square
+    if kind == 2:
+        return -math.sqrt(square)
+    if kind == 3:
+        return -math.sqrt(1.0 + square)
+    return math.exp(-square)
+
+
+@jit_reordered
+def radial_matrix(x, kind, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = phi(|x[i] - x[j]|) in the leading block; (n, D) -> (>= n, >= n)."""
+    for i in range(x.shape[0]):
+        for j in range(i + 1):
+            square = 0.0
+            for k in range(x.shape[1]):
+                difference = x[i, k] - x[j, k]
+                square += difference * difference
+            value = phi(square, kind)
+            out[i, j] = value
+            out[j, i] = value
+
+
+@jit_reordered
+def radial_sum(x, centres, weights, kind, out):  # type: ignore[no-untyped-def]
+    """out[i, m] = sum_j phi(|x[i] - centres[j]|) weights[j, m]; (q, D), (n, D), (n, M) -> (q, M)."""
+    for i in range(x.shape[0]):
+        for m in range(weights.shape[1]):
+            out[i, m] = 0.0
+        for j in range(centres.shape[0]):
+            square = 0.0
+            for k in range(x.shape[1]):
+                difference = x[i, k] - centres[j, k]
+                square += difference * difference
+            value = phi(square, kind)
+            for m in range(weights.shape[1]):
+                out[i, m] += value * weights[j, m]

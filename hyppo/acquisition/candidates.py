@@ -1,0 +1,155 @@
+"""Candidates on the lattice of a mixed space, none of them tried before.
+
+    symbol   shape   meaning
+    unit     (q, d)  lattice coordinates
+    sigma    (q,)    standard deviation of a perturbation, as a fraction of a parameter's range
+    mask     (q, d)  which coordinates of which candidate move
+
+An ordered parameter moves by a normal step, reflected at its bounds, and by one level at least; an unordered one
+jumps to any other of its values.
+"""
+
+from collections.abc import Callable, Set
+
+import numpy as np
+import numpy.typing as npt
+
+from hyppo.space import FloatArray, Space
+
+BoolArray = npt.NDArray[np.bool_]
+
+POOL = 400  # uniform candidates of an ask
+ENUMERATED = 2_000  # spaces with at most as many points are searched exactly
+SEARCHED = 2**20  # spaces with at most as many are listed before they are called exhausted
+DRAWS = 20  # rounds of uniform points in which a larger one must show a free point
+
+
+def enumerate_points(space: Space, start: int, stop: int) -> FloatArray:
+    """Points start..stop of a finite space in lexicographic order, (stop - start, d)."""
+    index = np.arange(start, stop)
+    level = np.empty((index.size, space.dimension), dtype=np.int64)
+    for j in range(space.dimension - 1, -1, -1):
+        index, level[:, j] = np.divmod(index, space.levels[j])
+    return space.unit_of(level)
+
+
+def free(space: Space, unit: FloatArray, taken: Set[bytes]) -> FloatArray:
+    """Those of `unit` that are not taken, each once, in their order."""
+    seen: set[bytes] = set()
+    rows = []
+    for i, key in enumerate(space.keys(unit)):
+        if key not in taken and key not in seen:
+            seen.add(key)
+            rows.append(i)
+    return unit[rows]
+
+
+def uniform(space: Space, generator: np.random.Generator, count: int) -> FloatArray:
+    """Uniform lattice points, (count, d): every value of a list or an integer range has equal mass."""
+    return space.spread(generator.random((count, space.dimension)))
+
+
+def fresh(space: Space, generator: np.random.Generator, taken: Set[bytes], count: int) -> FloatArray:
+    """Up to `count` free points, near to uniform; none where a long search finds the space exhausted."""
+    size = space.size
+    if size is not None and size <= ENUMERATED:
+        points = free(space, enumerate_points(space, 0, size), taken)
+        return points[generator.permutation(points.shape[0])[:count]]
+    for _ in range(DRAWS):
+        points = free(space, uniform(space, generator, count), taken)
+        if points.shape[0]:
+            return points
+    if size is not None and size <= SEARCHED:
+        step = 2**14
+        for start in range(0, size, step):
+            points = free(space, enumerate_points(space, start, min(start + step, size)), taken)
+            if points.shape[0]:
+                return points[generator.permutation(points.shape[0])[:count]]
+    return np.empty((0, space.dimension))
+
+
+def moving(space: Space, generator: np.random.Generator, probability: FloatArray) -> BoolArray:
+    """Coordinates that move, each with its row's probability and at least one a row, (q,) -> (q, d)."""
+    able = space.levels > 1
+    mask = (generator.random((probability.size, space.dimension)) < probability[:, None]) & able
+    if able.any():
+        one = np.flatnonzero(able)[generator.integers(int(able.sum()), size=probability.size)]
+        still = ~mask.any(axis=1)
+        mask[still, one[still]] = True
+    return mask
+
+
+def perturb(
+    space: Space, generator: np.random.Generator, base: FloatArray, sigma: FloatArray, mask: BoolArray
+) -> FloatArray:
+    """Neighbours of `base`: what `mask` marks moves, (q, d), (q,), (q, d) -> (q, d)."""
+    step = generator.standard_normal(base.shape) * sigma[:, None]
+    jump = generator.random(base.shape)
+    origin = space.level_of(base)
+    # Reflection at both bounds of any number of times: a triangle wave of period 2.
+    moved = np.abs((base + step + 1.0) % 2.0 - 1.0)
+    level = space.level_of(moved)
+    for j, parameter in enumerate(space.parameters.values()):
+        count = parameter.levels
+        if not parameter.ordered:
+            other = np.minimum((jump[:, j] * (count - 1)).astype(np.int64), max(count - 2, 0))
+            level[:, j] = other + (other >= origin[:, j])
+        else:
+            same = level[:, j] == origin[:, j]
+            towards = np.where(step[:, j] < 0.0, -1, 1)
+            # At a bound the only neighbour is inside.
+            towards = np.where((origin[:, j] + towards < 0) | (origin[:, j] + towards >= count), -towards, towards)
+            level[same, j] = (origin[:, j] + towards)[same]
+    level = np.where(mask, np.clip(level, 0, space.levels - 1), origin)
+    return space.unit_of(level)
+
+
+def around(space: Space, generator: np.random.Generator, parents: FloatArray, count: int) -> FloatArray:
+    """Perturbations of `parents` in turn, at all scales: sigma log-uniform in 0.01..0.4, each coordinate moving with a
+    probability log-uniform in 1/d..1, (p, d) -> (count, d)."""
+    base = parents[np.arange(count) % parents.shape[0]]
+    sigma = np.exp(generator.uniform(np.log(0.01), np.log(0.4), count))
+    probability = np.exp(generator.uniform(-np.log(space.dimension), 0.0, count))
+    return perturb(space, generator, base, sigma, moving(space, generator, probability))
+
+
+def dycors(
+    space: Space, generator: np.random.Generator, parent: FloatArray, sigma: float, probability: float, count: int
+) -> FloatArray:
+    """Perturbations of one point at one scale, each coordinate moving with `probability` (Regis & Shoemaker 2013)."""
+    base = np.repeat(parent[None, :], count, axis=0)
+    mask = moving(space, generator, np.full(count, probability))
+    return perturb(space, generator, base, np.full(count, sigma), mask)
+
+
+def evolve(
+    space: Space,
+    generator: np.random.Generator,
+    pool: FloatArray,
+    worth: Callable[[FloatArray], FloatArray],
+    taken: Set[bytes],
+    *,
+    rounds: int = 6,
+    parents: int = 4,
+    children: int = 50,
+) -> FloatArray:
+    """The point of greatest worth: the best of `pool` and of `rounds` generations of children of the best, (d,).
+
+    `pool` (q, d) holds free points, at least one; children are free points too.
+    """
+    points = pool
+    worths = worth(pool)
+    size = space.size
+    exact = size is not None and size <= ENUMERATED
+    for round_ in range(0 if exact else rounds):
+        best = np.argsort(-worths, kind="stable")[:parents]
+        base = points[best][np.arange(children) % best.size]
+        # Narrower from round to round: what the pool has found is polished at last.
+        sigma = np.exp(generator.uniform(np.log(0.003), np.log(0.2), children)) / (1.0 + round_)
+        probability = np.exp(generator.uniform(-np.log(space.dimension), 0.0, children))
+        born = free(space, perturb(space, generator, base, sigma, moving(space, generator, probability)), taken)
+        if born.shape[0]:
+            points = np.vstack([points[best], born])
+            worths = np.concatenate([worths[best], worth(born)])
+    chosen: FloatArray = points[int(np.argmax(worths))]
+    return chosen

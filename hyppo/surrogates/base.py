@@ -1,0 +1,61 @@
+"""What every surrogate gives, and the checks that all of them share."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hyppo.errors import SurrogateError
+from hyppo.space import FloatArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation of the latent function, each (q,); `std` is zero where a surrogate knows none."""
+
+    mean: FloatArray
+    std: FloatArray
+
+
+class FittedModel(Protocol):
+    """A frozen model of the outputs over feature space."""
+
+    def predict(self, x: FloatArray) -> Prediction:
+        """Prediction at features x, (q, D)."""
+        ...
+
+
+def as_points(name: str, x: npt.ArrayLike, columns: int | None = None) -> FloatArray:
+    """C-contiguous float64 points, (n, D).
+
+    Raises
+    ------
+    SurrogateError
+        Not two-dimensional, other than `columns` columns, or not finite.
+    """
+    points = np.ascontiguousarray(x, dtype=np.float64)
+    if points.ndim != 2 or (columns is not None and points.shape[1] != columns):
+        expected = "(n, D)" if columns is None else f"(n, {columns})"
+        raise SurrogateError(f"{name}: expected points of shape {expected}, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise SurrogateError(f"{name}: expected finite features, got {points[row]} in row {row}")
+    return points
+
+
+def as_outputs(name: str, y: npt.ArrayLike, n: int) -> FloatArray:
+    """C-contiguous float64 vector, (n,).
+
+    Raises
+    ------
+    SurrogateError
+        Another shape, or not finite: leave failed trials out instead of giving them a loss.
+    """
+    values = np.ascontiguousarray(y, dtype=np.float64)
+    if values.shape != (n,):
+        raise SurrogateError(f"{name}: expected one value a point, shape ({n},), got shape {values.shape}")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise SurrogateError(f"{name}: expected finite values, got {values[row]} in row {row}; leave failed trials out")
+    return values

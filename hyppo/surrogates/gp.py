@@ -1,0 +1,337 @@
+"""Gaussian process with a variance of its own for the noise of every point.
+
+    symbol    shape      meaning
+    x         (n, D)     features
+    y         (n,)       targets, near mean 0 and variance 1 (see `outputs`)
+    v         (n,)       noise variances as far as known; ones where nothing is known
+    owner     (D,)       parameter of each feature column
+    l         (d,)       lengthscales, one a parameter
+    s2        float      signal variance
+    theta     (d + 2,)   (log l, log s2, t), what is fitted
+    K         (n, n)     s2 c(|x_i - x_j| / l) + diag(v exp(t) + jitter), c Matern-5/2
+    mu        float      constant mean by generalised least squares, 1^T K^-1 y / 1^T K^-1 1
+    alpha     (n,)       K^-1 (y - mu)
+
+    minus log posterior  L = 1/2 (y - mu)^T alpha + 1/2 log |K| + sum_i (theta_i - m_i)^2 / (2 s_i^2)
+    dL/dtheta_i = 1/2 tr((K^-1 - alpha alpha^T) dK/dtheta_i) + (theta_i - m_i) / s_i^2
+
+mu is at its optimum and adds no term (Rasmussen & Williams 2006, eqs. 2.30, 5.9 and section 2.7; noise a point:
+Ankenman, Nelson & Staum 2010). Priors m, s:
+log l ~ N(0.5 ln d, 1), so that distances which grow as sqrt(d) keep their correlation (Hvarfner et al. 2024);
+log s2 ~ N(0, 1); t ~ N(-6, 2^2) where it is the log of the only noise variance, N(0, 0.5^2) where it corrects known
+ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack
+from scipy.optimize import minimize
+
+from hyppo._kernels.matern import matern_contraction, matern_cross, matern_matrix
+from hyppo.errors import SurrogateError
+from hyppo.space import FloatArray, IntArray
+from hyppo.surrogates.base import Prediction, as_outputs, as_points
+
+JITTER = 1e-8
+BLOCK = 1024  # candidates predicted at a time: bounds the memory, keeps the BLAS busy
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal priors and bounds of the log hyperparameters, each (d + 2,)."""
+
+    mean: FloatArray
+    std: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def prior(d: int, known_noise: bool, noise_std: float = 0.5) -> Prior:
+    """Priors of d lengthscales, the signal variance and the noise.
+
+    >>> prior(4, known_noise=False).mean.round(2)
+    array([ 0.69,  0.69,  0.69,  0.69,  0.  , -6.  ])
+    """
+    t, t_std, t_low, t_high = (0.0, noise_std, -4.0, 4.0) if known_noise else (-6.0, 2.0, -14.0, 1.5)
+    return Prior(
+        np.array([0.5 * np.log(d)] * d + [0.0, t]),
+        np.array([1.0] * (d + 1) + [t_std]),
+        np.array([np.log(0.03)] * d + [-4.0, t_low]),
+        np.array([np.log(300.0)] * d + [4.0, t_high]),
+    )
+
+
+def cold_start(d: int, known_noise: bool) -> FloatArray:
+    """Hyperparameters to start from where there are no better ones: lengthscales 0.5 sqrt(d)."""
+    theta = prior(d, known_noise).mean
+    theta[:d] += np.log(0.5)
+    return theta
+
+
+@dataclass(frozen=True)
+class GP:
+    """A Gaussian process conditioned on data at given hyperparameters."""
+
+    x: FloatArray  # (n, D)
+    y: FloatArray  # (n,)
+    noise: FloatArray  # (n,) v exp(t) + jitter
+    owner: IntArray  # (D,)
+    theta: FloatArray  # (d + 2,)
+    factor: FloatArray  # (n, n) F-ordered, upper triangle U: K = U^T U; below it is nothing
+    alpha: FloatArray  # (n,)
+    mu: float
+    ones: FloatArray  # (n,) K^-1 1
+
+    @property
+    def lengthscales(self) -> FloatArray:
+        return np.exp(self.theta[:-2])
+
+    @property
+    def signal(self) -> float:
+        """Signal variance."""
+        return float(np.exp(self.theta[-2]))
+
+    @property
+    def noise_factor(self) -> float:
+        """exp(t): what known noise variances are multiplied by, or the noise variance where none is known."""
+        return float(np.exp(self.theta[-1]))
+
+    def _cross(self, points: FloatArray) -> FloatArray:
+        scale = self.lengthscales[self.owner]
+        out = np.empty((points.shape[0], self.x.shape[0]))
+        matern_cross(points / scale, self.x / scale, self.signal, out)
+        return out
+
+    def predict(self, x: npt.ArrayLike) -> Prediction:
+        """Posterior of the latent function, the estimated mean's own variance included, (q, D) -> (q,), (q,).
+
+        Raises
+        ------
+        SurrogateError
+            Points of another dimension, or not finite.
+        """
+        points = as_points("x", x, self.x.shape[1])
+        mean = np.empty(points.shape[0])
+        variance = np.empty(points.shape[0])
+        precision = float(self.ones.sum())
+        for start in range(0, points.shape[0], BLOCK):
+            rows = slice(start, start + BLOCK)
+            cross = self._cross(points[rows])
+            mean[rows] = self.mu + cross @ self.alpha
+            unexplained = 1.0 - cross @ self.ones
+            # cross.T is F-ordered as LAPACK wants it: the solution overwrites it.
+            half, _ = lapack.dtrtrs(self.factor, cross.T, lower=0, trans=1, overwrite_b=True)
+            variance[rows] = self.signal - np.einsum("ij,ij->j", half, half) + unexplained**2 / precision
+        return Prediction(mean, np.sqrt(np.maximum(variance, 0.0)))
+
+    def predict_mean(self, x: npt.ArrayLike) -> FloatArray:
+        """Posterior mean alone, in O(n) a point, (q, D) -> (q,)."""
+        points = as_points("x", x, self.x.shape[1])
+        return self.mu + self._cross(points) @ self.alpha
+
+    def append(self, x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike) -> "GP":
+        """The same process with p further points, in O(n^2 p); `noise` (p,) is v, as for `condition`."""
+        points = as_points("x", x, self.x.shape[1])
+        p, n = points.shape[0], self.x.shape[0]
+        values = as_outputs("y", y, p)
+        variances = as_outputs("noise", noise, p) * self.noise_factor + JITTER
+        scale = self.lengthscales[self.owner]
+        upper, _ = lapack.dtrtrs(self.factor, self._cross(points).T, lower=0, trans=1, overwrite_b=True)
+        corner = np.empty((p, p))
+        matern_matrix(points / scale, self.signal, variances, corner)
+        lower = np.tril(corner) - np.tril(upper.T @ upper)
+        corner_factor, info = lapack.dpotrf(np.asfortranarray(lower.T), lower=0)
+        if info != 0:
+            raise SurrogateError("gp: appended points coincide with each other or with the data and have no noise")
+        factor = np.empty((n + p, n + p), order="F")
+        factor[:n, :n] = self.factor
+        factor[:n, n:] = upper
+        factor[n:, n:] = corner_factor
+        return _solved(
+            np.vstack([self.x, points]),
+            np.concatenate([self.y, values]),
+            np.concatenate([self.noise, variances]),
+            self.owner,
+            self.theta,
+            factor,
+        )
+
+
+def _solved(
+    x: FloatArray, y: FloatArray, noise: FloatArray, owner: IntArray, theta: FloatArray, factor: FloatArray
+) -> GP:
+    right = np.empty((y.size, 2), order="F")
+    right[:, 0] = y
+    right[:, 1] = 1.0
+    solution, _ = lapack.dpotrs(factor, right, lower=0, overwrite_b=True)
+    mu = float(solution[:, 0].sum() / solution[:, 1].sum())
+    return GP(x, y, noise, owner, theta, factor, solution[:, 0] - mu * solution[:, 1], mu, solution[:, 1].copy())
+
+
+def _checked(
+    x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike | None, owner: npt.ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+    points = as_points("x", x)
+    n, columns = points.shape
+    if n == 0:
+        raise SurrogateError("x: expected at least one point, got none")
+    values = as_outputs("y", y, n)
+    variances = np.ones(n) if noise is None else as_outputs("noise", noise, n)
+    if (variances < 0.0).any():
+        raise SurrogateError("noise: expected variances >= 0, got a negative one")
+    owners = np.arange(columns) if owner is None else np.ascontiguousarray(owner, dtype=np.int64)
+    if owners.shape != (columns,) or (columns and set(owners.tolist()) != set(range(int(owners.max()) + 1))):
+        raise SurrogateError(f"owner: expected a parameter 0..d-1 for each of {columns} columns, got {owners.tolist()}")
+    return points, values, variances, owners
+
+
+def condition(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    theta: npt.ArrayLike,
+    *,
+    noise: npt.ArrayLike | None = None,
+    owner: npt.ArrayLike | None = None,
+) -> GP:
+    """Condition on data at given hyperparameters, in O(n^3).
+
+    Parameters are those of `fit`, and `theta` (d + 2,).
+
+    Raises
+    ------
+    SurrogateError
+        As `fit`, or a matrix that stays indefinite.
+    """
+    points, values, variances, owners = _checked(x, y, noise, owner)
+    hyper = np.array(theta, dtype=np.float64)
+    d = int(owners.max()) + 1
+    if hyper.shape != (d + 2,) or not np.isfinite(hyper).all():
+        raise SurrogateError(f"theta: expected {d + 2} finite numbers (log l, log s2, t), got {hyper}")
+    n = values.size
+    scaled = points / np.exp(hyper[owners])
+    jitter = JITTER
+    while jitter <= 1e-2:
+        total = variances * np.exp(hyper[-1]) + jitter
+        factor = np.empty((n, n), order="F")
+        matern_matrix(scaled, np.exp(hyper[-2]), total, factor.T)
+        factor, info = lapack.dpotrf(factor, lower=0, clean=0, overwrite_a=True)
+        if info == 0:
+            return _solved(points, values, total, owners, hyper, factor)
+        jitter *= 100.0  # equal points without noise: as near to interpolating as rounding lets
+    raise SurrogateError(f"gp: covariance of {n} points is not positive definite even with jitter {jitter / 100.0:g}")
+
+
+class Posterior:
+    """Minus log posterior of theta and its gradient: what `fit` minimises.
+
+    The work arrays are its own, so that an evaluation allocates nothing of order n^2.
+    """
+
+    def __init__(self, x: FloatArray, y: FloatArray, noise: FloatArray, owner: IntArray, hyper: Prior) -> None:
+        self.x, self.y, self.noise, self.owner, self.prior = x, y, noise, owner, hyper
+        n = y.size
+        self._matrix = np.empty((n, n), order="F")
+        self._slope = np.empty(hyper.mean.size - 2)
+
+    def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
+        n = self.y.size
+        z = self.x / np.exp(theta[self.owner])
+        signal = float(np.exp(theta[-2]))
+        noise = self.noise * np.exp(theta[-1])
+        matern_matrix(z, signal, noise + JITTER, self._matrix.T)
+        factor, info = lapack.dpotrf(self._matrix, lower=0, clean=0, overwrite_a=True)
+        deviation = (theta - self.prior.mean) / self.prior.std
+        if info != 0:  # the line search steps back from here
+            return 1e12, deviation / self.prior.std
+        right = np.empty((n, 2), order="F")
+        right[:, 0] = self.y
+        right[:, 1] = 1.0
+        solution, _ = lapack.dpotrs(factor, right, lower=0, overwrite_b=True)
+        mu = solution[:, 0].sum() / solution[:, 1].sum()
+        alpha = solution[:, 0] - mu * solution[:, 1]
+        fit_term = float(alpha @ (self.y - mu))
+        value = 0.5 * fit_term + float(np.log(np.diagonal(factor)).sum()) + 0.5 * float(deviation @ deviation)
+        inverse, _ = lapack.dpotri(factor, lower=0, overwrite_c=True)
+        excess = np.diagonal(inverse) - alpha * alpha
+        gradient = deviation / self.prior.std
+        matern_contraction(z, self.owner, inverse.T, alpha, self._slope)
+        gradient[:-2] += 0.5 * signal * self._slope
+        # tr(K^-1 s2 C) = tr(K^-1 (K - N)): no second pass over the matrix
+        gradient[-2] += 0.5 * (n - fit_term - float(excess @ (noise + JITTER)))
+        gradient[-1] += 0.5 * float(excess @ noise)
+        return value, gradient
+
+
+def fit(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    noise: npt.ArrayLike | None = None,
+    owner: npt.ArrayLike | None = None,
+    starts: Sequence[npt.ArrayLike] = (),
+    iterations: int = 50,
+    noise_std: float = 0.5,
+) -> GP:
+    """Hyperparameters of highest posterior density, and the process conditioned at them.
+
+    Parameters
+    ----------
+    x : (n, D) array
+        Features.
+    y : (n,) array
+        Targets, near mean 0 and variance 1.
+    noise : (n,) array, optional
+        Variance of each target's noise; one common variance is learned where it is not given.
+    owner : (D,) array of int, optional
+        Parameter of each column: columns of one parameter share a lengthscale. Default: each its own.
+    starts : sequence of (d + 2,) arrays
+        Hyperparameters to start from; the best end counts. Default: `cold_start`.
+    iterations : int
+        Limit of L-BFGS-B a start.
+    noise_std : float
+        Prior standard deviation of t where the noise is given: how far it may be off in the logarithm.
+
+    Returns
+    -------
+    GP
+
+    Raises
+    ------
+    SurrogateError
+        Shapes that do not agree, values that are not finite, negative noise, no point.
+
+    References
+    ----------
+    Rasmussen, C. E. & Williams, C. K. I. (2006). Gaussian Processes for Machine Learning.
+    Ankenman, B., Nelson, B. L. & Staum, J. (2010). Stochastic kriging for simulation metamodeling.
+
+    Examples
+    --------
+    >>> x = np.linspace(0, 1, 9)[:, None]
+    >>> model = fit(x, np.sin(6 * x[:, 0]), noise=np.full(9, 1e-6))
+    >>> bool(abs(model.predict([[0.3]]).mean[0] - np.sin(1.8)) < 0.02)
+    True
+    """
+    points, values, variances, owners = _checked(x, y, noise, owner)
+    d = int(owners.max()) + 1
+    hyper = prior(d, noise is not None, noise_std)
+    target = Posterior(points, values, variances, owners, hyper)
+    best: FloatArray | None = None
+    lowest = np.inf
+    for start in starts or (cold_start(d, noise is not None),):
+        first = np.clip(np.asarray(start, dtype=np.float64), hyper.low, hyper.high)
+        found = minimize(
+            target,
+            first,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.column_stack([hyper.low, hyper.high]),
+            options={"maxiter": iterations, "maxfun": 3 * iterations},
+        )
+        if best is None or found.fun < lowest:
+            best, lowest = np.clip(found.x, hyper.low, hyper.high), float(found.fun)
+    assert best is not None
+    return condition(points, values, best, noise=None if noise is None else variances, owner=owners)

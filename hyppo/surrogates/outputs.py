@@ -1,0 +1,135 @@
+"""Losses to what surrogates are fitted to, and back.
+
+    symbol   shape   meaning
+    y        (n,)    losses
+    a, b     float   centre and scale: u = clip((y - a) / b, low, high)
+    lambda   float   power of Yeo & Johnson (2000), by maximum likelihood
+    t        (n,)    (YJ(u; lambda) - m) / s: mean 0, variance 1
+
+Losses of networks are skewed, by diverged trainings over many orders of magnitude; a stationary surrogate wants them
+near to normal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from hyppo.space import FloatArray, IntArray
+
+POWERS = (-2.0, 2.5)
+LARGEST = 1e150  # losses beyond are equal to the search; their squares would overflow
+
+
+def yeo_johnson(u: FloatArray, power: float) -> FloatArray:
+    """YJ(u; lambda), (n,) -> (n,)."""
+    magnitude = np.log1p(np.abs(u))
+    exponent = np.where(u >= 0.0, power, 2.0 - power)
+    flat = np.abs(exponent) < 1e-9
+    safe = np.where(flat, 1.0, exponent)
+    return np.asarray(np.copysign(np.where(flat, magnitude, np.expm1(safe * magnitude) / safe), u))
+
+
+def yeo_johnson_inverse(v: FloatArray, power: float) -> FloatArray:
+    """Inverse of `yeo_johnson`; values beyond its range go to the largest that has an image in double precision."""
+    exponent = np.where(v >= 0.0, power, 2.0 - power)
+    flat = np.abs(exponent) < 1e-9
+    safe = np.where(flat, 1.0, exponent)
+    magnitude = np.where(flat, np.abs(v), np.log1p(np.maximum(safe * np.abs(v), -1.0 + 1e-15)) / safe)
+    return np.asarray(np.copysign(np.expm1(np.minimum(magnitude, 300.0)), v))
+
+
+def _log_likelihood(u: FloatArray, power: float) -> float:
+    variance = float(np.var(yeo_johnson(u, power)))
+    if not variance > 0.0:
+        return -np.inf
+    jacobian = float(np.sum(np.copysign(np.log1p(np.abs(u)), u)))
+    return -0.5 * u.size * float(np.log(variance)) + (power - 1.0) * jacobian
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A fitted transform, strictly increasing between its clips."""
+
+    centre: float
+    scale: float
+    low: float
+    high: float
+    power: float
+    shift: float
+    deviation: float
+
+    def forward(self, y: npt.ArrayLike) -> FloatArray:
+        """Losses to targets, (n,) -> (n,)."""
+        u = np.clip((np.clip(y, -LARGEST, LARGEST) - self.centre) / self.scale, self.low, self.high)
+        return (yeo_johnson(u, self.power) - self.shift) / self.deviation
+
+    def inverse(self, t: npt.ArrayLike) -> FloatArray:
+        """Targets to losses, (n,) -> (n,)."""
+        u = yeo_johnson_inverse(np.asarray(t, dtype=np.float64) * self.deviation + self.shift, self.power)
+        return u * self.scale + self.centre
+
+    def derivative(self, y: npt.ArrayLike) -> FloatArray:
+        """dt/dy, which carries a standard deviation of losses to one of targets, (n,) -> (n,)."""
+        u = np.clip((np.clip(y, -LARGEST, LARGEST) - self.centre) / self.scale, self.low, self.high)
+        exponent = np.where(u >= 0.0, self.power - 1.0, 1.0 - self.power)
+        return np.asarray(np.exp(exponent * np.log1p(np.abs(u))) / (self.scale * self.deviation))
+
+
+def fit(y: npt.ArrayLike, *, clip: float = 8.0) -> Outputs:
+    """Transform of losses, (n,); the identity up to centre and scale where all are equal.
+
+    >>> fit([1.0, 2.0, 3.0]).forward([1.0, 2.0, 3.0]).round(3) + 0.0
+    array([-1.225,  0.   ,  1.225])
+    """
+    values = np.clip(np.asarray(y, dtype=np.float64), -LARGEST, LARGEST)
+    centre = float(np.mean(values)) if values.size else 0.0
+    scale = float(np.std(values)) if values.size else 0.0
+    if not scale > 1e-13 * abs(centre):
+        return Outputs(centre, max(abs(centre), 1.0), -clip, clip, 1.0, 0.0, 1.0)
+    u = np.clip((values - centre) / scale, -clip, clip)
+    found = minimize_scalar(lambda p: -_log_likelihood(u, p), bounds=POWERS, method="bounded", options={"xatol": 1e-3})
+    power = float(found.x)
+    v = yeo_johnson(u, power)
+    deviation = float(np.std(v))
+    return Outputs(centre, scale, -clip, clip, power, float(np.mean(v)), deviation if deviation > 0.0 else 1.0)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Trials with equal points made one, in the order in which the points first came."""
+
+    row: IntArray  # (m,) first row of each point
+    mean: FloatArray  # (m,)
+    variance: FloatArray  # (m,) sample variance over all its replicas; 0 where `freedom` is 0
+    freedom: FloatArray  # (m,) degrees of freedom of `variance`
+    count: IntArray  # (m,) replicas
+
+
+def merge(keys: list[bytes], mean: FloatArray, spread: FloatArray, count: IntArray) -> Merged:
+    """Pool the replicas of equal points.
+
+    Parameters
+    ----------
+    keys : list of bytes
+        Identity of each row's point.
+    mean, spread, count : (n,) arrays
+        Mean, sample standard deviation (NaN: unknown) and number of replicas of each row.
+    """
+    known = np.isfinite(spread) & (count > 1)
+    freedom = np.where(known, count - 1.0, 0.0)
+    squares = np.where(known, np.minimum(spread, LARGEST) ** 2, 0.0) * freedom
+    first: dict[bytes, int] = {}
+    group = np.array([first.setdefault(key, len(first)) for key in keys], dtype=np.int64)
+    m = len(first)
+    row = np.full(m, len(keys), dtype=np.int64)
+    np.minimum.at(row, group, np.arange(len(keys)))
+    clipped = np.clip(mean, -LARGEST, LARGEST)
+    total = np.bincount(group, weights=count, minlength=m).astype(np.float64)
+    average = np.bincount(group, weights=clipped * (count / total[group]), minlength=m).astype(np.float64)
+    squares += count * (clipped - average[group]) ** 2
+    pooled_squares = np.bincount(group, weights=squares, minlength=m)
+    pooled_freedom = np.bincount(group, weights=freedom + 1.0, minlength=m).astype(np.float64) - 1.0
+    variance = np.where(pooled_freedom > 0.0, pooled_squares / np.maximum(pooled_freedom, 1.0), 0.0)
+    return Merged(row, average, variance, pooled_freedom, total.astype(np.int64))
