@@ -1,0 +1,13 @@
+"""Settings that all tests share."""
+
+import os
+
+# One compute thread a process: the tests start many processes on few cores. Before any framework is imported.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from hypothesis import settings  # noqa: E402 - after the environment is set
+
+settings.register_profile("hyppo", deadline=None)  # the first call compiles or imports, which says nothing
+settings.load_profile("hyppo")
