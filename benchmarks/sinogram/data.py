@@ -4,8 +4,8 @@ A scan keeps every k-th view of the angles. Each view that is kept is noisy (Poi
 transmission exp(-ATTENUATION s)), the truth is noise-free. Training, validation and test phantoms come from three fixed
 seeds: they are the data, and stay the same whatever the search is seeded with.
 
-The real slice is `CT_small.dcm`, which ships inside the pydicom wheel (MIT; NEMA WG04 samples, downsized): real anatomy,
-but a *simulated* scan of it, parallel-beam and forward projected with scikit-image. The search never sees it.
+The real slice is `CT_small.dcm`, which ships inside the pydicom wheel (MIT; NEMA WG04 samples, downsized): real
+anatomy, but a *simulated* scan of it, parallel-beam and forward projected with scikit-image. The search never sees it.
 """
 
 from dataclasses import dataclass
@@ -157,9 +157,13 @@ def forward_project(image: FloatArray, angles: int) -> FloatArray:
 
 def reconstruct(sinogram: npt.NDArray[np.floating]) -> FloatArray:
     """Filtered back-projection (ramp filter) of a sinogram (A, N) with scikit-image: an image (N, N)."""
+    return reconstruct_sparse(sinogram, np.ones(len(sinogram), dtype=np.bool_))
+
+
+def reconstruct_sparse(sinogram: npt.NDArray[np.floating], kept: npt.NDArray[np.bool_]) -> FloatArray:
+    """Filtered back-projection of the views that were kept, as if there were no others."""
     from skimage.transform import iradon
 
-    angles, detectors = sinogram.shape
-    views = np.asarray(sinogram, dtype=np.float64).T * detectors
-    image: FloatArray = iradon(views, theta=angles_of(angles), filter_name="ramp", circle=True)
+    views = np.asarray(sinogram[kept], dtype=np.float64).T * sinogram.shape[1]
+    image: FloatArray = iradon(views, theta=angles_of(len(kept))[kept], filter_name="ramp", circle=True)
     return image

@@ -7,13 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import hyppo_keras
 import keras
 import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
 import hyppo
-import hyppo_keras
 from benchmarks.sinogram.data import SCALE, Float32Array, Scans, Setting, scans
 from benchmarks.sinogram.phantoms import half_turn
 
@@ -118,7 +118,7 @@ def linear_error(part: Scans) -> float:
     return float(np.mean((part.linear[:, missing] - part.truth[:, missing]) ** 2)) * SCALE**2
 
 
-def train(replica: hyppo.Replica, setting: Setting) -> Any:
+def train(replica: hyppo.Replica, setting: Setting) -> None:
     """Train one replica; its validation loss is handed over by `fit`, and the weights stay in its directory."""
     training, validation = scans(setting, "train"), scans(setting, "validation")
     params = dict(replica.params)
@@ -136,7 +136,7 @@ def train(replica: hyppo.Replica, setting: Setting) -> Any:
         loss=missing_views_loss(setting.kept),
         metrics=[LogRelativeError(setting.kept, linear_error(validation))],
     )
-    result = hyppo_keras.fit(
+    hyppo_keras.fit(
         replica,
         model,
         HalfTurns(training, batch, replica.seed),
@@ -147,7 +147,6 @@ def train(replica: hyppo.Replica, setting: Setting) -> Any:
         verbose=0,
     )
     model.save_weights(Path(replica.directory) / WEIGHTS)
-    return result
 
 
 def fill(params: dict[str, Any], directory: Path, part: Scans, setting: Setting) -> Float32Array:

@@ -3,14 +3,14 @@
 A U-Net finds what interpolation gets wrong: its output is added to the linearly interpolated sinogram, on the missing
 views only, and its last convolution starts at zero, so that training starts exactly at linear interpolation.
 
-Loss that the search sees: log10 of the squared error over the missing validation views, relative to linear interpolation's.
-The logarithm because seeds scatter the error by a percentage rather than by an amount, and because a diverged training is
-then a bad value and not a flood.
+Loss that the search sees: log10 of the squared error over the missing validation views, relative to linear
+interpolation's. The logarithm because seeds scatter the error by a percentage rather than by an amount, and because a
+diverged training is then a bad value and not a flood.
 
 References
 ----------
-Ronneberger, Fischer & Brox (2015). U-Net. Lee, Lee, Kim, Cho & Cho (2019). Deep-neural-network-based sinogram synthesis for
-sparse-view CT image reconstruction (residual learning on the interpolated sinogram).
+Ronneberger, Fischer & Brox (2015). U-Net: convolutional networks for biomedical image segmentation.
+Lee, Lee, Kim, Cho & Cho (2019). Deep-neural-network-based sinogram synthesis for sparse-view CT image reconstruction.
 """
 
 import math
@@ -20,12 +20,12 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from hyppo_lightning import HyppoCallback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import hyppo
 from benchmarks.sinogram.data import SCALE, Float32Array, Scans, Setting, scans
-from hyppo_lightning import HyppoCallback
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 WEIGHTS = "weights.pt"
@@ -163,7 +163,7 @@ def linear_error(part: Scans) -> float:
 
 
 def train(replica: hyppo.Replica, setting: Setting) -> None:
-    """Train one replica; the callback hands its validation loss over, and the weights stay in the replica's directory."""
+    """Train one replica; the callback hands its validation loss over, and the weights stay in its directory."""
     torch.set_num_threads(1)
     training, validation = scans(setting, "train"), scans(setting, "validation")
     batch = replica.params["batch"]
@@ -189,7 +189,7 @@ def train(replica: hyppo.Replica, setting: Setting) -> None:
     torch.save(model.state_dict(), Path(replica.directory) / WEIGHTS)
 
 
-def fill(params: dict[str, Any], directory: Path, part: Scans) -> Float32Array:
+def fill(params: dict[str, Any], directory: Path, part: Scans, setting: Setting) -> Float32Array:
     """Fill scans with the network that a replica left in its directory, (n, A, N), line integrals over image width."""
     network = {name: value for name, value in params.items() if name != "batch"}
     model = Inpainter(**network)

@@ -9,8 +9,8 @@
     s       (A, N)    line integral over image width, which is what a sinogram holds
 
 The geometry is that of `skimage.transform.radon`: the axis of rotation is the centre of pixel N // 2, so the view from
-behind is the same view turned around, p(theta + 180, t) = roll(p[::-1], 1). Training data made in closed form comes from
-no projector, so no projector's errors can be learned and then undone by the same projector ("inverse crime").
+behind is the same view turned around, p(theta + 180, t) = roll(p[::-1], 1). Training data made in closed form comes
+from no projector, so no projector's errors can be learned and then undone by the same projector ("inverse crime").
 
 References
 ----------

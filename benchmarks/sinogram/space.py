@@ -1,6 +1,6 @@
 """The search space: the architecture's size, the optimiser's pace, the regularisation.
 
-Every training sees the same number of sinograms, so a larger batch means fewer steps: the trade-off that the search has to
+Every training sees the same number of sinograms, so a larger batch means fewer steps: a trade-off for the search to
 find. A learning rate above about 0.006 is the fast and the uncertain end: the spread over replicas triples there.
 """
 

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.sinogram`."""
+
+from benchmarks.sinogram.run import app
+
+app()

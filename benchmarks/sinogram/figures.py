@@ -1,0 +1,194 @@
+"""The pictures of a finished search: what the recommended network sees, and how the search came to it."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+
+import hyppo
+from benchmarks.sinogram.data import Float32Array, Scans, field_of_view, reconstruct, reconstruct_sparse
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+}
+REPLICA = "#8fa8c8"
+TRIAL = "#1f4e8c"
+RECOMMENDED = "#d1495b"
+LINEAR = "#777777"
+
+
+def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> None:
+    """Draw scans with their gaps, how they were filled, and the images reconstructed from them.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    rows : dict
+        Title -> (scans, which of them, (T, A, N) sinograms filled by T replicas of the network). Each takes two rows.
+    """
+    titles = ["measured", "linear interpolation", "network", "spread of replicas", "truth"]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            2 * len(rows), len(titles), figsize=(7.2, 3.05 * len(rows) + 0.3), layout="constrained", squeeze=False
+        )
+        for block, (title, (part, index, filled)) in enumerate(rows.items()):
+            truth, linear = part.truth[index], part.linear[index]
+            views = [part.measured[index], linear, filled.mean(axis=0), filled.std(axis=0, ddof=1), truth]
+            back = [reconstruct(f) for f in filled]
+            # The measured views alone: what filling adds is to be judged against this too.
+            sparse = reconstruct_sparse(part.measured[index], part.kept)
+            images = [sparse, reconstruct(linear), reconstruct(views[2]), np.std(back, axis=0, ddof=1)]
+            images.append(part.images[index].astype(np.float64))
+            sinogram_peak, image_peak = float(truth.max()), float(part.images[index].max())
+            above, below = axes[2 * block], axes[2 * block + 1]
+            for column, (upper, lower) in enumerate(zip(above, below, strict=True)):
+                shown = views[column]
+                if column == 0:
+                    shown = np.where(part.kept[:, None], shown, np.nan)
+                if column == 3:
+                    # Errors are small beside the signal: a scale of their own, stated below the picture.
+                    upper.imshow(shown, cmap="magma", vmin=0, vmax=0.1 * sinogram_peak, aspect="auto")
+                    lower.imshow(images[column], cmap="magma", vmin=0, vmax=0.1 * image_peak)
+                    upper.set_xlabel("scale × 10", labelpad=2)
+                    lower.set_xlabel("scale × 10", labelpad=2)
+                else:
+                    picture = upper.imshow(shown, cmap="gray", vmin=0, vmax=sinogram_peak, aspect="auto")
+                    picture.cmap.set_bad("#35506e")
+                    lower.imshow(images[column], cmap="gray", vmin=0, vmax=image_peak)
+                if column in (1, 2):
+                    upper.set_xlabel(f"{_psnr(truth, views[column], ~part.kept):.1f} dB", labelpad=2)
+                if column in (0, 1, 2):
+                    inside = field_of_view(truth.shape[1])
+                    lower.set_xlabel(f"{_psnr(part.images[index], images[column], inside):.1f} dB", labelpad=2)
+                if block == 0:
+                    upper.set_title(titles[column])
+                for axis in (upper, lower):
+                    axis.set(xticks=[], yticks=[])
+                    axis.set_box_aspect(1)
+                    for spine in axis.spines.values():
+                        spine.set_visible(False)
+            above[0].set_ylabel(f"{title}\nsinogram (angle ↓)")
+            below[0].set_ylabel("reconstruction\n(filtered back-projection)")
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def _psnr(truth: npt.NDArray[Any], other: npt.NDArray[Any], where: npt.NDArray[np.bool_]) -> float:
+    from skimage.metrics import peak_signal_noise_ratio
+
+    reference = truth.astype(np.float64)
+    return float(peak_signal_noise_ratio(reference[where], other[where].astype(np.float64), data_range=reference.max()))
+
+
+def convergence(path: Path, study: hyppo.Study) -> None:
+    """Draw every training in the order in which it ended, the trials' means, and what was recommended in the end."""
+    best = study.best
+    done = [t for t in study.trials if t.mean is not None]
+    ended = sorted((r.end, t.number, r.loss) for t in done for r in t.replicas if r.loss is not None and r.end)
+    order = {(number, end): position for position, (end, number, _) in enumerate(ended, start=1)}
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+        axis.axhline(1.0, color=LINEAR, linestyle="--", linewidth=0.9)
+        axis.annotate(
+            "linear interpolation", (1.0, 1.0), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+            textcoords="offset points", color=LINEAR, ha="right",
+        )  # fmt: skip
+        axis.plot(
+            range(1, len(ended) + 1), [10**loss for _, _, loss in ended], ".", color=REPLICA, markersize=4,
+            label="one training",
+        )  # fmt: skip
+        # A trial counts from its last training on.
+        finished = sorted((max(order[t.number, r.end] for r in t.replicas if r.loss is not None), t) for t in done)
+        lowest: list[tuple[int, hyppo.Trial]] = []
+        for position, trial in finished:
+            colour = RECOMMENDED if trial.number == best.number else TRIAL
+            spread = trial.spread or 0.0
+            low, middle, high = (10 ** (trial.mean + k * spread) for k in (-1, 0, 1))
+            axis.errorbar(
+                position, middle, [[middle - low], [high - middle]], fmt="o", color=colour, markersize=4,
+                elinewidth=0.9, zorder=4 if colour == RECOMMENDED else 3,
+                label={RECOMMENDED: f"recommended: trial {best.number}"}.get(colour),
+            )  # fmt: skip
+            if not lowest or trial.mean < lowest[-1][1].mean:
+                lowest.append((position, trial))
+        steps = [position for position, _ in lowest] + [len(ended)]
+        means = [10**trial.mean for _, trial in lowest]
+        axis.step(steps, [*means, means[-1]], where="post", color=TRIAL, linewidth=1.1, label="lowest mean so far")
+        low, high = (10**end for end in best.interval)
+        axis.axhspan(
+            low, high, color=RECOMMENDED, alpha=0.15, linewidth=0, label="recommended: 90 % interval of its mean"
+        )
+        axis.errorbar([], [], [], fmt="o", color=TRIAL, markersize=4, elinewidth=0.9, label="trial: mean ± spread")
+        axis.set(xlabel="trainings finished", ylabel="validation error / linear interpolation's", yscale="log")
+        _plain_ticks(axis, [10**loss for _, _, loss in ended] + [1.0, low])
+        axis.set_xlim(0, len(ended) + 1)
+        axis.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), ncols=2)
+        figure.savefig(path)
+        plt.close(figure)
+
+
+def _plain_ticks(axis: Axes, values: list[float]) -> None:
+    """Ticks that a reader can read on a logarithmic axis of less than two decades."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = min(values) * 0.95, max(values) * 1.08
+    ticks = [m * 10.0**e for e in range(-4, 4) for m in (1, 1.5, 2, 3, 4, 5, 6, 8) if low <= m * 10.0**e <= high]
+    axis.set_ylim(low, high)
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def parameters(path: Path, study: hyppo.Study) -> None:
+    """Draw the loss of every trial against each of its parameters."""
+    best = study.best
+    done = [t for t in study.trials if t.mean is not None]
+    names = list(best.params)
+    columns = 4
+    rows = -(-len(names) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(7.2, 1.9 * rows), layout="constrained", sharey=True, squeeze=False
+        )
+        rng = np.random.default_rng(0)
+        losses = [10**r.loss for t in done for r in t.replicas if r.loss is not None]
+        for axis, name in zip(axes.flat, names, strict=False):
+            values = [t.params[name] for t in done]
+            continuous = len(set(values)) > 6 and all(isinstance(value, int | float) for value in values)
+            levels = sorted(set(values))
+            for trial, value in zip(done, values, strict=True):
+                chosen = trial.number == best.number
+                # Trials at one level stand beside each other rather than on top of each other.
+                x = value if continuous else levels.index(value) + (0.0 if chosen else rng.uniform(-0.15, 0.15))
+                low, middle, high = (10 ** (trial.mean + k * (trial.spread or 0.0)) for k in (-1, 0, 1))
+                axis.errorbar(
+                    x, middle, [[middle - low], [high - middle]], fmt="o", markersize=3, elinewidth=0.7,
+                    color=RECOMMENDED if chosen else TRIAL, zorder=4 if chosen else 3,
+                )  # fmt: skip
+            if continuous and min(values) > 0 and max(values) / min(values) > 5:
+                axis.set_xscale("log")
+            elif not continuous:
+                axis.set_xticks(range(len(levels)), [str(level) for level in levels])
+                axis.set_xlim(-0.5, len(levels) - 0.5)
+            axis.set_xlabel(name)
+            axis.set_yscale("log")
+            _plain_ticks(axis, losses)
+        for axis in axes.flat[len(names) :]:
+            axis.set_visible(False)
+        figure.supylabel("validation error / linear's", fontsize=8)
+        figure.savefig(path)
+        plt.close(figure)
