@@ -1,0 +1,142 @@
+"""The study file: `study.h5`, and beside it while a study runs `study.h5.journal`.
+
+    append      one frame to the journal, one sync: what was acknowledged survives a kill and a power cut
+    checkpoint  copy study.h5, append to the copy, fsync, rename over the original, then cut the journal
+    close       a last checkpoint; the journal is deleted, one file is left
+
+`study.h5` is never opened for writing in place, so a plain `h5py.File("study.h5")` works at any moment, in any program.
+Every prefix of the recorded writes of a run leaves a file that opens and holds all that was acknowledged
+(tests/test_log_crash.py replays them).
+
+Importing this module loads no HDF5; opening a file does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from hyppo.log.header import Header
+from hyppo.trial import Event
+
+if TYPE_CHECKING:
+    from hyppo.log.reader import LogReader
+
+__all__ = ["Durability", "Header", "MemoryLog", "StudyLog", "check_log", "open_log", "open_reader", "read_log"]
+
+Durability = Literal["power", "process"]
+
+
+class StudyLog(Protocol):
+    """Where a study's events go. One writer, one thread: `append` may be called from the thread that opened it only."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Make the events durable, all or none; they are when this returns.
+
+        Raises
+        ------
+        LogError
+            They could not be written; the log is as it was before the call.
+        """
+        ...
+
+    def checkpoint(self) -> None:
+        """Bring `study.h5` up to date now; `append` does so by itself every now and then."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint, delete the journal, release the lock. A second call does nothing."""
+        ...
+
+
+class MemoryLog:
+    """The log of a study without a file: it keeps nothing.
+
+    >>> MemoryLog().append([])
+    """
+
+    def append(self, events: Sequence[Event]) -> None:
+        pass
+
+    def checkpoint(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_log(
+    path: str | Path, header: Header, *, steal: bool = False, durability: Durability = "power"
+) -> tuple[StudyLog, Header, tuple[Event, ...]]:
+    """Create a study file, or go on with the one there is, as its only writer.
+
+    Parameters
+    ----------
+    path : path
+        The study file; its folder must exist. Symbolic links are followed.
+    header : Header
+        The study to write. Where the file exists, its space and seed must be these; its uuid and creation time stay,
+        and a configuration that differs replaces the file's and leaves a `Note`.
+    steal : bool
+        Take over from a writer on another host that cannot be proven dead (network file systems). A lock that a
+        living process holds is never taken.
+    durability : {"power", "process"}
+        "power": an append returns after the disk has it (some 2-4 ms). "process": after the kernel has it (0.02 ms),
+        which survives the death of the process but not of the machine.
+
+    Returns
+    -------
+    log : StudyLog
+    header : Header
+        As it now stands in the file.
+    events : tuple of Event
+        All events so far, in order.
+
+    Raises
+    ------
+    LogError
+        Another process writes the file; it is not a study file, or of another schema; another space or seed; the
+        folder cannot be written; the journal does not continue the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from hyppo.space import Real, Space
+    >>> from hyppo.trial import Asked
+    >>> path = tempfile.mkdtemp() + "/study.h5"
+    >>> log, header, events = open_log(path, Header.new(Space(lr=Real(0, 1)), seed=0))
+    >>> log.append([Asked(0, {"lr": 0.5}, ((0, 17),))])
+    >>> log.close()
+    >>> read_log(path)[1][0].params
+    {'lr': 0.5}
+    """
+    from hyppo.log.file import FileLog
+
+    return FileLog.open(path, header, steal=steal, durability=durability)
+
+
+def read_log(path: str | Path) -> tuple[Header, tuple[Event, ...]]:
+    """Header and all events of a study file, also while it is being written; takes no lock, creates nothing.
+
+    Raises
+    ------
+    LogError
+        No such file, not a study file, or its journal does not continue it.
+    """
+    return open_reader(path).read()
+
+
+def open_reader(path: str | Path) -> "LogReader":
+    """A reader that remembers what it has read, for looking again and again at a study that runs."""
+    from hyppo.log.reader import LogReader
+
+    return LogReader(path)
+
+
+def check_log(path: str | Path) -> list[str]:
+    """What is wrong with a study file and its journal, a line each; empty where they are sound.
+
+    A frame torn by a crash at the journal's end is sound: it was never acknowledged, and the next run cuts it.
+    """
+    from hyppo.log.reader import check
+
+    return check(path)

@@ -1,0 +1,165 @@
+"""Events as bytes of the journal, and back, exactly.
+
+Numbers are fixed little-endian fields, curves raw arrays, free-form values JSON in ASCII (which carries integers of any
+size, NUL characters and lone surrogates). Ranges are those of the columns of the study file: what the journal takes,
+a checkpoint can store. No pickle.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hyppo.errors import LogError
+from hyppo.replica import Failure
+from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
+
+STATES = tuple(State)
+"""Codes of the states are their positions here; append new ones at the end."""
+
+_STATE_CODE = {state: code for code, state in enumerate(STATES)}
+_ASKED, _SETTLED, _NOTE = 1, 2, 3
+
+_EVENT = struct.Struct("<IBqdBI")  # length of the rest, kind, trial, time, closed, count
+_SEED = struct.Struct("<iQ")  # replica, seed
+_RECORD = struct.Struct("<iQBdddiii")  # replica, seed, state, loss, start, end, attempts, points, bytes of text
+_STEP, _LOSS = np.dtype("<i8"), np.dtype("<f8")
+
+
+def to_json(value: Any) -> str:
+    """JSON of a value, NumPy scalars as the Python numbers they are."""
+    return json.dumps(value, separators=(",", ":"), default=_native)
+
+
+def _native(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} is no JSON value")
+
+
+def number(value: float | None) -> float:
+    """None as NaN, for columns where NaN means none."""
+    if value is None:
+        return math.nan
+    if value != value:
+        raise ValueError("NaN stands for none in the study file; give None, or the failure that it comes from")
+    return value
+
+
+def optional(value: float) -> float | None:
+    return None if value != value else value
+
+
+def curve_arrays(curve: Sequence[tuple[int, float]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Steps (k,) int64 and losses (k,) float64 of a curve."""
+    if not curve:
+        return np.empty(0, _STEP), np.empty(0, _LOSS)
+    steps, losses = zip(*curve, strict=True)
+    return np.array(steps, dtype=_STEP), np.array(losses, dtype=_LOSS)
+
+
+def _encode(event: Event) -> bytes:
+    match event:
+        case Asked(trial, params, replicas, origin, time):
+            text = to_json([dict(params), dict(origin)]).encode()
+            body = b"".join([*(_SEED.pack(index, seed) for index, seed in replicas), text])
+            return _EVENT.pack(len(body), _ASKED, trial, time, 0, len(replicas)) + body
+        case Settled(trial, records, closed, time):
+            parts: list[bytes] = []
+            for r in records:
+                failure = None if r.failure is None else [r.failure.type, r.failure.message, r.failure.traceback]
+                text = to_json([r.host, failure]).encode()
+                steps, losses = curve_arrays(r.curve)
+                parts.append(
+                    _RECORD.pack(
+                        r.index,
+                        r.seed,
+                        _STATE_CODE[r.state],
+                        number(r.loss),
+                        number(r.start),
+                        number(r.end),
+                        r.attempts,
+                        len(r.curve),
+                        len(text),
+                    )
+                )
+                parts += (text, steps.tobytes(), losses.tobytes())
+            body = b"".join(parts)
+            return _EVENT.pack(len(body), _SETTLED, trial, time, closed, len(records)) + body
+        case Note(note, time):
+            body = to_json(note).encode()
+            return _EVENT.pack(len(body), _NOTE, -1, time, 0, 0) + body
+
+
+def encode(events: Iterable[Event]) -> bytes:
+    """Payload of the frame of some events.
+
+    Raises
+    ------
+    LogError
+        A value that no study file can hold: not JSON, out of the range of its column, a loss of NaN.
+    """
+    parts: list[bytes] = []
+    for event in events:
+        try:
+            parts.append(_encode(event))
+        except (TypeError, ValueError, KeyError, OverflowError, struct.error) as error:
+            raise LogError(f"cannot log {str(event)[:500]}: {error}") from error
+    return b"".join(parts)
+
+
+def _decode_asked(body: bytes, trial: int, time: float, count: int) -> Asked:
+    replicas = tuple(_SEED.unpack_from(body, i * _SEED.size) for i in range(count))
+    params, origin = json.loads(body[count * _SEED.size :])
+    return Asked(trial, params, replicas, origin, time)
+
+
+def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: int) -> Settled:
+    records: list[ReplicaRecord] = []
+    offset = 0
+    for _ in range(count):
+        index, seed, state, loss, start, end, attempts, points, length = _RECORD.unpack_from(body, offset)
+        offset += _RECORD.size
+        host, failure = json.loads(body[offset : offset + length])
+        offset += length
+        steps = np.frombuffer(body, _STEP, points, offset)
+        losses = np.frombuffer(body, _LOSS, points, offset + points * 8)
+        offset += points * 16
+        records.append(
+            ReplicaRecord(
+                index,
+                seed,
+                STATES[state],
+                optional(loss),
+                optional(start),
+                optional(end),
+                None if failure is None else Failure(*failure),
+                tuple(zip(steps.tolist(), losses.tolist(), strict=True)),
+                host,
+                attempts,
+            )
+        )
+    return Settled(trial, tuple(records), closed, time)
+
+
+def decode(payload: bytes) -> list[Event]:
+    """Events of a frame's payload."""
+    events: list[Event] = []
+    offset = 0
+    while offset < len(payload):
+        length, kind, trial, time, closed, count = _EVENT.unpack_from(payload, offset)
+        offset += _EVENT.size
+        body = payload[offset : offset + length]
+        offset += length
+        if kind == _ASKED:
+            events.append(_decode_asked(body, trial, time, count))
+        elif kind == _SETTLED:
+            events.append(_decode_settled(body, trial, time, bool(closed), count))
+        elif kind == _NOTE:
+            events.append(Note(json.loads(body), time))
+        else:
+            raise LogError(f"the journal holds an event of unknown kind {kind}; use the hyppo that wrote it")
+    return events

@@ -1,0 +1,266 @@
+"""A study's log in a file: the journal takes every event at once, checkpoints carry them over to HDF5."""
+
+import os
+import stat
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hyppo.errors import LogError, StudyError
+from hyppo.log import Durability, codec, disk, frame, hdf5
+from hyppo.log.header import Header, changes
+from hyppo.log.journal import Journal, beyond, events_after, header_of, journal_of, keep_aside
+from hyppo.space import Space
+from hyppo.trial import Event, Note, Trial, apply
+
+CHECKPOINT_BYTES = 64 << 20
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_SECONDS_SHARED = 60.0  # network file systems
+CHECKPOINT_SHARE = 30.0  # a checkpoint that took a second is followed by thirty without
+
+
+class FileLog:
+    """The one writer of a study file; `open` makes it. Only the thread that opened it may use it."""
+
+    def __init__(self, path: Path, journal: Journal, durability: Durability) -> None:
+        self.path = path
+        self._journal = journal
+        self._sync = durability == "power"
+        self._extent = hdf5.Extent()
+        self._pending: list[Event] = []  # in the journal, not in the study file
+        self._image_closed = False
+        self._header: Header
+        self._space: Space
+        self._done = False
+        self._warned = False
+        self._last = time.monotonic()
+        self._duration = 0.0
+        self._not_before = 0  # pending events; doubles where the disk is full
+
+    # -- opening --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def open(
+        path: str | Path, header: Header, *, steal: bool = False, durability: Durability = "power"
+    ) -> tuple["FileLog", Header, tuple[Event, ...]]:
+        """See `hyppo.log.open_log`."""
+        real = Path(os.path.realpath(path))
+        if not real.parent.is_dir():
+            raise LogError(f"{real.parent} is no folder; make it, or give another path to the log")
+        if real.exists():
+            _refuse_another_study(real, hdf5.read_header(real), header)
+        journal = Journal(journal_of(real), steal=steal)
+        try:
+            log = FileLog(real, journal, durability)
+            events = log._begin(header)
+        except BaseException:
+            journal.release()
+            raise
+        return log, log._header, tuple(events)
+
+    def _begin(self, header: Header) -> list[Event]:
+        _temporary(self.path).unlink(missing_ok=True)
+        data = self._journal.read()
+        scan = frame.scan(data)
+        left = header_of(scan)
+        holds_events = any(f.kind == frame.EVENTS for f in (*scan.frames, *scan.stray))
+        events: list[Event] = []
+        if self.path.exists():
+            self._header, events, self._extent, self._image_closed = hdf5.read(self.path)
+            if holds_events and left and left[0].uuid != self._header.uuid:
+                raise LogError(
+                    f"{self._journal.path} belongs to another study than {self.path.name}; put the study file back "
+                    "that it was written beside, or move it away"
+                )
+        else:
+            self._header = left[0] if left and holds_events else header
+        _refuse_another_study(self.path, self._header, header)
+        self._space = Space.from_json(self._header.space)
+
+        pending = events_after(self._extent.sequence, scan.frames)
+        if pending is None:
+            first = next(f.sequence for f in scan.frames if f.sequence > self._extent.sequence)
+            raise LogError(
+                f"{self._journal.path} goes on at event {first}, but {self.path.name} "
+                f"{f'ends at event {self._extent.sequence}' if self.path.exists() else 'is missing'}: put the study "
+                "file back that it was written beside, or move the journal away to do without its events"
+            )
+        notes: list[Event] = []
+        stray = beyond(self._extent.sequence, scan.stray)
+        if stray:
+            kept = keep_aside(self._journal.path, "damaged", data)
+            salvaged, lost = _salvage([*events, *pending], stray)
+            pending += salvaged
+            told = (
+                f"the journal was damaged at byte {scan.end}: {len(salvaged)} events after the damage were taken, "
+                f"{lost} could not be; the damaged journal is kept as {kept.name}"
+            )
+            notes.append(Note(told, time.time()))
+            warnings.warn(f"{self.path}: {told}", stacklevel=4)
+
+        if not self.path.exists():
+            self._publish_first()
+        self._pending = list(pending)
+        if self._pending:
+            self._publish(closed=False)
+        changed = changes(self._header.config, header.config)
+        if changed:
+            self._header = Header(**{**vars(self._header), "config": header.config})
+            notes.append(Note(f"configuration changed: {changed}", time.time()))
+        self._journal.begin(self._header)
+        self.append(notes)
+        return [*events, *pending, *notes]
+
+    # -- the protocol ---------------------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[Event]) -> None:
+        if self._done:
+            raise LogError(f"{self.path}: this log is closed; open the study again to go on")
+        if not events:
+            return
+        first = self._extent.sequence + len(self._pending) + 1
+        data = frame.encode(frame.EVENTS, first, len(events), codec.encode(events))
+        if self._image_closed:
+            self._publish_or_warn(closed=False)  # who reads the HDF5 alone sees that there is more
+        self._journal.append(data, sync=self._sync)
+        self._pending.extend(events)
+        if self._due():
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        if self._pending and not self._done:
+            self._publish_or_warn(closed=False)
+
+    def close(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        if (self._pending or not self._image_closed) and not self._publish_or_warn(closed=True):
+            self._journal.release()
+        else:
+            self._journal.remove()
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def _due(self) -> bool:
+        if len(self._pending) < self._not_before:
+            return False
+        seconds = CHECKPOINT_SECONDS_SHARED if self._journal.shared else CHECKPOINT_SECONDS
+        if time.monotonic() - self._last > max(seconds, CHECKPOINT_SHARE * self._duration):
+            return True
+        return self._journal.size > CHECKPOINT_BYTES and self._journal.size > self.path.stat().st_size / 2
+
+    def _publish_or_warn(self, *, closed: bool) -> bool:
+        """A checkpoint that may fail: the events are safe in the journal, and it is tried again later."""
+        try:
+            self._publish(closed=closed)
+        except (LogError, OSError, RuntimeError) as error:
+            self._last = time.monotonic()
+            self._not_before = 2 * len(self._pending)
+            if closed or not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"{self.path} could not be brought up to date ({error}); its last {len(self._pending)} events are "
+                    f"safe in {self._journal.path.name}, and the next run goes on from there",
+                    stacklevel=4,
+                )
+            return False
+        self._warned = False
+        self._not_before = 0
+        return True
+
+    def _publish(self, *, closed: bool) -> None:
+        """Copy the study file, append what is pending, give the copy its name, and only then cut the journal."""
+        started = time.monotonic()
+        added = hdf5.batch(self._extent, self._space, self._pending)
+        temporary = _temporary(self.path)
+        source = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            try:
+                size = os.fstat(source).st_size
+                disk.reserve(target, size + added.growth)
+                disk.copy(source, target, size)
+                hdf5.append(temporary, self._extent, added, self._header, closed=closed)
+                os.fchmod(target, _mode(source, target, closed=closed))
+                disk.sync(target)
+                if not self._journal.owned():
+                    raise LogError(f"{self._journal.path} was deleted or replaced while the study was running")
+                os.replace(temporary, self.path)
+            except BaseException:
+                # The file is open until here: on a full disk an unlinked temporary would keep the space.
+                os.ftruncate(target, 0)
+                temporary.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        self._extent = added.extent
+        self._image_closed = closed
+        disk.sync_directory(self.path.parent)
+        self._pending = []
+        self._journal.cut()
+        self._last = time.monotonic()
+        self._duration = self._last - started
+
+    def _publish_first(self) -> None:
+        temporary = _temporary(self.path)
+        try:
+            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            try:
+                disk.write(target, hdf5.empty(self._header), 0)
+                os.fchmod(target, _mode(target, target, closed=False))
+                disk.sync(target)
+            finally:
+                os.close(target)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise LogError(f"{self.path} cannot be created: {error}") from error
+        disk.sync_directory(self.path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
+def _mode(image: int, temporary: int, *, closed: bool) -> int:
+    """Permissions of the next study file: without write permission while a journal is beside it.
+
+    h5py's mode "w" empties a file before it finds that it may not; no other program has a reason to write.
+    """
+    now = stat.S_IMODE(os.fstat(image).st_mode)
+    # A crash leaves the file read-only: then who may write is what a new file's mode says.
+    if not now & 0o222:
+        now |= stat.S_IMODE(os.fstat(temporary).st_mode) & 0o222
+    return now if closed else now & ~0o222
+
+
+def _refuse_another_study(path: Path, there: Header, here: Header) -> None:
+    difference = Space.from_json(here.space).difference(Space.from_json(there.space))
+    if difference:
+        raise LogError(f"{path} is the log of another space ({difference}); give this study another file")
+    if there.seed != here.seed:
+        raise LogError(
+            f"{path} is the log of a study with seed={there.seed}, not {here.seed}; give this study another file"
+        )
+
+
+def _salvage(events: Sequence[Event], stray: Iterable[frame.Frame]) -> tuple[list[Event], int]:
+    """Events after a damage that follow from the history without those it took, and how many do not."""
+    trials: list[Trial] = []
+    taken: list[Event] = []
+    lost = 0
+    for position, event in enumerate(events):
+        apply(trials, event, position)
+    for f in stray:
+        for event in codec.decode(f.payload):
+            try:
+                apply(trials, event, len(events) + len(taken))
+            except StudyError:
+                lost += 1
+            else:
+                taken.append(event)
+    return taken, lost

@@ -1,0 +1,67 @@
+"""What a study file says of its study, besides its events."""
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import hyppo
+from hyppo.errors import LogError
+from hyppo.space import Space
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a study file says of its study.
+
+    Attributes
+    ----------
+    uuid : str
+    space : str
+        `Space.to_json()`.
+    seed : int
+        Root seed.
+    config : dict
+        JSON values: replicas, risk, surrogate, target and what else may change from one session to the next.
+    created : float
+        Unix seconds.
+    version : str
+        Version of hyppo that created the file.
+    """
+
+    uuid: str
+    space: str
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+    version: str = hyppo.__version__
+
+    @staticmethod
+    def new(space: Space, seed: int, config: dict[str, Any] | None = None) -> "Header":
+        """Header of a study that begins now.
+
+        >>> from hyppo.space import Real
+        >>> Header.new(Space(lr=Real(0, 1)), seed=3).seed
+        3
+        """
+        return Header(str(uuid.uuid4()), space.to_json(), seed, dict(config or {}), time.time())
+
+    def to_json(self) -> str:
+        try:
+            return json.dumps(asdict(self))
+        except (TypeError, ValueError) as error:
+            raise LogError(f"the study's configuration must be JSON values, got {self.config!r}: {error}") from None
+
+    @staticmethod
+    def from_json(text: str) -> "Header":
+        return Header(**json.loads(text))
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two configurations, in words; empty where they are equal."""
+    return "; ".join(
+        f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}"
+        for name in dict.fromkeys((*old, *new))
+        if name not in old or name not in new or old[name] != new[name]
+    )

@@ -1,0 +1,311 @@
+"""The journal: events since the last checkpoint, and the lock of the one writer.
+
+The first frame says whose study it is and who writes it. Every later one is a group of events, appended by one write
+and one sync. An append that fails is cut off again. Only the thread that opened a journal may use it.
+"""
+
+import errno
+import fcntl
+import io
+import json
+import os
+import socket
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+
+from hyppo.errors import LogError
+from hyppo.log import codec, disk, frame
+from hyppo.log.header import Header
+from hyppo.trial import Event
+
+STALE_AFTER = 300.0  # seconds without a touch after which a writer on another host counts as gone
+TOUCH_EVERY = 60.0
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def journal_of(path: Path) -> Path:
+    return path.with_name(path.name + ".journal")
+
+
+def header_of(scan: frame.Scan) -> tuple[Header, dict[str, str]] | None:
+    """Header of a scanned journal, and who writes it (host, pid, boot, since); None where the journal has none."""
+    if not scan.frames or scan.frames[0].kind != frame.HEADER:
+        return None
+    told = json.loads(scan.frames[0].payload)
+    return Header.from_json(told["header"]), told["writer"]
+
+
+def events_after(sequence: int, frames: Iterable[frame.Frame]) -> list[Event] | None:
+    """Events of the frames beyond number `sequence`, in order; None where one is missing."""
+    events: list[Event] = []
+    for f in beyond(sequence, frames):
+        last = sequence + len(events)
+        if f.sequence > last + 1:
+            return None
+        decoded = codec.decode(f.payload)
+        if len(decoded) != f.count:
+            raise LogError(f"the journal's frame {f.sequence} says {f.count} events and holds {len(decoded)}")
+        events += decoded[last + 1 - f.sequence :]
+    return events
+
+
+def beyond(sequence: int, frames: Iterable[frame.Frame]) -> list[frame.Frame]:
+    """Frames that hold events after number `sequence`.
+
+    The others are in the study file already. A power cut may bring them back behind newer ones, since the cut of the
+    journal is not synced by itself.
+    """
+    return [f for f in frames if f.kind == frame.EVENTS and f.sequence + f.count > sequence + 1]
+
+
+class Journal:
+    """An open, locked journal.
+
+    Raises
+    ------
+    LogError
+        Another process has it, or it cannot be created.
+    """
+
+    def __init__(self, path: Path, *, steal: bool = False) -> None:
+        self.path = path
+        self.shared = disk.is_shared(path.parent)
+        self.size = 0
+        self._header_size = 0
+        self._unusable = ""
+        self._file = self._locked(steal)
+        self._stop_touching = threading.Event()
+        if self.shared:
+            threading.Thread(target=self._touch, name="hyppo-journal", daemon=True).start()
+        _open_journals.add(self)
+
+    # -- the lock -------------------------------------------------------------------------------------------------
+
+    def _locked(self, steal: bool) -> io.FileIO:
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise LogError(
+                    f"{self.path} cannot be written ({error.strerror}): a study needs a folder that it can write to; "
+                    "to look at a study only, use hyppo.load or `hyppo show`"
+                ) from error
+            file = io.FileIO(fd, "r+")  # closes itself should the study be forgotten
+            try:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise LogError(self._taken(fd, "")) from None
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    warnings.warn(
+                        f"{self.path}: this file system has no locks ({error.strerror}); two runs at once are found "
+                        "by the age of the journal only",
+                        stacklevel=2,
+                    )
+                    self._refuse_unproven(fd, steal, locked=False)
+                else:
+                    if self.shared:
+                        self._refuse_unproven(fd, steal, locked=True)
+                # The writer before may have deleted it between our open and our lock.
+                if os.fstat(fd).st_nlink and os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    disk.sync_directory(self.path.parent)
+                    return file
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _writer(self, fd: int) -> dict[str, str]:
+        told = header_of(frame.scan(os.pread(fd, 1 << 20, 0)))
+        return told[1] if told else {}
+
+    def _taken(self, fd: int, advice: str) -> str:
+        writer = self._writer(fd)
+        if not writer:
+            return f"{self.path} is locked by another process; end it, or give this study another file"
+        who = f"process {writer['pid']} on {writer['host']} since {writer['since']}"
+        if writer["pid"] == str(os.getpid()) and writer["boot"] == disk.boot_id():
+            who += " (this process: close the other study first)"
+        return f"{self.path}: the study is being written by {who}{advice}"
+
+    def _refuse_unproven(self, fd: int, steal: bool, *, locked: bool) -> None:
+        """Refuse a journal whose writer may live on another host, where the lock proves nothing."""
+        writer = self._writer(fd)
+        if steal or not writer:
+            return
+        if writer["boot"] == disk.boot_id():
+            if not locked and _alive(int(writer["pid"])):
+                raise LogError(self._taken(fd, ""))
+            return
+        if writer["host"] == socket.gethostname():
+            return  # this machine, before it was restarted
+        age = time.time() - os.fstat(fd).st_mtime
+        if age < STALE_AFTER:
+            raise LogError(
+                self._taken(
+                    fd,
+                    f", last seen {age:.0f} s ago; locks of this file system prove nothing across hosts: if that "
+                    f"process is gone, wait {STALE_AFTER - age:.0f} s or take over with steal=True (`--steal`)",
+                )
+            )
+
+    def _touch(self) -> None:
+        # Other hosts judge by the journal's age whether this writer lives; a training may take hours.
+        while not self._stop_touching.wait(TOUCH_EVERY):
+            try:
+                os.utime(self._file.fileno())
+            except (OSError, ValueError):
+                return
+
+    def owned(self) -> bool:
+        """Whether the name still leads to this journal."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    # -- contents -------------------------------------------------------------------------------------------------
+
+    def read(self) -> bytes:
+        self._file.seek(0)
+        return self._file.readall()
+
+    def begin(self, header: Header) -> None:
+        """Empty the journal, whose events are in the study file, and write who writes it now."""
+        writer = {
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+            "boot": disk.boot_id(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        payload = json.dumps({"header": header.to_json(), "writer": writer}).encode()
+        first = frame.encode(frame.HEADER, 0, 0, payload)
+        fd = self._file.fileno()
+        os.ftruncate(fd, 0)
+        disk.write(fd, first, 0)
+        disk.sync(fd)
+        self.size = self._header_size = len(first)
+
+    def append(self, data: bytes, *, sync: bool) -> None:
+        """One frame at the end, durable when this returns (with `sync`); otherwise the journal is as before."""
+        if self._unusable:
+            raise LogError(self._unusable)
+        if not self.owned():
+            self._rescue()
+            raise LogError(self._unusable)
+        fd = self._file.fileno()
+        try:
+            disk.write(fd, data, self.size)
+        except BaseException as error:
+            self._cut_back(fd)
+            if isinstance(error, OSError):
+                raise LogError(
+                    f"{self.path} cannot take {len(data)} bytes more ({error.strerror}); what was logged before is "
+                    "safe: free some space and run the same command again"
+                ) from error
+            raise
+        if sync:
+            try:
+                disk.sync_data(fd)
+            except BaseException as error:
+                # After a failed sync the kernel may have dropped the pages and say yes next time: never ask again.
+                self._unusable = f"{self.path}: a sync failed ({error}); check the disk, then run the study again"
+                self._cut_back(fd)
+                if isinstance(error, OSError):
+                    raise LogError(self._unusable) from error
+                raise
+        self.size += len(data)
+
+    def _cut_back(self, fd: int) -> None:
+        try:
+            os.ftruncate(fd, self.size)
+        except OSError as error:
+            self._unusable = f"{self.path}: an append failed and could not be cut off ({error}); run the study again"
+
+    def _rescue(self) -> None:
+        """Keep what is in a journal that somebody deleted or replaced under its writer."""
+        kept = keep_aside(self.path, "rescued", self.read())
+        self._unusable = (
+            f"{self.path} was deleted or replaced while the study was running; its events are kept in {kept}: "
+            f"if no other run has the study, rename that file to {self.path.name} and run the same command again"
+        )
+
+    def cut(self) -> None:
+        """Drop the events, which are in the study file now."""
+        os.ftruncate(self._file.fileno(), self._header_size)
+        self.size = self._header_size
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no events in it."""
+        return self.size == self._header_size
+
+    # -- end ------------------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """Delete the journal and release the lock."""
+        if self.owned():
+            self.path.unlink()
+            disk.sync_directory(self.path.parent)
+        self.release()
+
+    def release(self) -> None:
+        """Release the lock and leave the journal, or nothing where nothing was written."""
+        self._stop_touching.set()
+        if not self._file.closed:
+            if os.fstat(self._file.fileno()).st_size == 0 and self.owned():
+                self.path.unlink()
+            self._file.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the parent writes, and the lock must not outlive it here."""
+        self._unusable = f"{self.path}: a forked process cannot write its parent's study"
+        self._file.close()
+
+
+def keep_aside(path: Path, why: str, data: bytes) -> Path:
+    """Write `data` beside `path`, durably and under a new name."""
+    stem = f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%S')}"
+    for name in (stem, *(f"{stem}-{i}" for i in range(1, 1000))):
+        try:
+            fd = os.open(path.with_name(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue
+        try:
+            disk.write(fd, data, 0)
+            disk.sync(fd)
+        finally:
+            os.close(fd)
+        disk.sync_directory(path.parent)
+        return path.with_name(name)
+    raise LogError(f"{path.parent} holds a thousand files {stem}; look at them before going on")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+_open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for journal in list(_open_journals):
+        journal.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)

@@ -1,0 +1,110 @@
+"""Reading a study file that may be being written: no lock, no file made, and always one consistent state.
+
+The journal is read first, the HDF5 file second: a checkpoint in between only makes the second newer, and events that
+both have are taken once. Where events are missing between the two, or a file was just being replaced, look again.
+"""
+
+import errno
+import time
+from pathlib import Path
+
+from hyppo.errors import LogError, SpaceError, StudyError
+from hyppo.log import frame, hdf5
+from hyppo.log.header import Header
+from hyppo.log.journal import beyond, events_after, header_of, journal_of
+from hyppo.space import Space
+from hyppo.trial import Event, Trial, apply
+
+TRIES = 50
+PAUSE = 0.01  # seconds
+
+
+class LogReader:
+    """Reads a study file again and again; what it has read of the HDF5 file it does not read twice."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._identity: tuple[int, int, int] | None = None
+        self._header: Header | None = None
+        self._events: list[Event] = []
+        self._extent = hdf5.Extent()
+
+    def read(self) -> tuple[Header, tuple[Event, ...]]:
+        """Header and all events, as of now; see `hyppo.log.read_log`."""
+        problem = ""
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(PAUSE)
+            try:
+                scan = frame.scan(journal_of(self.path).read_bytes())
+            except FileNotFoundError:
+                scan = frame.scan(b"")
+            left = header_of(scan)
+            try:
+                header = self._image()
+            except FileNotFoundError:
+                problem = f"{self.path} does not exist"
+                if left is None:
+                    if attempt < 3:  # a study that is just being created has its journal already
+                        continue
+                    break
+                continue
+            except OSError as error:
+                if error.errno != errno.ESTALE:  # NFS: the file was replaced between its opening and its reading
+                    raise
+                problem = str(error)
+                continue
+            fresh = events_after(self._extent.sequence, scan.frames)
+            if fresh is None:
+                problem = f"{journal_of(self.path)} does not continue {self.path.name}: events are missing between them"
+            elif left and left[0].uuid != header.uuid and any(f.kind == frame.EVENTS for f in scan.frames):
+                problem = f"{journal_of(self.path)} belongs to another study than {self.path.name}"
+            elif beyond(self._extent.sequence, scan.stray):
+                problem = (
+                    f"{journal_of(self.path)} is damaged at byte {scan.end}; the next run of the study, or opening it "
+                    "for writing, keeps a copy and takes what can be read"
+                )
+            else:
+                if left and left[0].uuid == header.uuid:
+                    header = left[0]
+                return header, (*self._events, *fresh)
+        raise LogError(problem)
+
+    def _image(self) -> Header:
+        status = self.path.stat()
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if self._header is None or identity != self._identity:
+            header, events, extent, _ = self._read_on()
+            if self._header is None or header.uuid != self._header.uuid:
+                self._events = []
+            self._events += events
+            self._header, self._extent, self._identity = header, extent, identity
+        return self._header
+
+    def _read_on(self) -> tuple[Header, list[Event], hdf5.Extent, bool]:
+        if self._header is not None:
+            header, events, extent, closed = hdf5.read(self.path, self._extent)
+            if header.uuid == self._header.uuid and extent.sequence >= self._extent.sequence:
+                return header, events, extent, closed
+            self._header, self._events = None, []
+        return hdf5.read(self.path)
+
+
+def check(path: str | Path) -> list[str]:
+    """See `hyppo.log.check_log`."""
+    problems: list[str] = []
+    try:
+        header, events = LogReader(path).read()
+    except LogError as error:
+        return [str(error)]
+    try:
+        Space.from_json(header.space)
+    except (SpaceError, ValueError) as error:
+        problems.append(f"the space in the file cannot be read: {error}")
+    trials: list[Trial] = []
+    for position, event in enumerate(events):
+        try:
+            apply(trials, event, position)
+        except StudyError as error:
+            problems.append(f"event {position + 1}: {error}")
+    return problems
