@@ -104,7 +104,8 @@ class _Evidence:
 def _evidence(space: Space, data: Observations, risk: float) -> _Evidence:
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
-    variance = surrogates.spread.shrink(merged.variance, merged.freedom)
+    x = space.features(unit)
+    variance = surrogates.spread.smooth(x, merged.variance, merged.freedom, space.owner)
     score = merged.mean if variance is None else merged.mean + risk * np.sqrt(variance)
     outputs = surrogates.outputs.fit(score)
     y = outputs.forward(score)
@@ -114,9 +115,7 @@ def _evidence(space: Space, data: Observations, risk: float) -> _Evidence:
         spread_term = risk**2 / (2.0 * (surrogates.spread.PRIOR_FREEDOM + merged.freedom))
         noise = variance * (1.0 / merged.count + spread_term) * outputs.derivative(score) ** 2
         noise = np.clip(noise, 1e-8, 10.0)
-    return _Evidence(
-        merged.row, unit, space.features(unit), score, y, noise, float(merged.freedom.sum()), merged.count, outputs
-    )
+    return _Evidence(merged.row, unit, x, score, y, noise, float(merged.freedom.sum()), merged.count, outputs)
 
 
 def _thinned(evidence: _Evidence, limit: int) -> IntArray:

@@ -1,24 +1,33 @@
 """How noisy a training is, where few replicas say little of it.
 
     symbol   shape   meaning
+    x        (n, D)  features
     s2       (n,)    sample variance over a point's replicas
     f        (n,)    its degrees of freedom, replicas - 1
-    vbar     float   pooled variance, sum f s2 / sum f
-    v        (n,)    (k vbar + f s2) / (k + f): k prior degrees of freedom at the pooled variance
+    g        (n,)    log s2 + log(f/2) - digamma(f/2): unbiased for the log of the true variance
+    v        (n,)    what is returned: the variance of a single training at each point
 
-The variance of three replicas is off by a factor of two as often as not; a scaled inverse chi-squared prior at the
-pooled variance is the shrinkage (Smyth 2004). A point with one replica takes vbar.
+The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. Few
+points lend by their pool alone: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k degrees of
+freedom (Smyth 2004). More points show where the space is noisy: g has the variance trigamma(f/2) whatever the noise
+is, so that a Gaussian process with that noise smooths it (stochastic kriging of the spread: Ankenman, Nelson & Staum
+2010, section 3.3; Binois, Gramacy & Ludkovski 2018).
 """
 
 import numpy as np
+from scipy.special import digamma, polygamma
 
-from hyppo.space import FloatArray
+from hyppo.space import FloatArray, IntArray
+from hyppo.surrogates import gp
 
 PRIOR_FREEDOM = 4.0
+SMOOTHED_FROM = 8  # points with replicas
+SMOOTHED_ON = 300  # points at most, spread over time: the spread is smooth
+SMALLEST = 1e-3  # of the median: losses on a grid give a variance of 0, whose logarithm must not rule
 
 
 def shrink(variance: FloatArray, freedom: FloatArray) -> FloatArray | None:
-    """Variances of single trainings, (n,), (n,) -> (n,); None where no point was ever repeated.
+    """Variances of single trainings, (n,), (n,) -> (n,), by the pool; None where no point was ever repeated.
 
     >>> shrink(np.array([0.0, 6.0, 0.0]), np.array([2.0, 2.0, 0.0]))
     array([2., 4., 3.])
@@ -28,3 +37,32 @@ def shrink(variance: FloatArray, freedom: FloatArray) -> FloatArray | None:
         return None
     pooled = float(np.sum(freedom / total * variance))
     return np.asarray((PRIOR_FREEDOM * pooled + freedom * variance) / (PRIOR_FREEDOM + freedom))
+
+
+def smooth(x: FloatArray, variance: FloatArray, freedom: FloatArray, owner: IntArray) -> FloatArray | None:
+    """Variances of single trainings, (n, D), (n,), (n,) -> (n,), by neighbours, or by the pool where points are few.
+
+    >>> x = np.linspace(0, 1, 20)[:, None]
+    >>> noisy = np.where(x[:, 0] < 0.5, 1.0, 1e-4)
+    >>> v = smooth(x, noisy, np.full(20, 2.0), np.array([0]))
+    >>> bool(v[2] / v[-2] > 100)
+    True
+    """
+    positive = (freedom > 0.0) & (variance > 0.0)
+    if int(positive.sum()) < SMOOTHED_FROM:
+        return shrink(variance, freedom)
+    rows = np.flatnonzero(freedom > 0.0)
+    if rows.size > SMOOTHED_ON:
+        rows = rows[np.linspace(0, rows.size - 1, SMOOTHED_ON).astype(np.int64)]
+    half = 0.5 * freedom[rows]
+    floor = SMALLEST * float(np.median(variance[positive]))
+    log_variance = np.log(np.maximum(variance[rows], floor)) + np.log(half) - digamma(half)
+    model = gp.fit(
+        x[rows],
+        log_variance - log_variance.mean(),
+        noise=polygamma(1, half),
+        owner=owner,
+        iterations=20,
+        noise_std=0.1,
+    )
+    return np.asarray(np.exp(log_variance.mean() + model.predict_mean(x)))

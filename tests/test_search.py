@@ -1,0 +1,298 @@
+"""The search: always a sensible next point, never one twice, and a pure function of what is known."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyppo.errors import StudyError
+from hyppo.search import SURROGATES, Observations, propose, recommend
+from hyppo.space import Choice, Integer, Ordinal, Real, Space
+
+CUBE = Space({f"x{i}": Real(0, 1) for i in range(3)})
+MIXED = Space(lr=Real(1e-4, 1e-1, log=True), width=Integer(8, 64, log=True), act=Choice("abc"[i] for i in range(3)))
+
+
+def observations(unit, losses):
+    """Observations of lists of replicas' losses."""
+    return Observations(
+        np.asarray(unit, dtype=np.float64),
+        np.array([np.mean(r) for r in losses]),
+        np.array([np.std(r, ddof=1) if len(r) > 1 else np.nan for r in losses]),
+        np.array([len(r) for r in losses], dtype=np.int64),
+    )
+
+
+def run(space, objective, asks, *, surrogate="auto", risk=0.0, seed=0, lag=0, through_json=False):
+    """Ask and tell `asks` times with the last `lag` points pending; returns points, losses, origins."""
+    points, losses, origins = [], [], []
+    for number in range(asks):
+        settled = max(len(points) - lag, 0)
+        data = observations(np.array(points[:settled]).reshape(settled, space.dimension), losses[:settled])
+        pending = np.array(points[settled:]).reshape(-1, space.dimension)
+        taken = set(space.keys(np.array(points).reshape(-1, space.dimension)))
+        proposal = propose(
+            space,
+            data,
+            pending,
+            taken,
+            np.random.default_rng([seed, number]),
+            surrogate=surrogate,
+            risk=risk,
+            previous=origins,
+        )
+        if proposal is None:
+            break
+        assert proposal.unit.shape == (space.dimension,)
+        np.testing.assert_array_equal(space.snap(proposal.unit[None, :])[0], proposal.unit)
+        assert not taken & set(space.keys(proposal.unit[None, :])), "proposed twice"
+        points.append(proposal.unit)
+        losses.append(objective(proposal.unit))
+        origins.append(json.loads(json.dumps(proposal.origin, allow_nan=False)) if through_json else proposal.origin)
+    return np.array(points), losses, origins
+
+
+def bowl(unit):
+    return [float(np.sum((unit - 0.3) ** 2))]
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("space", [CUBE, MIXED], ids=["cube", "mixed"])
+def test_every_surrogate_searches(space, surrogate):
+    _, losses, origins = run(space, bowl, 24, surrogate=surrogate)
+    expected = {"auto": {"design", "gp", "rbf"}, "random": {"random"}}.get(surrogate, {"design", surrogate})
+    assert {origin["by"] for origin in origins} == expected
+    if surrogate != "random":
+        # The least loss on the lattice is 0, and 0.04 on the mixed one; random search comes as near in one of thirty.
+        assert min(loss for (loss,) in losses) < (0.01 if space is CUBE else 0.05)
+
+
+def test_surrogates_take_turns():
+    _, _, origins = run(CUBE, bowl, 12)
+    models = [origin["by"] for origin in origins if origin["by"] != "design"]
+    assert models == ["gp", "rbf"] * (len(models) // 2)
+
+
+@pytest.mark.parametrize("lag", [1, 4])
+def test_pending_points_are_not_proposed_again(lag):
+    points, _, _ = run(MIXED, bowl, 25, lag=lag)
+    assert len(set(MIXED.keys(points))) == 25
+
+
+def test_pending_is_respected_even_where_the_caller_forgot_it_in_taken():
+    space = Space(a=Integer(0, 3))
+    unit = space.unit_of(np.arange(4)[:, None])
+    data = observations(unit[:2], [[1.0], [2.0]])
+    proposal = propose(space, data, unit[2:3], set(), np.random.default_rng(0))
+    np.testing.assert_array_equal(proposal.unit, unit[3])
+    assert propose(space, data, unit[2:], set(), np.random.default_rng(0)) is None
+
+
+def test_same_arguments_same_proposal_and_arguments_unchanged():
+    points, losses, origins = run(CUBE, bowl, 15)
+    data, taken = observations(points, losses), set(CUBE.keys(points))
+    before = (data.unit.copy(), data.mean.copy(), frozenset(taken), json.dumps(origins))
+    one, two = (
+        propose(CUBE, data, np.empty((0, 3)), taken, np.random.default_rng(5), previous=origins) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.unit, two.unit)
+    assert one.origin == two.origin
+    np.testing.assert_array_equal(data.unit, before[0])
+    np.testing.assert_array_equal(data.mean, before[1])
+    assert (frozenset(taken), json.dumps(origins)) == before[2:]
+
+
+def test_origins_survive_json():
+    direct, _, _ = run(MIXED, bowl, 30)
+    logged, _, _ = run(MIXED, bowl, 30, through_json=True)
+    np.testing.assert_array_equal(direct, logged)
+
+
+@pytest.mark.slow
+def test_trajectory_is_the_same_in_other_processes():
+    program = (
+        "import numpy as np; from tests.test_search import *;"
+        "p, _, _ = run(MIXED, bowl, 18); print(hash(tuple(MIXED.keys(p))) * 0 + int(p.sum() * 2**40), p[-1].tolist())"
+    )
+    answers = set()
+    for hash_seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        answers.add(done.stdout)
+    assert len(answers) == 1
+
+
+# -- degenerate input ------------------------------------------------------------------------------------------------
+
+
+def noisy(unit, generator=np.random.default_rng(0)):  # noqa: B008 - one stream on purpose
+    return list(generator.standard_normal(3))
+
+
+OBJECTIVES = {
+    "constant": lambda u: [1.0],
+    "constant with replicas": lambda u: [2.0, 2.0, 2.0],
+    "two values": lambda u: [float(u[0] > 0.5)],
+    "twelve orders of magnitude": lambda u: [10.0 ** (12.0 * float(u.mean()) - 6.0)],
+    "one diverged": lambda u: [1e300 if u[0] > 0.8 else float(u[0])],
+    "tiny differences": lambda u: [1e9 + 1e-5 * float(u[0])],
+    "pure noise": noisy,
+    "negative": lambda u: [-1e12 * float(u[0])],
+    "steep": lambda u: [float(np.exp(-50.0 * u[0]))],
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("surrogate", ["auto", "rbf"])
+@pytest.mark.parametrize("risk", [0.0, 2.0])
+def test_degenerate_losses(objective, surrogate, risk):
+    points, losses, origins = run(MIXED, objective, 14, surrogate=surrogate, risk=risk, lag=1)
+    assert len(set(MIXED.keys(points))) == 14
+    best = recommend(MIXED, observations(points, losses), risk=risk, previous=origins)
+    assert 0 <= best.row < 14
+    assert math.isfinite(best.mean)
+    assert best.interval[0] <= best.mean <= best.interval[1]
+    assert best.reason
+
+
+SPACES = {
+    "one real": Space(a=Real(0, 1)),
+    "one value": Space(a=Choice(["only"])),
+    "one point of three": Space(a=Integer(3, 3), b=Real(2.0, 2.0), c=Choice([None])),
+    "a constant beside a real": Space(a=Real(1, 1), b=Real(0, 1)),
+    "sixty": Space({f"x{i}": Real(0, 1) for i in range(60)}),
+    "sixty mixed": Space(
+        {f"x{i}": (Real(0, 1), Integer(0, 3), Choice([1, 2, 3]), Ordinal([4, 5]))[i % 4] for i in range(60)}
+    ),
+    "choices": Space(a=Choice(range(40)), b=Choice([True, False]), c=Choice([1, 1.5, "x", None])),
+    "two values": Space(a=Choice([False, True])),
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_degenerate_spaces(space, surrogate):
+    asks = 12
+    points, losses, origins = run(space, lambda u: [float(np.sum((u - 0.3) ** 2)), 0.1], asks, surrogate=surrogate)
+    assert len(points) == min(asks, space.size or asks)
+    assert recommend(space, observations(points, losses), previous=origins) is not None
+
+
+def test_equal_points_with_different_losses():
+    unit = np.array([[0.2, 0.2, 0.2]] * 4 + [[0.7, 0.1, 0.5]])
+    data = observations(unit, [[1.0], [3.0], [2.0], [2.5], [9.0]])
+    assert propose(CUBE, data, np.empty((0, 3)), set(), np.random.default_rng(0)) is not None
+    best = recommend(CUBE, data)
+    assert best.row == 0
+    assert best.mean == pytest.approx(2.125)
+    assert propose(CUBE, observations(unit[:2], [[1.0], [1.0]]), unit[2:], set(), np.random.default_rng(0)) is not None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    parameters=st.lists(
+        st.one_of(
+            st.integers(1, 5).map(lambda n: Integer(2, 1 + n)),
+            st.integers(1, 4).map(lambda n: Choice(range(n))),
+            st.integers(1, 4).map(lambda n: Ordinal(range(n))),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    seed=st.integers(0, 1000),
+    surrogate=st.sampled_from(SURROGATES),
+    lag=st.integers(0, 3),
+)
+def test_small_spaces_are_exhausted_without_a_duplicate(parameters, seed, surrogate, lag):
+    space = Space({f"p{i}": parameter for i, parameter in enumerate(parameters)})
+    generator = np.random.default_rng(seed)
+    points, _, _ = run(
+        space, lambda u: list(generator.standard_normal(generator.integers(1, 4))), 40, surrogate=surrogate, lag=lag
+    )
+    assert len(points) == min(space.size, 40)
+
+
+def test_errors():
+    data = observations(np.empty((0, 3)), [])
+    for call in (
+        lambda **k: propose(CUBE, data, np.empty((0, 3)), set(), np.random.default_rng(0), **k),
+        lambda **k: recommend(CUBE, data, **k),
+    ):
+        with pytest.raises(StudyError, match=r"one of \['auto', 'gp', 'rbf', 'random'\], got 'tpe'"):
+            call(surrogate="tpe")
+        with pytest.raises(StudyError, match="risk"):
+            call(risk=-1.0)
+
+
+# -- recommendation --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_recommend():
+    assert recommend(CUBE, observations(np.empty((0, 3)), [])) is None
+
+
+def test_few_points_give_the_best_observed():
+    best = recommend(CUBE, observations(np.eye(3)[:2], [[2.0], [1.0]]))
+    assert (best.row, best.mean, best.interval) == (1, 1.0, (-math.inf, math.inf))
+
+
+def test_replicas_required():
+    points = np.linspace(0, 1, 8)[:, None]
+    losses = [[float(x)] * (3 if x > 0.4 else 1) for x in points[:, 0]]
+    space = Space(a=Real(0, 1))
+    assert recommend(space, observations(points, losses)).row == 0
+    assert recommend(space, observations(points, losses), required=3).row == 3
+    assert recommend(space, observations(points, losses), required=9).row == 3
+
+
+def test_a_lucky_observation_is_not_recommended():
+    """A noisy dip among bad neighbours loses to a point that is good by itself and by its neighbours."""
+    unit = np.linspace(0, 1, 21)[:, None]
+    losses = [[float((u - 0.7) ** 2 + 0.01 * k) for k in (-1, 0, 1)] for u in unit[:, 0]]
+    losses[3] = [-0.5, 0.5, -0.06]
+    data = observations(unit, losses)
+    assert int(np.argmin(data.mean)) == 3
+    best = recommend(Space(a=Real(0, 1)), data)
+    assert abs(unit[best.row, 0] - 0.7) < 0.11
+    assert "luck" in best.reason
+
+
+def test_risk_prefers_the_steady_point():
+    generator = np.random.default_rng(0)
+    unit = np.linspace(0, 1, 24)[:, None]
+    spread = np.where(unit[:, 0] < 0.5, 0.5, 0.01)
+    level = np.where(unit[:, 0] < 0.5, 0.0, 0.1)
+    losses = [list(level[i] + spread[i] * generator.standard_normal(6)) for i in range(24)]
+    data, space = observations(unit, losses), Space(a=Real(0, 1))
+    assert unit[recommend(space, data, risk=2.0).row, 0] > 0.5
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "d", "limit"), [(50, 10, 0.3), (4000, 10, 3.0)])
+def test_an_ask_is_quick(n, d, limit):
+    """Limits are ten times what an idle core takes: a cost of a higher order fails, a busy machine does not."""
+    space = Space({f"x{i}": Real(0, 1) for i in range(d)})
+    generator = np.random.default_rng(0)
+    unit = space.spread(generator.random((n, d)))
+    data = observations(unit, [[float(np.sum((u - 0.3) ** 2))] for u in unit])
+    taken = set(space.keys(unit))
+    origins = [propose(space, data, np.empty((0, d)), taken, generator, surrogate=s).origin for s in ("gp", "rbf")]
+    seconds = []
+    for k in range(4):
+        start = time.perf_counter()
+        origins.append(propose(space, data, np.empty((0, d)), taken, np.random.default_rng(k), previous=origins).origin)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds[::2]) < limit
+    assert min(seconds[1::2]) < limit
