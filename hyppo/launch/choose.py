@@ -1,0 +1,50 @@
+"""Which workers a run gets: an executor's, this process, its children, or the ranks of an MPI job."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hyppo.errors import LaunchError, StudyError
+from hyppo.launch import world
+from hyppo.launch.process import OUTPUT, Limits, relay
+from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
+from hyppo.replica import Replica
+from hyppo.run import Options, Workers
+
+
+def workers_for(
+    objective: Callable[[Replica], Any], isolate: bool, replicas: int, options: Options, say: Callable[[str], None]
+) -> tuple[Workers, str]:
+    """Workers as `options` and this process's surroundings ask for, and a sentence that says which.
+
+    Raises
+    ------
+    StudyError
+        Options that do not go together.
+    LaunchError
+        Ranks that cannot be arranged as asked, or an MPI that does not work.
+    """
+    limits = Limits(options.replica_timeout, options.stall_timeout)
+    output = OUTPUT if options.output == "file" else relay
+    if options.executor is not None:
+        _refuse_limits(limits, "an executor's trainings")
+        workers = OnExecutor(objective, options.executor, options.workers)
+        return workers, f"{len(workers.groups)} trainings at a time on {type(options.executor).__name__}"
+    if world.launched_by_mpi() and world.size() > 1:
+        if not isolate:
+            raise LaunchError(
+                "isolate=False is for a process alone: under MPI a crash would end the whole job; leave it out"
+            )
+        from hyppo.launch import mpi
+
+        return mpi.workers(objective, options, limits, replicas, say)
+    if not isolate:
+        _refuse_limits(limits, "trainings in this process (isolate=False)")
+        return InProcess(objective), "trainings in this process"
+    count = options.workers or 1
+    local = LocalProcesses(objective, count, limits, options.threads, output, say)
+    return local, f"{count} training process{'es' if count > 1 else ''}"
+
+
+def _refuse_limits(limits: Limits, what: str) -> None:
+    if limits != Limits():
+        raise StudyError(f"replica_timeout and stall_timeout: {what} cannot be killed; leave them out")

@@ -1,0 +1,425 @@
+"""The side of the training process that waits: starts it, talks to it, survives it.
+
+Nothing here blocks and nothing runs in a thread: whoever owns a `TrainingProcess` waits on its `files` and calls
+`pump`.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from socket import gethostname
+from typing import IO
+
+import hyppo
+from hyppo.errors import LaunchError
+from hyppo.launch.objective import script
+from hyppo.launch.wire import (
+    Began,
+    Done,
+    End,
+    Inbox,
+    Place,
+    Reference,
+    Report,
+    Setup,
+    Stop,
+    Train,
+    Unready,
+    send,
+)
+from hyppo.replica import Failure, Outcome, Task
+from hyppo.run import Stopped
+
+# What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
+# kills or hangs the whole job, and Lightning takes the job's ranks for its own.
+LAUNCHER = re.compile(
+    r"^(PMI|PMIX|OMPI_|OPAL_|PRTE_|MPI_|HYDRA|HYDI_|I_MPI_|MPICH_|MPIR_|SLURM_|FLUX_|PALS_|ALPS_"
+    r"|HYPPO_(TRIALS|TRAININGS|TIME_LIMIT|TRIAL_GROUPS|REPLICA_GROUPS|DATA_PARALLEL)$)"
+)
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+# The process died or was ended, and not by an exception of the user's function: only these are worth a retry.
+PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
+
+OUTPUT = "output.txt"
+CHUNK = 1 << 20
+TAIL_LINES = 50
+MESSAGE_LINES = 5
+OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
+GROWTH = 1 << 30  # bytes by which a process may outgrow twice its first training before it is replaced
+
+OnOutput = Callable[[Task, str], None]
+
+
+def environment(threads: int | None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment of a training process: this one's, without the launcher, and with its number of threads.
+
+    `threads` None leaves a number that is set already, and otherwise gives all of this process's CPUs.
+    """
+    environ = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
+    for name in THREADS:
+        if threads is not None:
+            environ[name] = str(threads)
+        else:
+            environ.setdefault(name, str(usable_cpus()))
+    environ.update(extra or {})
+    # The training process must find this very package before it is told the rest of sys.path.
+    environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(hyppo.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    return environ
+
+
+def relay(task: Task, line: str) -> None:
+    """Print a line of a training's with a prefix that says whose it is."""
+    print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them; no framework is imported."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        names = [name.strip() for name in listed.split(",")]
+        return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), names))
+    with contextlib.suppress(OSError):
+        return tuple(str(number) for number in range(len(os.listdir("/proc/driver/nvidia/gpus"))))
+    return ()
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a training may take, and that it may go without a report; None for as long as it likes."""
+
+    replica_timeout: float | None = None
+    stall_timeout: float | None = None
+
+
+class NotShipped(Exception):
+    """The objective cannot be had in the training process."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+Ending = Outcome | Stopped | NotShipped
+
+
+class TrainingProcess:
+    """One child process that trains, one training at a time.
+
+    Parameters
+    ----------
+    environ : mapping
+        Its whole environment, see `environment`.
+    limits : Limits
+    output : str or callable
+        Name of the file in the replica's directory that takes what a training prints, or what gets each line instead.
+    """
+
+    def __init__(self, environ: Mapping[str, str], limits: Limits, output: str | OnOutput = OUTPUT) -> None:
+        self.task: Task | None = None
+        self.reports: list[tuple[int, float]] = []
+        self._environ = dict(environ)
+        self._limits = limits
+        self._sink = output
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests = self._replies = self._output = self._death = -1
+        self._inbox = Inbox()
+        self._known: set[int] = set()
+        self._first_resident = 0
+        self._line = b""
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._file: IO[str] | None = None
+        self._written = 0
+        self._start = 0.0
+        self._heard = 0.0
+        self._curve: list[tuple[int, float]] = []
+        self._stopping = False
+
+    @property
+    def files(self) -> list[int]:
+        """Descriptors to wait on: readable when `pump` has something to do. Empty while there is no process."""
+        return [fd for fd in (self._replies, self._output, self._death) if fd >= 0]
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def deadline(self) -> float | None:
+        """Time (monotonic) at which the training that runs will have taken too long."""
+        if self.task is None:
+            return None
+        ends = []
+        if self._limits.replica_timeout is not None:
+            ends.append(self._start + self._limits.replica_timeout)
+        if self._limits.stall_timeout is not None:
+            ends.append(self._heard + self._limits.stall_timeout)
+        return min(ends, default=None)
+
+    def _launch(self) -> None:
+        """Start the process. The kernel ends it with the thread that runs this, so let that be the main one."""
+        down_read, down_write = os.pipe()
+        up_read, up_write = os.pipe()
+        out_read, out_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                    "-m",
+                    "hyppo.launch.child",
+                    str(down_read),
+                    str(up_write),
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=out_write,
+                stderr=out_write,
+                env=self._environ,
+                pass_fds=(down_read, up_write),
+                start_new_session=True,
+            )
+        except OSError as error:
+            for fd in (down_write, up_read, out_read):
+                os.close(fd)
+            raise LaunchError(f"no training process could be started with {sys.executable}: {error}") from error
+        finally:
+            for fd in (down_read, up_write, out_write):
+                os.close(fd)
+        self._requests, self._replies, self._output = down_write, up_read, out_read
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # a kernel without it: then the end is seen at the next look
+                self._death = os.pidfd_open(self._process.pid)
+        for fd in (up_read, out_read):
+            os.set_blocking(fd, False)
+        self._inbox = Inbox()
+        self._known = set()
+        self._first_resident = 0
+        self._line = b""
+        self._tail.clear()
+        with contextlib.suppress(OSError):  # it died at once: the next pump finds out
+            send(
+                self._requests,
+                Setup(tuple(sys.path), tuple(sys.argv), os.getcwd(), os.environ.get("PYTHONPATH"), script()),
+            )
+
+    def train(self, task: Task, key: int, objective: Reference, place: Place | None = None) -> None:
+        """Start one training. `key` names the objective for as long as the process lives.
+
+        Raises
+        ------
+        LaunchError
+            No process can be started.
+        """
+        assert self.task is None, "one training at a time"
+        if self._process is None:
+            self._launch()
+        self.task = task
+        self._start = self._heard = time.monotonic()
+        self._curve = []
+        self._stopping = False
+        self._tail.clear()
+        known = key in self._known
+        self._known.add(key)
+        with contextlib.suppress(OSError):  # it has died meanwhile: the next pump finds out
+            send(self._requests, Train(task, key, None if known else objective, place or Place()))
+
+    def stop(self) -> None:
+        """Raise `should_stop` in the training that runs."""
+        if self.task is not None and not self._stopping:
+            self._stopping = True
+            with contextlib.suppress(OSError):
+                send(self._requests, Stop())
+
+    def pump(self) -> Ending | None:
+        """Read what has come, look at the clock and whether the process lives; how the training ended, if it did."""
+        if self._process is None:
+            return None
+        ending: Ending | None = None
+        outgrown = False
+        # Whether it is dead is asked before its pipes are read: what it said last is then in them.
+        dead = self._process.poll() is not None
+        data, deaf = _drain(self._replies)
+        for message in self._inbox.feed(data):
+            match message:
+                case Began():
+                    self._start = self._heard = time.monotonic()
+                case Report(step, loss):
+                    self._heard = time.monotonic()
+                    self.reports.append((step, loss))
+                    self._curve.append((step, loss))
+                case Done(outcome, heeded, resident):
+                    ending = Stopped() if heeded else outcome
+                    self._first_resident = self._first_resident or resident
+                    outgrown = resident > 2 * self._first_resident + GROWTH
+                case Unready(failure):
+                    ending = NotShipped(failure)
+        self._read_output(whole=dead or ending is not None)
+        if ending is None and self.task is not None:
+            if dead or deaf:
+                ending = self._lost(self._epitaph())
+            elif self.deadline is not None and time.monotonic() > self.deadline:
+                ending = self._lost(self._overdue())
+        elif dead or deaf:
+            self.kill()
+        if ending is not None:
+            self._finish_output()
+            self.task = None
+        if outgrown:
+            self.close()
+        return ending
+
+    def _lost(self, failure: Failure) -> Outcome | Stopped:
+        """The training ended with its process. Asked to stop, it counts as stopped: it is to be trained again."""
+        now = time.time()
+        start = now - (time.monotonic() - self._start)
+        self.kill()
+        if self._stopping:
+            return Stopped()
+        return Outcome(None, failure, start, now, tuple(self._curve), gethostname())
+
+    def _epitaph(self) -> Failure:
+        assert self._process is not None
+        try:
+            code = self._process.wait(1.0)  # its pipes may close a moment before it is gone
+        except subprocess.TimeoutExpired:
+            return self._with_tail("Killed", "the training process closed its pipe to this one and was killed")
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            cause = " (out of memory, or killed from outside)" if -code == signal.SIGKILL else ""
+            kind, message = "Killed", f"the training process was killed by {name}{cause}"
+        else:
+            kind, message = "Exited", f"the training process left with exit code {code} in the middle of a training"
+        return self._with_tail(kind, message)
+
+    def _overdue(self) -> Failure:
+        timeout, stall = self._limits.replica_timeout, self._limits.stall_timeout
+        if timeout is not None and time.monotonic() > self._start + timeout:
+            message = f"the training took longer than replica_timeout={timeout:g} s and was killed"
+            return self._with_tail("TimedOut", message)
+        return self._with_tail("Stalled", f"no report for stall_timeout={stall:g} s; the training was killed")
+
+    def _with_tail(self, kind: str, message: str) -> Failure:
+        last = [line for line in self._tail if line.strip()]
+        if last:
+            message += "; last lines of its output:\n" + "\n".join(last[-MESSAGE_LINES:])
+        return Failure(kind, message, "\n".join(self._tail))
+
+    def _read_output(self, whole: bool = False) -> None:
+        """Take in what was printed: a piece of it, or all (64 pieces, as its process may go on printing)."""
+        for _ in range(64 if whole else 1):
+            data, closed = _drain(self._output)
+            if data:
+                self._split(data)
+            if closed and self._output >= 0:
+                os.close(self._output)
+                self._output = -1
+            if len(data) < CHUNK:
+                return
+
+    def _split(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if len(self._line) > CHUNK:
+            lines.append(self._line)
+            self._line = b""
+        for line in lines:
+            self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self._tail.append(text)
+        if self.task is None:
+            return
+        if not isinstance(self._sink, str):
+            self._sink(self.task, text)
+            return
+        if self._file is None:
+            folder = Path(self.task.directory)
+            with contextlib.suppress(OSError):  # a full or missing disk must not end the study
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = open(folder / self._sink, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+                self._written = 0
+        if self._file is not None and self._written < OUTPUT_LIMIT:
+            with contextlib.suppress(OSError):
+                self._written += self._file.write(text + "\n")
+
+    def _finish_output(self) -> None:
+        if self._line:
+            self._put(self._line)
+            self._line = b""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def kill(self) -> None:
+        """End the process and whatever it started in its session, now. The next training gets a new process."""
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._read_output(whole=True)
+        self._forget()
+
+    def close(self, patience: float = 1.0) -> None:
+        """End the process; one that trains, or does not leave by itself within `patience` seconds, is killed."""
+        if self._process is None:
+            return
+        if self.task is None:
+            with contextlib.suppress(OSError):
+                send(self._requests, End())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        self.kill()
+        self._finish_output()
+        self.task = None
+
+    def _forget(self) -> None:
+        for fd in (self._requests, self._replies, self._output, self._death):
+            if fd >= 0:
+                os.close(fd)
+        self._requests = self._replies = self._output = self._death = -1
+        self._process = None
+
+
+def _drain(fd: int) -> tuple[bytes, bool]:
+    """What can be read without waiting, some `CHUNK` bytes at most, and whether the other end is closed."""
+    data = b""
+    while fd >= 0 and len(data) < CHUNK:
+        try:
+            piece = os.read(fd, CHUNK)
+        except BlockingIOError:
+            break
+        if not piece:
+            return data, True
+        data += piece
+    return data, False

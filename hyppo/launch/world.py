@@ -1,0 +1,79 @@
+"""Whether this process is a rank of an MPI job. mpi4py is imported only where a launcher says so."""
+
+import os
+import sys
+from functools import lru_cache
+from typing import Any
+
+from hyppo.errors import LaunchError
+
+# What mpiexec (MPICH, Intel, Open MPI) and srun leave in a rank's environment: its rank, and the number of ranks.
+RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+
+def expected_size() -> int | None:
+    """Ranks that the launcher says it started; None where it does not say.
+
+    `srun` without an MPI that works with it starts worlds of one, so its own count is what is expected. In a batch
+    script `SLURM_NTASKS` says what the job may start, not what was started: only a step's count is one.
+    """
+    sizes = [os.environ.get(name, "") for name in SIZES]
+    if "SLURM_STEP_ID" in os.environ or "SLURM_STEPID" in os.environ:
+        sizes.append(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", ""))
+    return max((int(text) for text in sizes if text.isdigit()), default=None)
+
+
+def launched_by_mpi() -> bool:
+    """Whether a launcher started this process as one of several ranks."""
+    expected = expected_size()
+    if expected is not None:
+        return expected > 1
+    return any(name in os.environ for name in RANKS)
+
+
+@lru_cache(maxsize=1)
+def communicator() -> Any:
+    """`COMM_WORLD`; the first call initialises MPI.
+
+    Raises
+    ------
+    LaunchError
+        mpi4py is missing, or the ranks do not form one world.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(
+            f"an MPI launcher started this process, but mpi4py cannot be used ({error}); pip install "
+            "'hyppo-uq[mpi]', or build mpi4py against this machine's MPI, or start without mpiexec/srun"
+        ) from error
+    world = MPI.COMM_WORLD
+    expected = expected_size()
+    if expected is not None and expected > 1 and world.size == 1:
+        raise LaunchError(
+            f"{expected} ranks were started, but each is an MPI world of its own: {_library(MPI)} does not work with "
+            "this launcher. Use the mpiexec that belongs to it, or under Slurm another `srun --mpi=` (pmi2 for MPICH); "
+            "or start a single task"
+        )
+    return world
+
+
+def _library(mpi: Any) -> str:
+    return str(mpi.Get_library_version()).splitlines()[0].strip(" \0")
+
+
+def rank() -> int:
+    """Rank in the world; 0 alone."""
+    return int(communicator().rank)
+
+
+def size() -> int:
+    """Ranks in the world; 1 alone."""
+    return int(communicator().size)
+
+
+def initialised() -> bool:
+    """Whether MPI runs in this process, whoever started it."""
+    mpi4py = sys.modules.get("mpi4py.MPI")
+    return mpi4py is not None and mpi4py.Is_initialized() and not mpi4py.Is_finalized()

@@ -1,0 +1,157 @@
+"""How a run goes, on stderr: one live panel on a terminal, one line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hyppo.errors import StudyError
+from hyppo.replica import Outcome, Task
+from hyppo.run import Options, Status, StudyLike
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.panel import Panel
+
+LINE_EVERY = 10.0  # s between two lines where there is no terminal
+PANEL_EVERY = 0.5  # s
+INCUMBENT_AFTER = 2.0  # s before a surrogate is first fitted only to show the incumbent
+INCUMBENT_SHARE = 0.05  # of the run's time, at most, goes into that
+RUNNING_SHOWN = 12
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them.
+
+    >>> duration(7.31), duration(75), duration(3 * 3600 + 125)
+    ('7 s', '1:15', '3:02:05')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Shows a run; see `hyppo.run.View`.
+
+    Notices and the first failure are shown even without `progress`: those are not progress.
+    """
+
+    def __init__(self, study: StudyLike, options: Options) -> None:
+        self._study = study
+        self._options = options
+        self._live: Live | None = None
+        self._console: Console | None = None
+        self._shown = 0.0
+        self._lines_from = time.monotonic()
+        self._best: Any = None
+        self._best_at = -1  # trainings that were settled when the incumbent was last worked out
+        self._best_seconds = 0.0
+        self._failures = 0
+
+    def __enter__(self) -> "Progress":
+        if self._options.progress and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(stderr=True)
+            self._live = Live(console=self._console, auto_refresh=False, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str) -> None:
+        if self._live is not None and self._console is not None:
+            self._console.print(f"hyppo: {text}", markup=False, highlight=False)
+        else:
+            print(f"hyppo: {text}", file=sys.stderr, flush=True)
+
+    def failed(self, task: Task, outcome: Outcome) -> None:
+        """Show a failure: the first with its traceback, the others in a line."""
+        self._failures += 1
+        failure = outcome.failure
+        if failure is None or (self._failures > 1 and not self._options.progress):
+            return
+        text = f"trial {task.trial} replica {task.index} failed: {failure}"
+        if self._failures == 1 and failure.traceback:
+            text += f"\n{failure.traceback.rstrip()}"
+        self.say(text)
+
+    def show(self, status: Status, force: bool = False) -> None:
+        if not self._options.progress:
+            return
+        now = time.monotonic()
+        changed = self._work_out_incumbent(status)
+        if self._live is not None:
+            if force or changed or now - self._shown >= PANEL_EVERY:
+                self._live.update(self._panel(status), refresh=True)
+                self._shown = now
+        elif force or changed or now - max(self._shown, self._lines_from) >= LINE_EVERY:
+            self.say(f"{self._counts(status)}, {len(status.running)} running; {self._incumbent()}")
+            self._shown = now
+
+    def _work_out_incumbent(self, status: Status) -> bool:
+        """Fit for the incumbent where it is worth its time; whether it is another one now."""
+        if status.trainings == self._best_at or status.elapsed < INCUMBENT_AFTER:
+            return False
+        if self._best_seconds > INCUMBENT_SHARE * status.elapsed:
+            return False
+        start = time.monotonic()
+        number = None if self._best is None else self._best.number
+        self._best_at = status.trainings
+        try:
+            self._best = self._study.best
+        except StudyError:  # nothing has succeeded yet
+            self._best = None
+        self._best_seconds += time.monotonic() - start
+        return self._best is not None and self._best.number != number
+
+    def _counts(self, status: Status) -> str:
+        goals = []
+        if self._options.trials is not None:
+            goals.append(f"{status.trials_settled} of {self._options.trials} trials")
+        else:
+            goals.append(f"{status.trials_settled} trials")
+        if self._options.trainings is not None:
+            goals.append(f"{status.trainings} of {self._options.trainings} trainings")
+        else:
+            goals.append(f"{status.trainings} trainings")
+        text = ", ".join(goals)
+        if status.failed:
+            text += f" ({status.failed} failed)"
+        if self._options.time_limit is not None:
+            return f"{text} in {duration(status.elapsed)} of {duration(self._options.time_limit)}"
+        return f"{text} in {duration(status.elapsed)}"
+
+    def _incumbent(self) -> str:
+        if self._best is None:
+            return "no incumbent yet"
+        spread = "" if self._best.spread is None else f" ± {self._best.spread:.2g}"
+        params = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self._best.params.items())
+        return f"incumbent: trial {self._best.number}, {self._best.mean:.4g}{spread} ({params})"
+
+    def _panel(self, status: Status) -> "Panel":
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        running = Table.grid(padding=(0, 2))
+        now = time.monotonic()
+        for one in status.running[:RUNNING_SHOWN]:
+            last = "" if one.step is None else f"step {one.step}, loss {one.loss:.4g}"
+            running.add_row(f"trial {one.task.trial}", f"replica {one.task.index}", duration(now - one.since), last)
+        if len(status.running) > RUNNING_SHOWN:
+            running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")
+        body = Group(Text(self._counts(status)), Text(self._incumbent(), style="bold"), running)
+        return Panel(body, title="hyppo", title_align="left", border_style="dim")

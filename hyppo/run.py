@@ -1,0 +1,538 @@
+"""The one loop: asks when a slot is free, submits, settles what ends. It speaks to a study and to workers by protocol.
+
+    queue      replicas that are pending and not submitted; those that the log had come first
+    running    future -> (task, slot)
+
+A point is asked only when a slot is free for it, so that every ask knows all losses there are. Losses that wait
+together are settled in one append to the log.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from types import FrameType
+from typing import Any, Protocol
+
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.replica import Outcome, Replica, Task
+from hyppo.trial import State, Trial
+
+LOOK = 0.2  # s; how long a signal may wait for an answer
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A replica that trains has reported."""
+
+    trial: int
+    index: int
+    step: int
+    loss: float
+
+
+class Workers(Protocol):
+    """What trains. Slots are numbered from 0; one slot trains one replica at a time.
+
+    `groups` holds the trial group of each slot. A future ends with an `Outcome`, with `Stopped` where a training was
+    cut short and is to be had again, or with the error that keeps any training from being had.
+    """
+
+    groups: Sequence[int]
+
+    def submit(self, task: Task, slot: int) -> Future[Outcome]:
+        """Start one training on a free slot; does not wait."""
+
+    def wait(self, timeout: float) -> None:
+        """Return when a training ended or reported, or after `timeout` seconds."""
+
+    def reports(self) -> list[Progressed]:
+        """What was reported since the last call."""
+
+    def stop(self) -> None:
+        """Ask the trainings that run to end soon."""
+
+    def close(self) -> None:
+        """End every training that still runs, and the processes that are of this run alone."""
+
+
+class Stopped(Exception):
+    """A training that ended early because it was asked to: it stays pending, and is trained again, whole."""
+
+
+class StudyLike(Protocol):
+    """What the loop needs of a study."""
+
+    objective: Callable[[Replica], Any] | None
+    isolate: bool
+    replicas: tuple[int, int]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]: ...
+    @property
+    def exhausted(self) -> bool: ...
+    @property
+    def best(self) -> Any: ...
+    def ask(self) -> Trial: ...
+    def tasks(self, trial: Trial) -> list[Task]: ...
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Arguments of `study.run`.
+
+    Parameters
+    ----------
+    trials, trainings : int, optional
+        Trials, or replicas, in all: those in the log, failed and added ones count, retries do not.
+    time_limit : float, optional
+        Seconds of this call after which nothing new is started; what runs is finished.
+    trial_groups, replica_groups, data_parallel : int, optional
+        How MPI ranks are divided; what is left out is chosen.
+    replica_timeout, stall_timeout : float, optional
+        Seconds that a training may take, and that it may go without a report, before it is killed and has failed.
+    retries : int
+        Further tries of a replica whose process died or was killed for taking too long, with the same seed.
+    grace : float
+        Seconds that trainings get to end by themselves once a stop is asked.
+    threads : int, optional
+        Compute threads of each training process; by default one under MPI, and alone what the CPUs allow.
+    workers : int, optional
+        Training processes without MPI (default 1), or trainings at a time on an executor.
+    executor : concurrent.futures.Executor, optional
+        Where to train instead.
+    progress : bool
+        Show how it goes, on stderr.
+    output : {"relay", "file"}, optional
+        Where what trainings print goes: to stdout with a prefix (default alone), or to `output.txt` in the replica's
+        directory (default under MPI).
+    """
+
+    trials: int | None = None
+    trainings: int | None = None
+    time_limit: float | None = None
+    trial_groups: int | None = None
+    replica_groups: int | None = None
+    data_parallel: int | None = None
+    replica_timeout: float | None = None
+    stall_timeout: float | None = None
+    retries: int = 0
+    grace: float = 30.0
+    threads: int | None = None
+    workers: int | None = None
+    executor: Executor | None = None
+    progress: bool = True
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "trainings", "trial_groups", "replica_groups", "data_parallel", "threads", "workers"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise StudyError(f"{name}: expected an integer of at least 1, got {value!r}")
+        for name in ("time_limit", "replica_timeout", "stall_timeout"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+                raise StudyError(f"{name}: expected seconds, more than 0, got {value!r}")
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            raise StudyError(f"retries: expected an integer of at least 0, got {self.retries!r}")
+        if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not self.grace >= 0:
+            raise StudyError(f"grace: expected seconds, at least 0, got {self.grace!r}")
+        if self.output not in (None, "relay", "file"):
+            raise StudyError(f"output: expected 'relay' or 'file', got {self.output!r}")
+
+    def overridden(self, environ: Mapping[str, str]) -> "Options":
+        """The same with what `HYPPO_TRIALS`, `HYPPO_TIME_LIMIT`, ... say instead.
+
+        >>> Options(trials=60).overridden({"HYPPO_TRIALS": "5", "HYPPO_GRACE": "1.5"}).trials
+        5
+        """
+        changes: dict[str, Any] = {}
+        for name, kind in OVERRIDES.items():
+            text = environ.get(f"HYPPO_{name.upper()}")
+            if text is None or text == "":
+                continue
+            try:
+                changes[name] = kind(text)
+            except ValueError:
+                raise StudyError(f"HYPPO_{name.upper()}: expected {kind.__name__}, got {text!r}") from None
+        return replace(self, **changes)
+
+
+def switch(text: str) -> bool:
+    """A yes or no from the environment."""
+    if text.lower() not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
+        raise ValueError(text)
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+OVERRIDES: dict[str, Callable[[str], Any]] = {
+    "trials": int,
+    "trainings": int,
+    "time_limit": float,
+    "trial_groups": int,
+    "replica_groups": int,
+    "data_parallel": int,
+    "replica_timeout": float,
+    "stall_timeout": float,
+    "retries": int,
+    "grace": float,
+    "threads": int,
+    "workers": int,
+    "progress": switch,
+    "output": str,
+}
+
+
+class Interrupt:
+    """While entered, SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of ending this process.
+
+    `asked` holds the signal that came. A second Ctrl-C raises `KeyboardInterrupt` at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            # None: it was not set from Python, and only the default can be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = self.asked or signal.Signals(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One training under way: since when (monotonic seconds), and what it reported last."""
+
+    task: Task
+    since: float
+    step: int | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to show of a run."""
+
+    trials: int
+    trials_settled: int
+    trainings: int
+    failed: int
+    running: tuple[Running, ...]
+    elapsed: float
+
+
+class View(Protocol):
+    """What shows how a run goes."""
+
+    def say(self, text: str) -> None:
+        """Show one notice."""
+
+    def failed(self, task: Task, outcome: Outcome) -> None:
+        """A training has failed."""
+
+    def show(self, status: Status, force: bool = False) -> None:
+        """Show where the run is, if it is time to."""
+
+
+class Loop:
+    """One run of a study on workers."""
+
+    def __init__(self, study: StudyLike, workers: Workers, options: Options, view: View, interrupt: Interrupt) -> None:
+        self.study = study
+        self.workers = workers
+        self.options = options
+        self.view = view
+        self.interrupt = interrupt
+        self.began = time.monotonic()
+        trials = study.trials
+        self.queue: deque[Task] = deque(task for trial in trials for task in study.tasks(trial))
+        self.running: dict[Future[Outcome], tuple[Task, int]] = {}
+        self.free = list(range(len(workers.groups)))
+        self.home: dict[int, int] = {}  # trial -> the trial group that works on it
+        self.shown: dict[tuple[int, int], Running] = {}
+        self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+        self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
+        self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
+        self.finished = False  # nothing is left to ask
+
+    def go(self) -> None:
+        """Run until the budget is spent, the space is exhausted, or a stop is asked.
+
+        Raises
+        ------
+        ObjectiveError
+            The objective returns no loss, and never did.
+        LaunchError
+            No training can be had.
+        """
+        while self.interrupt.asked is None:
+            self._fill()
+            if not self.running:
+                return
+            self.workers.wait(LOOK)
+            self._collect()
+            self.view.show(self.status())
+        self._wind_down()
+
+    def _wind_down(self) -> None:
+        """Ask what runs to end, and wait for it for as long as the grace lasts."""
+        assert self.interrupt.asked is not None
+        end = time.monotonic() + self.options.grace
+        if self.running:
+            self.view.say(
+                f"{self.interrupt.asked.name}: no new trainings; waiting up to {self.options.grace:g} s for "
+                f"{len(self.running)} that run (Ctrl-C again ends them now)"
+            )
+        self.workers.stop()
+        while self.running and time.monotonic() < end:
+            self.workers.wait(min(LOOK, max(0.0, end - time.monotonic())))
+            self._collect()
+
+    # -- what to train next ---------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Give every free slot something to train, as long as there is something."""
+        for slot in tuple(self.free):
+            task = self._next(self.workers.groups[slot])
+            if task is None:
+                continue
+            future = self.workers.submit(task, slot)
+            self.free.remove(slot)
+            self.running[future] = (task, slot)
+            self.shown[task.trial, task.index] = Running(task, time.monotonic())
+
+    def _next(self, group: int) -> Task | None:
+        """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
+        if self._out_of_time or not self._another_training:
+            return None
+        self._drop_settled()
+        own = next((t for t in self.queue if self.home.get(t.trial) == group), None)
+        task = own or next((t for t in self.queue if t.trial not in self.home), None)
+        if task is None:
+            task = self._ask() or next(iter(self.queue), None)
+        if task is not None:
+            self.queue.remove(task)
+            self.home.setdefault(task.trial, group)
+        return task
+
+    def _ask(self) -> Task | None:
+        """First of the replicas that become pending now, the others are queued; None where no more is to be asked."""
+        if self.finished or not self._another_trial:
+            return None
+        while True:
+            try:
+                trial = self.study.ask()
+            except StudyError:
+                if not self.study.exhausted:
+                    raise
+                # Trainings that run may still free something to replicate; with none, this is the end.
+                if not self.running:
+                    self.finished = True
+                    self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
+                return None
+            known = {(task.trial, task.index) for task, _ in self.running.values()}
+            known |= {(task.trial, task.index) for task in self.queue}
+            tasks = [t for t in self.study.tasks(trial) if (t.trial, t.index) not in known]
+            self.queue.extend(tasks)
+            if tasks:
+                return tasks[0]
+
+    def _drop_settled(self) -> None:
+        """Forget queued replicas that the study does not await any more."""
+        if not self.queue:
+            return
+        trials = self.study.trials
+        awaited = {(n, r.index) for n in {t.trial for t in self.queue} for r in trials[n].pending}
+        if any((t.trial, t.index) not in awaited for t in self.queue):
+            self.queue = deque(t for t in self.queue if (t.trial, t.index) in awaited)
+
+    @property
+    def _out_of_time(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and time.monotonic() - self.began >= limit
+
+    @property
+    def _another_trial(self) -> bool:
+        return self.options.trials is None or len(self.study.trials) < self.options.trials
+
+    @property
+    def _another_training(self) -> bool:
+        return self.options.trainings is None or self.settled + len(self.running) < self.options.trainings
+
+    # -- what came back -------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Settle what has ended, together."""
+        for report in self.workers.reports():
+            key = report.trial, report.index
+            if key in self.shown:
+                self.shown[key] = replace(self.shown[key], step=report.step, loss=report.loss)
+        ended: list[tuple[Task, Outcome]] = []
+        for future in [future for future in self.running if future.done()]:
+            task, slot = self.running.pop(future)
+            self.free.append(slot)
+            self.shown.pop((task.trial, task.index), None)
+            error = future.exception()
+            if isinstance(error, Stopped):
+                continue
+            if error is not None:
+                self._settle(ended)
+                raise error
+            outcome = future.result()
+            if self._worth_a_retry(task, outcome):
+                again = replace(task, attempt=task.attempt + 1)
+                self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
+                self.queue.appendleft(again)
+            else:
+                ended.append((task, outcome))
+        self.free.sort()
+        self._settle(ended)
+
+    def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
+        """Only where the process died or hung: an exception of the objective's own, or a NaN, would come again."""
+        return (
+            outcome.failure is not None
+            and outcome.failure.type in ("Killed", "Exited", "TimedOut", "Stalled")
+            and task.attempt <= self.options.retries
+            and self.interrupt.asked is None
+        )
+
+    def _settle(self, ended: list[tuple[Task, Outcome]]) -> None:
+        if not ended:
+            return
+        self.study.settle(ended)
+        self.settled += len(ended)
+        for task, outcome in ended:
+            if outcome.failure is None:
+                self.succeeded = True
+            else:
+                self.failures += 1
+                self.view.failed(task, outcome)
+        for _, outcome in ended:
+            if outcome.failure is not None and outcome.failure.type == ObjectiveError.__name__ and not self.succeeded:
+                raise ObjectiveError(outcome.failure.message)
+
+    def status(self) -> Status:
+        trials = self.study.trials
+        open_trials = {t.trial for t, _ in self.running.values()} | {t.trial for t in self.queue}
+        return Status(
+            trials=len(trials),
+            trials_settled=len(trials) - len(open_trials),
+            trainings=self.settled,
+            failed=self.failures,
+            running=tuple(self.shown.values()),
+            elapsed=time.monotonic() - self.began,
+        )
+
+
+def run(
+    study: StudyLike,
+    trials: int | None = None,
+    trainings: int | None = None,
+    time_limit: float | None = None,
+    **options: Any,
+) -> None:
+    """Train until a budget is spent; see `Options` for the arguments.
+
+    In a training process, and on every MPI rank but the first, this serves trainings instead and does not return. A
+    stop that is asked by SIGTERM or SIGUSR1 ends the script here with exit code 0 and by Ctrl-C with 130, after the
+    trainings that run were asked to end; at a prompt or in a notebook it returns. What did not finish stays pending,
+    and the same call goes on with it.
+
+    Raises
+    ------
+    StudyError
+        No objective, no budget, or an argument that cannot be used.
+    ObjectiveError
+        The objective returns no loss.
+    LaunchError
+        Processes that cannot be started or arranged as asked.
+
+    Examples
+    --------
+    >>> import hyppo
+    >>> study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: replica.params["x"] ** 2, replicas=1,
+    ...                     isolate=False)
+    >>> study.run(trials=4, progress=False)
+    >>> len(study.trials)
+    4
+    """
+    from hyppo import launch
+
+    launch.attend()
+    unknown = sorted(set(options) - {f.name for f in fields(Options)})
+    if unknown:
+        known = ", ".join(f.name for f in fields(Options))
+        raise StudyError(f"run() does not know {', '.join(unknown)}; it takes {known}")
+    chosen = Options(trials, trainings, time_limit, **options).overridden(os.environ)
+    if study.objective is None:
+        raise StudyError("this study has no objective to train: Study(space, train, ...), or use ask and tell")
+    if chosen.trials is None and chosen.trainings is None and chosen.time_limit is None:
+        raise StudyError("run() needs a budget: trials=, trainings= or time_limit= (seconds)")
+
+    from hyppo.launch.choose import workers_for
+    from hyppo.report.progress import Progress
+
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())
+        view = stack.enter_context(Progress(study, chosen))
+        if _nothing_to_do(study, chosen):
+            view.say(f"nothing left to do: {_spent(study, chosen)}")
+            return
+        workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say)
+        stack.callback(workers.close)
+        study.note(f"{socket.gethostname()}: {plan}")
+        loop = Loop(study, workers, chosen, view, interrupt)
+        try:
+            loop.go()
+        except KeyboardInterrupt:
+            if interrupt.asked is None:
+                raise
+        view.show(loop.status(), force=True)
+        asked = interrupt.asked
+        if asked is not None:
+            pending = sum(len(t.pending) for t in study.trials)
+            view.say(
+                f"stopped by {asked.name}; {pending} trainings stay pending, and the same command goes on with them "
+                "under the same numbers and seeds"
+            )
+    if asked is not None and not hasattr(sys, "ps1"):
+        # A batch system's warning was heeded, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
+        raise SystemExit(130 if asked is signal.SIGINT else 0)
+
+
+def _nothing_to_do(study: StudyLike, options: Options) -> bool:
+    trials = study.trials
+    settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+    if options.trainings is not None and settled >= options.trainings:
+        return True
+    if any(t.pending for t in trials):
+        return False
+    return options.trials is not None and len(trials) >= options.trials
+
+
+def _spent(study: StudyLike, options: Options) -> str:
+    trials = study.trials
+    settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+    goal = f"trials={options.trials}" if options.trials is not None else f"trainings={options.trainings}"
+    return f"{len(trials)} trials with {settled} trainings are in the log, {goal} was asked for"
