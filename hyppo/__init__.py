@@ -31,7 +31,29 @@ _HOME = {
     "LaunchError": "errors",
 }
 
-__all__ = ["__version__", *_HOME]
+# Spelt out: type checkers do not unpack.
+__all__ = [
+    "Choice",
+    "HyppoError",
+    "Integer",
+    "LaunchError",
+    "LogError",
+    "LossStats",
+    "ObjectiveError",
+    "Ordinal",
+    "Real",
+    "Replica",
+    "Result",
+    "Space",
+    "SpaceError",
+    "State",
+    "Study",
+    "StudyError",
+    "SurrogateError",
+    "Trial",
+    "__version__",
+    "load",
+]
 
 if TYPE_CHECKING:
     from hyppo.errors import (

@@ -178,11 +178,13 @@ class TestMetrics:
             evaluate(validation.linear[:3], validation)
 
 
-def losses_of(objective: Callable[[Replica], None], setting: Setting, folder: Path, seeds: range) -> Iterator[float]:
+def losses_of(
+    objective: Callable[[Replica, Setting], None], setting: Setting, folder: Path, seeds: range
+) -> Iterator[float]:
     """Train as the run loop does, and give the losses that were handed over."""
     for seed in seeds:
         outcome = train(
-            lambda replica: objective(replica, setting),  # type: ignore[call-arg]
+            lambda replica: objective(replica, setting),
             Replica(Task(trial=0, index=seed, seed=seed, params=GOOD, directory=str(folder / str(seed)))),
         )
         assert outcome.failure is None, outcome.failure.traceback
@@ -224,11 +226,11 @@ def test_keras_and_lightning_agree(tmp_path: Path) -> None:
     pytest.importorskip("keras")
     from benchmarks.sinogram import network_keras, network_lightning
 
-    one = np.array(list(losses_of(network_lightning.train, SHORT, tmp_path / "lightning", range(4))))
-    other = np.array(list(losses_of(network_keras.train, SHORT, tmp_path / "keras", range(4))))
+    one = np.array(list(losses_of(network_lightning.train, SHORT, tmp_path / "lightning", range(3))))
+    other = np.array(list(losses_of(network_keras.train, SHORT, tmp_path / "keras", range(3))))
     assert max(one.max(), other.max()) < -0.05
-    # Means over 4 seeds: a difference of 4 standard errors would be one in some thousand.
-    error = math.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 4)
+    # Means over 3 seeds each; losses are bit-repeatable on one machine, so the margin is for other machines.
+    error = math.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 3)
     assert abs(one.mean() - other.mean()) < 4 * error + 0.02
     data = scans(SHORT, "validation")
     filled = network_keras.fill(GOOD, tmp_path / "keras" / "0", data, SHORT)

@@ -44,7 +44,8 @@ class Setting:
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
         """(A,) True where a view is measured."""
-        return np.arange(self.angles) % self.keep_every == 0
+        kept: npt.NDArray[np.bool_] = np.arange(self.angles) % self.keep_every == 0
+        return kept
 
 
 SETTINGS = {

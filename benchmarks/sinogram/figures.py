@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 import hyppo
 from benchmarks.sinogram.data import Float32Array, Scans, field_of_view, reconstruct, reconstruct_sparse
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -41,7 +41,7 @@ def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> 
         Title -> (scans, which of them, (T, A, N) sinograms filled by T replicas of the network). Each takes two rows.
     """
     titles = ["measured", "linear interpolation", "network", "spread of replicas", "truth"]
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         figure, axes = plt.subplots(
             2 * len(rows), len(titles), figsize=(7.2, 3.05 * len(rows) + 0.3), layout="constrained", squeeze=False
         )
@@ -97,10 +97,10 @@ def _psnr(truth: npt.NDArray[Any], other: npt.NDArray[Any], where: npt.NDArray[n
 def convergence(path: Path, study: hyppo.Study) -> None:
     """Draw every training in the order in which it ended, the trials' means, and what was recommended in the end."""
     best = study.best
-    done = [t for t in study.trials if t.mean is not None]
-    ended = sorted((r.end, t.number, r.loss) for t in done for r in t.replicas if r.loss is not None and r.end)
-    order = {(number, end): position for position, (end, number, _) in enumerate(ended, start=1)}
-    with plt.rc_context(STYLE):
+    done = [(t, t.stats) for t in study.trials if t.stats is not None]
+    ended = sorted((r.end or 0.0, t.number, r.loss) for t, _ in done for r in t.replicas if r.loss is not None)
+    last = {number: position for position, (_, number, _) in enumerate(ended, start=1)}
+    with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
         axis.axhline(1.0, color=LINEAR, linestyle="--", linewidth=0.9)
         axis.annotate(
@@ -112,21 +112,20 @@ def convergence(path: Path, study: hyppo.Study) -> None:
             label="one training",
         )  # fmt: skip
         # A trial counts from its last training on.
-        finished = sorted((max(order[t.number, r.end] for r in t.replicas if r.loss is not None), t) for t in done)
-        lowest: list[tuple[int, hyppo.Trial]] = []
-        for position, trial in finished:
+        lowest: list[tuple[int, float]] = []
+        for trial, stats in sorted(done, key=lambda pair: last[pair[0].number]):
+            position = last[trial.number]
             colour = RECOMMENDED if trial.number == best.number else TRIAL
-            spread = trial.spread or 0.0
-            low, middle, high = (10 ** (trial.mean + k * spread) for k in (-1, 0, 1))
+            low, middle, high = _bar(stats)
             axis.errorbar(
                 position, middle, [[middle - low], [high - middle]], fmt="o", color=colour, markersize=4,
                 elinewidth=0.9, zorder=4 if colour == RECOMMENDED else 3,
                 label={RECOMMENDED: f"recommended: trial {best.number}"}.get(colour),
             )  # fmt: skip
-            if not lowest or trial.mean < lowest[-1][1].mean:
-                lowest.append((position, trial))
+            if not lowest or middle < lowest[-1][1]:
+                lowest.append((position, middle))
         steps = [position for position, _ in lowest] + [len(ended)]
-        means = [10**trial.mean for _, trial in lowest]
+        means = [mean for _, mean in lowest]
         axis.step(steps, [*means, means[-1]], where="post", color=TRIAL, linewidth=1.1, label="lowest mean so far")
         low, high = (10**end for end in best.interval)
         axis.axhspan(
@@ -139,6 +138,12 @@ def convergence(path: Path, study: hyppo.Study) -> None:
         axis.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), ncols=2)
         figure.savefig(path)
         plt.close(figure)
+
+
+def _bar(stats: hyppo.LossStats) -> tuple[float, float, float]:
+    """A trial's error less its spread, itself, and more its spread; relative to linear interpolation's."""
+    spread = stats.std or 0.0
+    return 10 ** (stats.mean - spread), 10**stats.mean, 10 ** (stats.mean + spread)
 
 
 def _plain_ticks(axis: Axes, values: list[float]) -> None:
@@ -156,25 +161,25 @@ def _plain_ticks(axis: Axes, values: list[float]) -> None:
 def parameters(path: Path, study: hyppo.Study) -> None:
     """Draw the loss of every trial against each of its parameters."""
     best = study.best
-    done = [t for t in study.trials if t.mean is not None]
+    done = [(t, t.stats) for t in study.trials if t.stats is not None]
     names = list(best.params)
     columns = 4
     rows = -(-len(names) // columns)
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE):
         figure, axes = plt.subplots(
             rows, columns, figsize=(7.2, 1.9 * rows), layout="constrained", sharey=True, squeeze=False
         )
         rng = np.random.default_rng(0)
-        losses = [10**r.loss for t in done for r in t.replicas if r.loss is not None]
+        losses = [10**r.loss for t, _ in done for r in t.replicas if r.loss is not None]
         for axis, name in zip(axes.flat, names, strict=False):
-            values = [t.params[name] for t in done]
+            values = [t.params[name] for t, _ in done]
             continuous = len(set(values)) > 6 and all(isinstance(value, int | float) for value in values)
             levels = sorted(set(values))
-            for trial, value in zip(done, values, strict=True):
+            for (trial, stats), value in zip(done, values, strict=True):
                 chosen = trial.number == best.number
                 # Trials at one level stand beside each other rather than on top of each other.
                 x = value if continuous else levels.index(value) + (0.0 if chosen else rng.uniform(-0.15, 0.15))
-                low, middle, high = (10 ** (trial.mean + k * (trial.spread or 0.0)) for k in (-1, 0, 1))
+                low, middle, high = _bar(stats)
                 axis.errorbar(
                     x, middle, [[middle - low], [high - middle]], fmt="o", markersize=3, elinewidth=0.7,
                     color=RECOMMENDED if chosen else TRIAL, zorder=4 if chosen else 3,

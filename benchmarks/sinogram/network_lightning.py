@@ -13,6 +13,7 @@ Ronneberger, Fischer & Brox (2015). U-Net: convolutional networks for biomedical
 Lee, Lee, Kim, Cho & Cho (2019). Deep-neural-network-based sinogram synthesis for sparse-view CT image reconstruction.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from benchmarks.sinogram.data import SCALE, Float32Array, Scans, Setting, scans
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 WEIGHTS = "weights.pt"
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hundreds of trainings need not say "no GPU" each
 
 
 class Level(nn.Sequential):
@@ -104,20 +107,26 @@ class Inpainter(lightning.LightningModule):
             x = rise(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))
             x = block(torch.cat([x, skips.pop()], dim=1))
         linear, kept = inputs[:, 0], inputs[:, 1]
-        return linear + (1.0 - kept) * self.last(x)[:, 0]
+        filled: Tensor = linear + (1.0 - kept) * self.last(x)[:, 0]
+        return filled
 
     @staticmethod
     def missing_error(prediction: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean squared error over the missing views."""
         inputs, targets = batch
         missing = 1.0 - inputs[:, 1]
-        return ((prediction - targets) ** 2 * missing).sum() / missing.sum()
+        error: Tensor = ((prediction - targets) ** 2 * missing).sum() / missing.sum()
+        return error
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         return self.missing_error(self(batch[0]), batch)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         self.validation_errors.append(self.missing_error(self(batch[0]), batch))
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        prediction: Tensor = self(batch[0])
+        return prediction
 
     def on_validation_epoch_end(self) -> None:
         error = torch.stack(self.validation_errors).mean()

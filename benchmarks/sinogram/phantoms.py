@@ -17,9 +17,12 @@ References
 Kak, A. C. & Slaney, M. (1988). Principles of Computerized Tomographic Imaging, section 3.1 (projection of an ellipse).
 """
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
+Floating = TypeVar("Floating", bound=np.floating)
 FloatArray = npt.NDArray[np.float64]
 
 SUPERSAMPLING = 3
@@ -27,10 +30,11 @@ SUPERSAMPLING = 3
 
 def angles_of(count: int) -> FloatArray:
     """Viewing angles in degrees, evenly over half a turn, (count,)."""
-    return np.arange(count) * (180.0 / count)
+    angles: FloatArray = np.arange(count, dtype=np.float64) * (180.0 / count)
+    return angles
 
 
-def half_turn(views: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def half_turn(views: npt.NDArray[Floating]) -> npt.NDArray[Floating]:
     """The same views from behind, detector axis last: exact on the grid, for N // 2 is the axis of rotation.
 
     Detector 0 of an even N has no partner inside the field; it takes its own value's, which is air.

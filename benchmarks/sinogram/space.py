@@ -17,7 +17,7 @@ def space_of(size: str) -> hyppo.Space:
     >>> list(space_of("smoke"))
     ['depth', 'width', 'kernel', 'lr', 'batch', 'dropout']
     """
-    parameters = {
+    parameters: dict[str, hyppo.Integer | hyppo.Real | hyppo.Choice | hyppo.Ordinal] = {
         "depth": hyppo.Integer(1, 3),
         "width": hyppo.Ordinal([4, 8]),
         "kernel": hyppo.Ordinal([3, 5]),
