@@ -147,6 +147,7 @@ class Study:
         self._position = 0
         self._writer: StudyLog | None = None
         self._read = False
+        self._attended = False
         self._closing: weakref.finalize[Any, Any] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         # Memos of what the history determines: coordinates and identities of the trials, by number, and the design.
@@ -167,14 +168,27 @@ class Study:
 
     def _load(self) -> None:
         """Read the log, without locking it, where it was not read yet."""
+        self._attend()
         if self._read or self._writer is not None or self.log is None or not self.log.exists():
             return
         header, events = read_log(self.log)
         self._check(header)
         self._replay(events)
 
+    def _attend(self) -> None:
+        """Serve trainings from here on, where this process does only that: one history has one writer.
+
+        A training process runs the user's script, and so does every MPI rank; both may touch the study before `run`.
+        """
+        if self.objective is not None and not self._attended:
+            from hyppo.launch import attend
+
+            attend()
+            self._attended = True
+
     def _open(self) -> StudyLog:
         """Open the log for writing, and bring the history up to what it holds."""
+        self._attend()
         if self._writer is None:
             if self.log is None:
                 self._writer = MemoryLog()
