@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.predictions import discard, keep
 from hyppo.seeds import seed_everything
 
 Report = Callable[[int, float], None]
@@ -34,6 +35,8 @@ class Result:
         Output of the trained network on the validation data, shape (examples, ...).
     passes : iterable of arrays, optional
         Monte-Carlo-dropout passes over the same data, each shaped as `prediction`; consumed one at a time.
+    targets : array, optional
+        Validation targets, for the loss of the replicas' mean prediction.
 
     Examples
     --------
@@ -44,6 +47,7 @@ class Result:
     loss: float
     prediction: Any = None
     passes: Iterable[Any] | None = None
+    targets: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,11 @@ class Replica:
         return f"Replica(trial={self.trial}, index={self.index}, seed={self.seed}, params={self.params})"
 
     @property
+    def location(self) -> Path:
+        """The path of `directory`, which may not be there yet."""
+        return self._directory
+
+    @property
     def directory(self) -> Path:
         self._directory.mkdir(parents=True, exist_ok=True)
         return self._directory
@@ -235,7 +244,11 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     loss: float | None = None
     failure: Failure | None = None
     try:
+        if replica.rank == 0:
+            discard(replica.location)
         result = _settle(name_of(objective), objective(replica), replica)
+        if result.prediction is not None and replica.rank == 0:
+            keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
         loss = float(result.loss)
         if not math.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss}: the training diverged, or its metric is not defined here")

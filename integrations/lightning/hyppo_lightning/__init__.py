@@ -1,0 +1,5 @@
+"""`hyppo` for Lightning: a callback on the user's own Trainer, of `lightning` 2.x and of `pytorch_lightning` alike."""
+
+from hyppo_lightning.callback import HyppoCallback
+
+__all__ = ["HyppoCallback"]

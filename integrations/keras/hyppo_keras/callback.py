@@ -1,0 +1,173 @@
+"""`fit`, and the callback that reports, stops, and hands the result over."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from hyppo.errors import StudyError
+from hyppo.monitor import Monitor
+from hyppo.predictions import asked_for, keep
+from hyppo.replica import Replica
+from hyppo_keras.predict import batches
+
+
+class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    """Report each epoch's loss, stop when asked, and hand the result over at the end of `model.fit`.
+
+    The loss is the monitored value of the weights that `fit` leaves: where another callback has brought back those of
+    an earlier epoch, that epoch's; where they are of no epoch (averaged weights, validation every k epochs), they are
+    evaluated once more. Its place in the list of callbacks does not matter.
+
+    Parameters
+    ----------
+    replica : hyppo.Replica
+        What the training function was given.
+    monitor : str
+        Name of a metric in the epoch's logs.
+    mode : {"min", "max"}
+        With "max" the loss is minus the metric.
+    mc_dropout : int
+        Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
+    predict : bool, optional
+        Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
+        their absence an error (as mc_dropout > 0 does), False keeps none.
+
+    Raises
+    ------
+    StudyError
+        A mode or number of passes that cannot be; and from `model.fit`: a second callback, a second fit, a fit
+        without epochs, a metric that is not in the logs.
+
+    Examples
+    --------
+    ::
+
+        def train(replica):
+            model = build(**replica.params)
+            model.fit(x, y, validation_split=0.2, epochs=20, callbacks=[HyppoCallback(replica)])
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        mc_dropout: int = 0,
+        predict: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self._monitor = Monitor(replica, monitor, mode)
+        self._asked = asked_for(mc_dropout, predict)
+        self._passes = mc_dropout
+        self._losses: dict[bytes, float] = {}  # by the weights that they are of
+        self._logged: Mapping[str, Any] = {}
+        self._validation: Any = None
+        self._history: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._monitor.begin()
+        # Callbacks end in the order of their list, and one after this may yet bring back other weights. Keras' own
+        # History closes the list and does nothing at the end: in its place this callback sees what `fit` leaves.
+        self._history = getattr(self.model, "history", None)
+        if self._history is not None:
+            if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
+                raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
+            self._history.on_train_end = self._hand_over
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._logged = dict(logs or {})
+        # Keras drops its iterator over the validation data before it ends the training
+        self._validation = getattr(self.model, "_eval_epoch_iterator", None) or self._validation
+        value = self._logged.get(self._monitor.metric)
+        if value is not None:
+            self._monitor.report(epoch, float(value))
+            self._losses[fingerprint(self.model)] = float(self._monitor.loss or 0.0)
+        elif not self._monitor.metric.startswith("val_") or any(name.startswith("val_") for name in self._logged):
+            raise self._monitor.missing(self._logged)  # no later epoch will have it
+        if self._monitor.replica.should_stop:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._history is None:  # a CallbackList of the user's own, without one
+            self._hand_over()
+
+    def _hand_over(self, logs: Any = None) -> None:
+        if self._history is not None:
+            del self._history.on_train_end
+        if self._monitor.loss is None:
+            if not self._logged:
+                raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss to hand over")
+            raise self._monitor.missing(self._logged)
+        left = fingerprint(self.model)
+        if left in self._losses:
+            self._monitor.loss = self._losses[left]
+        elif self._monitor.metric.startswith("val_") and self._validation is not None:
+            data = self._validation.data_adapter
+            logs = self.model.evaluate(
+                (batch for batch in data.get_numpy_iterator()),
+                steps=self._validation.steps_per_epoch or data.num_batches,
+                verbose=0,
+                return_dict=True,
+            )
+            self._monitor.loss = self._monitor.sign * float(logs[self._monitor.metric.removeprefix("val_")])
+        if self._asked is not False and self._monitor.replica.rank == 0:
+            keep(self._monitor.replica, batches(self.model, self._validation, self._passes), asked=bool(self._asked))
+        self._monitor.hand_over(self._logged)
+
+
+def fingerprint(model: Any) -> bytes:
+    """Digest of all weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.digest()
+
+
+def fit(
+    replica: Replica,
+    model: Any,
+    *args: Any,
+    monitor: str = "val_loss",
+    mode: str = "min",
+    mc_dropout: int = 0,
+    predict: bool | None = None,
+    **kwargs: Any,
+) -> Any:
+    """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
+
+    Parameters
+    ----------
+    replica : hyppo.Replica
+        What the training function was given.
+    model : keras.Model
+        Compiled.
+    monitor, mode, mc_dropout, predict
+        As for `HyppoCallback`.
+
+    Raises
+    ------
+    StudyError
+        As `HyppoCallback` does.
+
+    Examples
+    --------
+    ::
+
+        def train(replica):
+            hyppo_keras.fit(replica, build(**replica.params), x, y, validation_split=0.2, epochs=20)
+    """
+    ours = HyppoCallback(replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict)
+    position = 5  # of `callbacks` in Model.fit(x, y, batch_size, epochs, verbose, callbacks, ...)
+    given = args[position] if len(args) > position else kwargs.pop("callbacks", None)
+    if isinstance(given, keras.callbacks.CallbackList):
+        given.append(ours)
+        callbacks = given
+    else:
+        callbacks = [*(given if isinstance(given, list | tuple) else [given] if given else []), ours]
+    if len(args) > position:
+        args = (*args[:position], callbacks, *args[position + 1 :])
+    else:
+        kwargs["callbacks"] = callbacks
+    return model.fit(*args, **kwargs)

@@ -1,0 +1,86 @@
+"""Validation batches through the trained network, and through it again with its dropout layers alone active."""
+
+import functools
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import keras
+
+from hyppo.predictions import Batch
+
+
+def dropout_layers(model: Any) -> list[Any]:
+    """Layers that drop: Keras' own, recurrent and attention layers that drop inside, and others that are called so.
+
+    A multi-head attention drops through a Dropout layer of its own, which is among the model's layers.
+    """
+    layers = []
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN):
+            drops = any(_rate(cell) for cell in getattr(layer.cell, "cells", [layer.cell]))
+        elif isinstance(layer, keras.layers.Attention):  # AdditiveAttention too
+            drops = layer.dropout > 0
+        else:
+            drops = "Dropout" in type(layer).__name__ or isinstance(layer, keras.layers.Dropout)
+            drops = drops and getattr(layer, "rate", 1.0) > 0
+        if drops and layer._call_has_training_arg:
+            layers.append(layer)
+    return layers
+
+
+def _rate(cell: Any) -> float:
+    return float(getattr(cell, "dropout", 0.0) or getattr(cell, "recurrent_dropout", 0.0))
+
+
+class Passes:
+    """The network with only `layers` as in training, whatever they are told; called with inputs, one pass a call.
+
+    Their `call` is exchanged for the time of a pass, and so is the function that Keras traces of the whole network.
+    """
+
+    def __init__(self, model: Any, layers: list[Any]) -> None:
+        self.model = model
+        self.layers = layers
+        self.traced: Any = None
+
+    def __call__(self, x: Any) -> Any:
+        model = self.model
+        own, model.predict_function = model.predict_function, self.traced
+        for layer in self.layers:
+            layer.__dict__["call"] = functools.partial(_call_in_training, layer.call)
+        try:
+            output = model.predict_on_batch(x)
+            self.traced = model.predict_function
+        finally:
+            for layer in self.layers:
+                del layer.__dict__["call"]
+            model.predict_function = own
+        return output
+
+
+def _call_in_training(call: Any, *args: Any, **kwargs: Any) -> Any:
+    return call(*args, **kwargs | {"training": True})
+
+
+def batches(model: Any, validation: Any, passes: int) -> Iterator[Batch]:
+    """(prediction, passes, targets) of each batch of `validation`, Keras' iterator over the validation data or None.
+
+    A network without dropout layers has no passes, and a notice says so: its user's network is never changed.
+    """
+    if validation is None:
+        return
+    layers = dropout_layers(model) if passes else []
+    if passes and not layers:
+        warnings.warn(
+            f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes, and the uncertainty comes "
+            "from the replicas alone",
+            stacklevel=2,
+        )
+        passes = 0
+    one_pass = Passes(model, layers)
+    data = validation.data_adapter
+    for batch in islice(data.get_numpy_iterator(), validation.steps_per_epoch or data.num_batches):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
+        yield model.predict_on_batch(x), (one_pass(x) for _ in range(passes)), y

@@ -1,0 +1,157 @@
+"""The callback that reports, stops, and hands the result over."""
+
+import importlib.util
+import sys
+from importlib import import_module
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from hyppo.errors import StudyError
+from hyppo.monitor import Monitor
+from hyppo.predictions import asked_for, keep
+from hyppo.replica import Replica
+from hyppo_lightning.predict import batches
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback as _Base
+else:
+    _Base = object
+
+PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+Weights = list[tuple[int, int]]
+
+
+class HyppoCallback(_Base):
+    """Report each epoch's loss, stop when asked, and hand the result over at the end of `trainer.fit`.
+
+    The loss is the monitored value of the weights that `fit` leaves: where they have changed since the last
+    validation (validation every k epochs, a stop within an epoch, averaged weights), they are validated once more.
+
+    Parameters
+    ----------
+    replica : hyppo.Replica
+        What the training function was given.
+    monitor : str
+        Name of a logged metric.
+    mode : {"min", "max"}
+        With "max" the loss is minus the metric.
+    mc_dropout : int
+        Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
+    predict : bool, optional
+        Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
+        their absence an error (as mc_dropout > 0 does), False keeps none.
+
+    Raises
+    ------
+    StudyError
+        A mode or number of passes that cannot be; and from `trainer.fit`: a second callback, a second fit, a fit
+        without training, a metric that was never logged.
+
+    Examples
+    --------
+    ::
+
+        def train(replica):
+            trainer = lightning.Trainer(max_epochs=20, callbacks=[HyppoCallback(replica, monitor="val_loss")])
+            trainer.fit(Net(**replica.params), train_loader, val_loader)
+    """
+
+    _based = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "HyppoCallback":
+        # The two packages are the same code twice, with classes that know nothing of each other, and 3 s to import:
+        # the base is what the user's script has loaded by now, where a Trainer is about to be made.
+        packages = tuple(name for name in PACKAGES if name in sys.modules)
+        if not packages:
+            packages = PACKAGES[:1] if importlib.util.find_spec("lightning") else PACKAGES[1:]
+        if not cls._based:
+            bases = (cls, *(import_module(name).Callback for name in packages))
+            cls = type(cls.__name__, bases, {"__module__": cls.__module__, "__doc__": cls.__doc__, "_based": True})
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        replica: Replica,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        mc_dropout: int = 0,
+        predict: bool | None = None,
+    ) -> None:
+        self._monitor = Monitor(replica, monitor, mode)
+        self._asked = asked_for(mc_dropout, predict)
+        self._passes = mc_dropout
+        self._epoch: int | None = None  # the last that was trained
+        self._reported: int | None = None  # the last whose metric came
+        self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
+        self._validated: Weights | None = None  # the weights that it is of, where validation gave it
+        self._trained = False
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage != "fit":
+            return
+        if sum(isinstance(callback, HyppoCallback) for callback in trainer.callbacks) > 1:
+            raise StudyError("the Trainer has more than one HyppoCallback; give it one: a training has one result")
+        self._monitor.begin()
+        # last, because others (weight averaging) may exchange the weights as training ends; a new list, since the
+        # Trainer is walking along this one
+        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self] + [self]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._seen = self._metric(trainer)
+        self._epoch = self._reported = self._validated = None
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._report(trainer)  # what the module logged in its own on_train_epoch_end, which comes after the callbacks'
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self._before = self._metric(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.sanity_checking and self._metric(trainer) is not self._before:
+            self._validated = weights_of(pl_module)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._epoch = trainer.current_epoch
+        self._report(trainer)
+        stop = trainer.strategy.reduce_boolean_decision(self._monitor.replica.should_stop, all=False)
+        trainer.should_stop = trainer.should_stop or stop
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._trained = self._epoch is not None
+        self._report(trainer)
+        if self._validated is not None and self._validated != weights_of(pl_module):
+            trainer.validating = True  # as the training loop does around its own validations
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+            self._reported = None
+            self._report(trainer)
+        if self._monitor.loss is None:
+            raise self._monitor.missing(trainer.callback_metrics)
+        if self._asked is not False and trainer.is_global_zero:
+            keep(self._monitor.replica, batches(trainer, pl_module, self._passes), asked=bool(self._asked))
+        trainer.strategy.barrier("hyppo_predictions")
+        self._monitor.hand_over(trainer.callback_metrics)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        if not self._trained:
+            raise StudyError(
+                f"trainer.fit trained nothing (max_epochs={trainer.max_epochs}, max_steps={trainer.max_steps}, "
+                f"limit_train_batches={trainer.limit_train_batches}): there is no loss to hand over"
+            )
+
+    def _metric(self, trainer: Any) -> Any:
+        return trainer.callback_metrics.get(self._monitor.metric)
+
+    def _report(self, trainer: Any) -> None:
+        """Report the metric once for the last trained epoch, if there is a new one."""
+        value, before = self._metric(trainer), self._seen
+        self._seen = value
+        if self._epoch is not None and self._epoch != self._reported and value is not None and value is not before:
+            self._reported = self._epoch
+            self._monitor.report(self._epoch, float(value))
+
+
+def weights_of(module: Any) -> Weights:
+    """Where every weight and buffer lies, and how often it has been written: equal means that nothing changed."""
+    tensors = chain(module.parameters(), module.buffers())
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

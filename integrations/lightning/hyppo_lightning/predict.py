@@ -1,0 +1,127 @@
+"""Validation batches through the trained network, and through it again with its dropout layers alone active."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
+
+from hyppo.predictions import Batch
+
+
+def dropout_layers(module: nn.Module) -> list[nn.Module]:
+    """Layers that drop: torch's own, those inside recurrent and attention layers, and others that are called so."""
+    layers = []
+    for layer in module.modules():
+        if isinstance(layer, nn.RNNBase):
+            drops = layer.dropout > 0 and layer.num_layers > 1
+        elif isinstance(layer, nn.MultiheadAttention):
+            drops = layer.dropout > 0
+        else:
+            named = isinstance(layer, nn.modules.dropout._DropoutNd) or "Dropout" in type(layer).__name__
+            drops = named and getattr(layer, "p", 1.0) > 0
+        if drops:
+            layers.append(layer)
+    return layers
+
+
+@contextmanager
+def mode_kept(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and every layer's own mode again after."""
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+@contextmanager
+def dropping(layers: list[nn.Module]) -> Iterator[None]:
+    """Only `layers` in training mode. The fused transformer kernels of evaluation mode, which skip dropout, are off."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for layer in layers:
+            layer.training = False
+
+
+def in_order(loader: Any) -> Any:
+    """The whole data set in its own order: replicas, and the ranks of one, must predict the same rows."""
+    if isinstance(getattr(loader, "sampler", None), RandomSampler | DistributedSampler) and loader.batch_size:
+        return DataLoader(
+            loader.dataset,
+            batch_size=loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            drop_last=loader.drop_last,
+            worker_init_fn=loader.worker_init_fn,
+        )
+    return loader
+
+
+def _loaders(trainer: Any) -> list[tuple[Any, float]]:
+    """Validation loaders with the number of their batches that the Trainer uses."""
+    found = trainer.val_dataloaders
+    if found is None:
+        return []
+    loaders = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list | tuple) else [found]
+    return list(zip(loaders, trainer.num_val_batches, strict=False))
+
+
+def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
+    """(prediction, passes, targets) of each validation batch, by the user's `predict_step`.
+
+    The default `predict_step` hands the whole batch to `forward`; a tuple is taken as (inputs, targets, ...), so that
+    it gets the inputs. A network without dropout layers has no passes, and a notice says so: its user's network is
+    never changed.
+    """
+    layers = dropout_layers(module) if passes else []
+    if passes and not layers:
+        warnings.warn(
+            f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes, and the "
+            "uncertainty comes from the replicas alone (functional dropout is not seen: use nn.Dropout)",
+            stacklevel=2,
+        )
+        passes = 0
+    default = type(module).predict_step.__module__.endswith("core.module")
+    loaders = _loaders(trainer)
+    noticed = not default
+
+    with torch.no_grad(), trainer.precision_plugin.predict_step_context(), mode_kept(module):
+        for position, (loader, count) in enumerate(loaders):
+            for index, raw in enumerate(in_order(loader)):
+                if index >= count:
+                    break
+                batch = trainer.strategy.batch_to_device(raw, dataloader_idx=position)
+                batch = trainer.precision_plugin.convert_input(batch)
+                pair = isinstance(batch, tuple | list) and len(batch) > 1
+                targets = batch[1] if pair else None
+                if default and isinstance(batch, tuple | list):
+                    if not noticed:
+                        noticed = True
+                        warnings.warn(
+                            f"{type(module).__name__} has no predict_step of its own: predictions are those of the "
+                            "first element of each validation batch",
+                            stacklevel=2,
+                        )
+                    batch = batch[0]
+                arguments = (batch, index) if len(loaders) == 1 else (batch, index, position)
+                yield module.predict_step(*arguments), _passes(module, arguments, layers, passes), targets
+
+
+def _passes(module: Any, arguments: tuple[Any, ...], layers: list[nn.Module], passes: int) -> Iterator[Any]:
+    for _ in range(passes):
+        with dropping(layers):
+            output = module.predict_step(*arguments)
+        yield output

@@ -1,0 +1,391 @@
+"""hyppo_keras through the real `model.fit`, on every backend: one process a backend, in which all checks run.
+
+Run as a script, this file is that process: `KERAS_BACKEND=torch python test_callback_keras.py <folder>` prints one line
+of JSON, {check: null or traceback}.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import pytest
+
+BACKENDS = ("tensorflow", "torch", "jax")
+CHECKS = {}
+
+
+def check(function):
+    CHECKS[function.__name__] = function
+    return function
+
+
+# In the process of one backend
+
+
+def setup():
+    """Names that every check uses; Keras is imported here only."""
+    global keras, np, hyppo_keras, StudyError, Replica, Task, train, combine
+    import hyppo_keras
+    import keras
+    import numpy as np
+
+    from hyppo.errors import StudyError
+    from hyppo.predictions import combine
+    from hyppo.replica import Replica, Task, train
+
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def data(n=40, seed=0):
+    x = np.random.default_rng(seed).normal(size=(n, 4)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+
+def net(dropout=0.0, optimizer=None, **compiled):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer or keras.optimizers.SGD(0.05), "mse", metrics=["mae"], **compiled)
+    return model
+
+
+def replica(folder, **kwargs):
+    return Replica(Task(trial=3, index=1, seed=11, params={}, directory=str(folder)), **kwargs)
+
+
+def fitted(folder, model=None, *args, one=None, **kwargs):
+    """A whole training with hyppo_keras.fit, through `hyppo.replica.train`."""
+    kept = {}
+
+    def objective(replica):
+        kept["model"] = (model or net)()
+        x, y = data()
+        options = {"epochs": 2, "verbose": 0, "batch_size": 8, "validation_data": data(24, 1)} | kwargs
+        kept["history"] = hyppo_keras.fit(replica, kept["model"], *(args or (x, y)), **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return train(objective, one or replica(folder)), kept
+
+
+def validated(kept, validation=None):
+    return kept["model"].evaluate(*(validation or data(24, 1)), verbose=0, return_dict=True)["loss"]
+
+
+def error_of(outcome):
+    assert outcome.loss is None, outcome.loss
+    return str(outcome.failure)
+
+
+def close(a, b, rtol=1e-5):
+    np.testing.assert_allclose(a, b, rtol=rtol)
+
+
+@check
+def reports_hands_over_and_returns_history(folder):
+    outcome, kept = fitted(folder)
+    assert [step for step, _ in outcome.curve] == [0, 1]
+    assert outcome.loss == outcome.curve[-1][1] == kept["history"].history["val_loss"][-1]
+    assert isinstance(kept["history"], keras.callbacks.History)
+    assert "on_train_end" not in vars(kept["history"])
+    close(outcome.loss, validated(kept))
+
+
+@check
+def validation_split(folder):
+    outcome, kept = fitted(folder, validation_data=None, validation_split=0.25, predict=True)
+    x, y = data()
+    close(outcome.loss, validated(kept, (x[30:], y[30:])))
+    assert combine([folder]).mean.shape == (10, 1)
+
+
+@check
+def positional_arguments_as_in_model_fit(folder):
+    def objective(replica):
+        x, y = data()
+        hyppo_keras.fit(replica, net(), x, y, 8, 2, 0, [keras.callbacks.TerminateOnNaN()], 0.25, monitor="val_mae")
+
+    assert len(train(objective, replica(folder)).curve) == 2
+
+
+@check
+def callback_on_the_users_own_fit(folder):
+    def objective(replica):
+        x, y = data()
+        net(0.5).fit(
+            x,
+            y,
+            epochs=2,
+            verbose=0,
+            validation_split=0.2,
+            callbacks=[hyppo_keras.HyppoCallback(replica, mc_dropout=3)],
+        )
+
+    outcome = train(objective, replica(folder))
+    assert outcome.loss == outcome.curve[-1][1], outcome.failure
+    assert combine([folder]).passes == 3
+
+
+@check
+def restored_weights_and_their_loss(folder):
+    """A learning rate that ruins a good network: the best epoch is the first; whatever the order of the callbacks."""
+
+    def early():
+        return keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+
+    def ruin(epoch):
+        return 0.01 if epoch == 0 else 5.0
+
+    for last in (False, True):
+        kept = {}
+
+        def objective(replica, last=last, kept=kept):
+            x, y = data()
+            model = net()
+            callbacks = [early(), keras.callbacks.LearningRateScheduler(ruin)]
+            callbacks.insert(3 if last else 0, hyppo_keras.HyppoCallback(replica, predict=True))
+            history = model.fit(x, y, epochs=6, verbose=0, validation_data=data(24, 1), callbacks=callbacks)
+            kept.update(model=model, best=history.history["val_loss"][0], last=history.history["val_loss"][-1])
+
+        outcome = train(objective, replica(folder))
+        assert outcome.loss == kept["best"] != kept["last"], outcome
+        close(outcome.loss, validated(kept))
+        found = combine([folder])
+        close(np.mean((found.mean - found.targets) ** 2), outcome.loss, 1e-4)
+
+
+@check
+def weights_of_no_epoch_are_evaluated(folder):
+    averaged = lambda: net(optimizer=keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5))  # noqa: E731
+    for model, options in ((averaged, {}), (net, {"validation_freq": 2, "epochs": 3})):
+        outcome, kept = fitted(folder, model, **options)
+        close(outcome.loss, validated(kept))
+        assert outcome.loss != outcome.curve[-1][1]
+    score, kept = fitted(folder, averaged, monitor="val_mae", mode="max")
+    close(-score.loss, kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)["mae"])
+
+
+@check
+def missing_metric_names_those_there_are(folder):
+    message = error_of(fitted(folder, monitor="val_los", epochs=50)[0])
+    assert "'val_los'" in message
+    assert "val_loss" in message
+    assert "val_mae" in message
+    assert "needs validation data" in error_of(fitted(folder, validation_data=None)[0])
+
+
+@check
+def no_epoch_is_an_error(folder):
+    assert "trained no epoch" in error_of(fitted(folder, epochs=0)[0])
+
+
+@check
+def nan_is_a_failure_of_the_training(folder):
+    outcome, _ = fitted(folder, lambda: net(optimizer=keras.optimizers.SGD(1e30)))
+    assert outcome.failure.type == "NonFiniteLoss", outcome
+
+
+@check
+def maximised_metric(folder):
+    outcome, kept = fitted(folder, monitor="val_mae", mode="max")
+    assert outcome.loss == -kept["history"].history["val_mae"][-1]
+
+
+@check
+def twice_is_an_error(folder):
+    one = replica(folder)
+    assert "more than one" in error_of(fitted(folder, one=one, callbacks=[hyppo_keras.HyppoCallback(one)])[0])
+
+    def objective(replica):
+        x, y = data()
+        for _ in range(2):
+            hyppo_keras.fit(replica, net(), x, y, verbose=0, validation_split=0.2)
+
+    assert "handed over a result already" in error_of(train(objective, replica(folder)))
+
+
+@check
+def stops_when_asked(folder):
+    one = replica(folder, stop_asked=lambda: len(one.curve) >= 2)
+    outcome, _ = fitted(folder, one=one, epochs=50)
+    assert len(outcome.curve) == 2
+
+
+@check
+def same_replica_same_loss(folder):
+    first, second = (fitted(folder, lambda: net(0.3), mc_dropout=2)[0] for _ in range(2))
+    assert first.loss == second.loss is not None, (first, second)
+    assert first.curve == second.curve
+
+
+@check
+def predictions_and_passes(folder):
+    outcome, kept = fitted(folder, lambda: net(0.5), mc_dropout=20)
+    with np.load(folder / "predictions.npz") as arrays:
+        assert int(arrays["passes"]) == 20
+        assert arrays["variance"].shape == (24, 1)
+        assert np.median(arrays["variance"]) > 0
+        x, y = data(24, 1)
+        close(arrays["prediction"], kept["model"].predict(x, verbose=0), 1e-4)
+        np.testing.assert_array_equal(arrays["targets"], y)
+        close(np.mean((arrays["prediction"] - y) ** 2), outcome.loss, 1e-4)
+    close(kept["model"].predict(x, verbose=0), kept["model"].predict(x, verbose=0))
+
+
+@check
+def no_dropout_no_passes_and_a_notice(folder):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = {"verbose": 0, "validation_split": 0.2, "mc_dropout": 4}
+        train(lambda replica: hyppo_keras.fit(replica, net(), *data(), **options) and None, replica(folder))
+    assert any("no active dropout layer" in str(one.message) for one in caught)
+    assert combine([folder]).passes == 0
+
+
+@check
+def predictions_asked_for_without_data(folder):
+    message = error_of(fitted(folder, validation_data=None, monitor="loss", predict=True)[0])
+    assert "no validation data" in message
+
+
+@check
+def kinds_of_dropout(folder):
+    """In a pass the network is stochastic, in between it is not, and what is no dropout stays in inference mode."""
+    layers = keras.layers
+    bodies = {
+        "nested": keras.Sequential([layers.Dense(8), keras.Sequential([layers.Dropout(0.5)])]),
+        "spatial": layers.SpatialDropout1D(0.5),
+        "gaussian": layers.GaussianDropout(0.5),
+        "alpha": layers.AlphaDropout(0.5),
+        "LSTM": layers.LSTM(4, dropout=0.5),
+        "GRU recurrent": layers.GRU(4, recurrent_dropout=0.5),
+        "stacked cells": layers.RNN([layers.LSTMCell(4, dropout=0.5), layers.LSTMCell(4)]),
+        "bidirectional": layers.Bidirectional(layers.LSTM(4, dropout=0.5)),
+        "time distributed": layers.TimeDistributed(layers.Dropout(0.5)),
+    }
+    inputs = keras.Input((4, 3))
+    x = np.random.default_rng(0).normal(size=(6, 4, 3)).astype("float32")
+    made = {name: keras.Model(inputs, layers.BatchNormalization()(body(inputs))) for name, body in bodies.items()}
+    made["attention"] = keras.Model(inputs, layers.Attention(dropout=0.5)([inputs, inputs]))
+    made["additive"] = keras.Model(inputs, layers.AdditiveAttention(dropout=0.5)([inputs, inputs]))
+    made["multi-head"] = keras.Model(inputs, layers.MultiHeadAttention(2, 4, dropout=0.5)(inputs, inputs))
+    made["grouped query"] = keras.Model(inputs, layers.GroupQueryAttention(4, 2, 1, dropout=0.5)(inputs, inputs))
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.drop, self.norm = layers.Dropout(0.5), layers.BatchNormalization()
+
+        def call(self, inputs, training=False):
+            return self.norm(self.drop(inputs, training=training), training=training)
+
+    made["subclassed"] = Subclassed()
+    made["subclassed"](x)
+    for name, model in made.items():
+        model.compile(loss="mse", run_eagerly=name != "nested" and keras.backend.backend() == "tensorflow")
+        before = model.predict_on_batch(x)
+        weights = model.get_weights()
+        found = hyppo_keras.predict.dropout_layers(model)
+        assert found, name
+        one_pass = hyppo_keras.predict.Passes(model, found)
+        passes = np.stack([one_pass(x) for _ in range(3)])
+        assert passes.std(0).max() > 1e-4, name
+        np.testing.assert_array_equal(model.predict_on_batch(x), before, err_msg=name)
+        for weight, same in zip(model.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(weight, same, err_msg=name)
+        assert not any("call" in vars(layer) for layer in found), name
+    noisy = keras.Sequential([keras.Input((4, 3)), layers.GaussianNoise(0.9), layers.Dropout(0.5)])
+    output = hyppo_keras.predict.Passes(noisy, hyppo_keras.predict.dropout_layers(noisy))(np.ones_like(x))
+    assert set(np.unique(output)) == {0.0, 2.0}  # dropped or doubled, without noise
+    idle = keras.Sequential([keras.Input((4, 3)), layers.Dropout(0.0), layers.LSTM(3)])
+    assert hyppo_keras.predict.dropout_layers(idle) == []
+
+
+@check
+def outputs_as_dict_and_generators_of_data(folder):
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(4)(inputs))
+
+    def model():
+        heads = {name: keras.layers.Dense(width, name=name)(hidden) for name, width in (("a", 1), ("b", 2))}
+        two = keras.Model(inputs, heads)
+        two.compile("sgd", {"a": "mse", "b": "mse"})
+        return two
+
+    class Rows(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            x, y = data(5, index)
+            return x, {"a": y, "b": np.repeat(y, 2, 1)}
+
+    outcome, _ = fitted(folder, model, Rows(), batch_size=None, validation_data=Rows(), mc_dropout=2)
+    assert outcome.loss is not None, outcome.failure
+    mean = combine([folder]).mean
+    assert (mean["a"].shape, mean["b"].shape) == ((15, 1), (15, 2))
+    assert combine([folder]).targets["b"].shape == (15, 2)
+
+
+def main(folder):
+    setup()
+    results = {}
+    for name, function in CHECKS.items():
+        place = Path(folder) / name
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                function(place)
+            results[name] = None
+        except Exception:
+            results[name] = traceback.format_exc()
+    print("\n" + json.dumps(results))
+
+
+# In pytest
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    found = {}
+
+    def run(backend):
+        if backend not in found:
+            env = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+            env |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+            command = [sys.executable, __file__, str(tmp_path_factory.mktemp(backend))]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
+            assert done.returncode == 0, done.stderr[-4000:]
+            found[backend] = json.loads(done.stdout.strip().splitlines()[-1])
+        return found[backend]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keras(backend, name, results):
+    if not (importlib.util.find_spec("keras") and importlib.util.find_spec(backend)):
+        pytest.skip(f"no {backend} here")
+    problem = results(backend)[name]
+    assert problem is None, problem
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,499 @@
+"""HyppoCallback on the real Trainer of both Lightning packages: toy networks, two epochs, one thread."""
+
+import copy
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from hyppo.errors import StudyError
+from hyppo.predictions import combine
+from hyppo.replica import Outcome, Replica, Task, train
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch = pytest.importorskip("torch")
+L = pytest.importorskip("lightning.pytorch")
+torchmetrics = pytest.importorskip("torchmetrics")
+
+from hyppo_lightning import HyppoCallback  # noqa: E402
+from hyppo_lightning.predict import batches, dropout_layers  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, TensorDataset  # noqa: E402
+
+pytestmark = [pytest.mark.timeout(100), pytest.mark.filterwarnings("ignore")]
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def data(n=24, seed=1, batch=8, **kwargs):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator)
+    return DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=batch, **kwargs)
+
+
+class Net(L.LightningModule):
+    def __init__(self, dropout=0.0, body=None):
+        super().__init__()
+        self.body = body or nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1))
+
+    def forward(self, x):
+        return self.body(x)
+
+    def loss(self, batch):
+        return nn.functional.mse_loss(self(batch[0]), batch[1])
+
+    def training_step(self, batch, index):
+        loss = self.loss(batch)
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, index, dataloader_idx=0):
+        self.log("val_loss", self.loss(batch))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def replica(tmp_path, params=None, **kwargs):
+    return Replica(Task(trial=3, index=1, seed=11, params=params or {}, directory=str(tmp_path / "replica")), **kwargs)
+
+
+def fit(one, net=None, *, epochs=2, loaders=None, before=(), after=(), callback=None, trainer=None, **options):
+    """A whole training through `hyppo.replica.train`; Trainer options beside."""
+    package = options.pop("package", L)
+    kept = {}
+
+    def objective(replica):
+        ours = HyppoCallback(replica, **(callback or {}))
+        run = package.Trainer(
+            max_epochs=epochs, callbacks=[*before, ours, *after], accelerator="cpu", **QUIET | options
+        )
+        kept.update(trainer=run, net=net() if net else Net(), callback=ours)
+        train_loader, val_loader = (loaders or (lambda: (data(), data(seed=2))))()
+        run.fit(kept["net"], train_loader, val_loader)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="(lightning|pytorch_lightning)")
+        outcome = train(objective, one)
+    return outcome, kept
+
+
+def validated(kept, loader=None):
+    """The loss of the weights that fit left, computed by hand, averaged as Lightning does: by batch size."""
+    net = kept["net"].eval()
+    with torch.no_grad():
+        pairs = [(net.loss(batch).item(), len(batch[0])) for batch in (loader or data(seed=2))]
+    return sum(loss * n for loss, n in pairs) / sum(n for _, n in pairs)
+
+
+def error_of(outcome: Outcome) -> str:
+    assert outcome.loss is None
+    assert outcome.failure is not None
+    return str(outcome.failure)
+
+
+def test_reports_each_epoch_and_hands_over_the_last(tmp_path):
+    outcome, kept = fit(replica(tmp_path))
+    assert [step for step, _ in outcome.curve] == [0, 1]
+    assert outcome.loss == outcome.curve[-1][1] == pytest.approx(validated(kept), rel=1e-6)
+
+
+def test_pytorch_lightning_code_too(tmp_path):
+    P = pytest.importorskip("pytorch_lightning")
+
+    class Old(P.LightningModule):
+        __init__, forward, loss = Net.__init__, Net.forward, Net.loss
+
+    for name in ("training_step", "validation_step", "configure_optimizers"):
+        setattr(Old, name, getattr(Net, name))
+    Old.__init__ = lambda self: (P.LightningModule.__init__(self), setattr(self, "body", nn.Linear(4, 1)))[0]
+    outcome, kept = fit(replica(tmp_path), Old, package=P)
+    assert isinstance(kept["callback"], HyppoCallback | P.Callback)
+    assert isinstance(kept["callback"], P.Callback)
+    assert len(outcome.curve) == 2
+    assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other"), [("lightning.pytorch", "pytorch_lightning"), ("pytorch_lightning", "lightning")]
+)
+def test_loads_no_second_lightning(mine, other):
+    pytest.importorskip(mine)
+    code = f"""
+import sys, hyppo_lightning
+assert not any(name in sys.modules for name in ("lightning", "pytorch_lightning"))
+import {mine} as P
+from hyppo.replica import Replica, Task
+callback = hyppo_lightning.HyppoCallback(Replica(Task(0, 0, 1, {{}}, ".")))
+assert isinstance(callback, P.Callback) and isinstance(callback, hyppo_lightning.HyppoCallback)
+assert {other!r} not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=90)
+
+
+def test_sanity_check_is_no_result(tmp_path):
+    outcome, _ = fit(replica(tmp_path), epochs=1, num_sanity_val_steps=2)
+    assert [step for step, _ in outcome.curve] == [0]
+
+
+def test_metric_never_logged(tmp_path):
+    message = error_of(fit(replica(tmp_path), callback={"monitor": "val_los"})[0])
+    assert "'val_los'" in message
+    assert "train_loss" in message
+    assert "val_loss" in message
+
+
+def test_no_validation_data(tmp_path):
+    message = error_of(fit(replica(tmp_path), loaders=lambda: (data(), None))[0])
+    assert "needs validation data" in message
+
+
+def test_nan_is_a_failure_of_the_training(tmp_path):
+    class Diverging(Net):
+        def validation_step(self, batch, index):
+            self.log("val_loss", self.loss(batch) * float("nan"))
+
+    outcome, _ = fit(replica(tmp_path), Diverging)
+    assert outcome.failure.type == "NonFiniteLoss"
+    assert [np.isnan(loss) for _, loss in outcome.curve] == [True, True]
+
+
+def test_maximised_metric(tmp_path):
+    class Scoring(Net):
+        def validation_step(self, batch, index):
+            self.log("val_score", 10.0 - self.loss(batch))
+
+    outcome, kept = fit(replica(tmp_path), Scoring, callback={"monitor": "val_score", "mode": "max"})
+    assert outcome.loss == pytest.approx(validated(kept) - 10.0, rel=1e-6)
+    assert outcome.curve[-1][1] == outcome.loss
+
+
+def test_mode_and_notice(tmp_path):
+    with pytest.raises(StudyError, match='"min" or "max"'):
+        HyppoCallback(replica(tmp_path), mode="auto")
+    with pytest.warns(UserWarning, match='mode="max"'):
+        HyppoCallback(replica(tmp_path), monitor="val_acc")
+    with pytest.raises(StudyError, match="number of passes"):
+        HyppoCallback(replica(tmp_path), mc_dropout=-1)
+    with pytest.raises(StudyError, match="predict=False"):
+        HyppoCallback(replica(tmp_path), mc_dropout=2, predict=False)
+
+
+def test_metric_of_the_epoch_hook_of_the_module(tmp_path):
+    class Late(Net):
+        def on_train_epoch_end(self):
+            self.log("late", float(self.current_epoch + 5))
+
+    outcome, _ = fit(replica(tmp_path), Late, callback={"monitor": "late"}, epochs=3)
+    assert outcome.curve == ((0, 5.0), (1, 6.0), (2, 7.0))
+    assert outcome.loss == 7.0
+
+
+def test_training_metric(tmp_path):
+    outcome, _ = fit(replica(tmp_path), callback={"monitor": "train_loss"}, loaders=lambda: (data(), None))
+    assert [step for step, _ in outcome.curve] == [0, 1]
+    assert outcome.loss == outcome.curve[-1][1]
+
+
+def test_torchmetrics(tmp_path):
+    class Measured(Net):
+        def __init__(self):
+            super().__init__()
+            self.error = torchmetrics.MeanAbsoluteError()
+
+        def validation_step(self, batch, index):
+            self.error(self(batch[0]), batch[1])
+            self.log("val_mae", self.error, on_epoch=True)
+
+    outcome, kept = fit(replica(tmp_path), Measured, callback={"monitor": "val_mae"}, epochs=3)
+    assert [step for step, _ in outcome.curve] == [0, 1, 2]
+    net, (x, y) = kept["net"].eval(), data(seed=2).dataset.tensors
+    assert outcome.loss == pytest.approx(float((net(x) - y).abs().mean()), rel=1e-6)
+
+
+def test_several_loaders(tmp_path):
+    outcome, kept = fit(
+        replica(tmp_path),
+        loaders=lambda: (data(), [data(seed=2), data(seed=3)]),
+        callback={"monitor": "val_loss/dataloader_idx_1"},
+    )
+    assert outcome.loss == pytest.approx(validated(kept, data(seed=3)), rel=1e-6)
+    assert combine([tmp_path / "replica"]).mean.shape == (48, 1)
+    assert "val_loss/dataloader_idx_0" in error_of(
+        fit(replica(tmp_path), loaders=lambda: (data(), [data(seed=2), data(seed=3)]))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_val_every_n_epoch": 2, "epochs": 3},  # the last epoch is not validated
+        {"val_check_interval": 4, "check_val_every_n_epoch": None, "epochs": 3},  # validated within an epoch
+        {"max_steps": 5, "epochs": -1},  # stopped within an epoch
+        {"val_check_interval": 0.34},
+    ],
+)
+def test_the_loss_is_of_the_weights_that_fit_leaves(tmp_path, options):
+    outcome, kept = fit(replica(tmp_path), **options)
+    assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
+    steps = [step for step, _ in outcome.curve]
+    assert steps == sorted(steps)
+
+
+def test_validated_every_second_epoch_reports_every_second(tmp_path):
+    outcome, _ = fit(replica(tmp_path), check_val_every_n_epoch=2, epochs=4)
+    assert [step for step, _ in outcome.curve] == [1, 3]
+
+
+def test_averaged_weights(tmp_path):
+    """StochasticWeightAveraging exchanges the weights as training ends, after whatever validation there was."""
+    averaging = L.callbacks.StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)
+    outcome, kept = fit(replica(tmp_path), epochs=3, after=[averaging])
+    assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
+
+
+def test_fast_dev_run(tmp_path):
+    outcome, _ = fit(replica(tmp_path), fast_dev_run=True)
+    assert outcome.loss is not None
+    assert combine([tmp_path / "replica"]).mean.shape == (8, 1)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"limit_train_batches": 0}])
+def test_no_training_is_an_error(tmp_path, options):
+    assert "trained nothing" in error_of(fit(replica(tmp_path), **options)[0])
+
+
+def test_given_twice(tmp_path):
+    one = replica(tmp_path)
+    assert "more than one HyppoCallback" in error_of(fit(one, before=[HyppoCallback(one)])[0])
+
+
+def test_second_fit_is_refused_before_it_trains(tmp_path):
+    one = replica(tmp_path)
+    steps = []
+
+    class Counting(Net):
+        def training_step(self, batch, index):
+            steps.append(index)
+            return super().training_step(batch, index)
+
+    def objective(replica):
+        for _ in range(2):
+            trainer = L.Trainer(max_epochs=1, callbacks=[HyppoCallback(replica)], accelerator="cpu", **QUIET)
+            trainer.fit(Counting(), data(), data(seed=2))
+
+    assert "handed over a result already" in error_of(train(objective, one))
+    assert len(steps) == 3
+
+
+def test_stops_when_asked(tmp_path):
+    one = replica(tmp_path, stop_asked=lambda: len(one.curve) >= 2)
+    outcome, kept = fit(one, epochs=50)
+    assert len(outcome.curve) == 2
+    assert kept["trainer"].current_epoch == 2
+
+
+def test_test_and_validate_after_fit_are_left_alone(tmp_path):
+    one = replica(tmp_path)
+
+    def objective(replica):
+        trainer = L.Trainer(max_epochs=1, callbacks=[HyppoCallback(replica)], accelerator="cpu", **QUIET)
+        net = Net()
+        trainer.fit(net, data(), data(seed=2))
+        trainer.validate(net, data(seed=3), verbose=False)
+
+    outcome = train(objective, one)
+    assert outcome.loss == outcome.curve[-1][1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_same_replica_same_loss(tmp_path, workers):
+    class Noisy(Dataset):
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            x = torch.randn(4) + float(np.random.rand())  # noqa: NPY002 - what users' augmentation draws from
+            return x, x.sum(0, keepdim=True)
+
+    def loaders():
+        return DataLoader(Noisy(), batch_size=4, shuffle=True, num_workers=workers), data(seed=2)
+
+    first, second = (fit(replica(tmp_path), lambda: Net(0.3), loaders=loaders, epochs=1)[0] for _ in range(2))
+    assert first.loss == second.loss
+    assert first.curve == second.curve
+
+
+# Predictions
+
+
+def test_predictions_and_passes(tmp_path):
+    outcome, kept = fit(replica(tmp_path), lambda: Net(0.5), callback={"mc_dropout": 30})
+    with np.load(tmp_path / "replica" / "predictions.npz") as arrays:
+        assert int(arrays["passes"]) == 30
+        assert arrays["mean"].shape == arrays["variance"].shape == (24, 1)
+        assert arrays["variance"].min() > 0
+        x, y = data(seed=2).dataset.tensors
+        np.testing.assert_allclose(arrays["prediction"], kept["net"].eval()(x).detach(), rtol=1e-6)
+        np.testing.assert_array_equal(arrays["targets"], y)
+        assert np.mean((arrays["prediction"] - arrays["targets"]) ** 2) == pytest.approx(outcome.loss, rel=1e-5)
+
+
+def test_no_dropout_no_passes_and_a_notice(tmp_path):
+    with pytest.warns(UserWarning, match="no active dropout layer"):
+        fit(replica(tmp_path), callback={"mc_dropout": 5})
+    assert combine([tmp_path / "replica"]).passes == 0
+
+
+def test_default_predict_step_notice_and_own_predict_step(tmp_path):
+    with pytest.warns(UserWarning, match="first element"):
+        fit(replica(tmp_path), callback={"predict": True})
+
+    class Own(Net):
+        def predict_step(self, batch, index):
+            return {"twice": 2 * self(batch[0]), "pair": (self(batch[0]), batch[1].long())}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", module="lightning")
+        outcome, _ = fit(replica(tmp_path), Own, callback={"predict": True})
+    assert outcome.loss is not None
+    mean = combine([tmp_path / "replica"]).mean
+    np.testing.assert_allclose(mean["twice"], 2 * mean["pair"][0], rtol=1e-6)
+
+
+def test_predictions_that_cannot_be(tmp_path):
+    class Blind(Net):
+        def predict_step(self, batch, index):
+            raise RuntimeError("no predictions here")
+
+    with pytest.warns(UserWarning, match="no predictions here"):
+        outcome, _ = fit(replica(tmp_path), Blind)
+    assert outcome.loss is not None
+    assert "no predictions here" in error_of(fit(replica(tmp_path), Blind, callback={"predict": True})[0])
+    assert "no validation data" in error_of(
+        fit(
+            replica(tmp_path),
+            loaders=lambda: (data(), None),
+            callback={"monitor": "train_loss", "predict": True},
+        )[0]
+    )
+
+
+def test_predict_false_keeps_nothing_and_forgets_an_earlier_attempt(tmp_path):
+    fit(replica(tmp_path))
+    assert (tmp_path / "replica" / "predictions.npz").exists()
+    fit(replica(tmp_path), callback={"predict": False})
+    assert not (tmp_path / "replica" / "predictions.npz").exists()
+
+
+def test_shuffled_validation_data_are_predicted_in_order(tmp_path):
+    fit(replica(tmp_path), loaders=lambda: (data(), data(seed=2, shuffle=True)), callback={"predict": True})
+    np.testing.assert_array_equal(combine([tmp_path / "replica"]).targets, data(seed=2).dataset.tensors[1])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x[:, None].repeat(1, 3, 1), x[:, None], x[:, None])[0].sum((1, 2))[:, None]
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.body = kind(1, 4, num_layers=2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        return self.body(x[:, :, None])[0][:, -1, :1]
+
+
+class Images(nn.Module):
+    def __init__(self, drop):
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x):
+        return self.drop(x.reshape(-1, 4, *[1] * DIMENSIONS[type(self.drop).__name__])).flatten(1).sum(1, keepdim=True)
+
+
+DIMENSIONS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3}
+BODIES = {
+    "nested": lambda: nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.Sequential(nn.Dropout(0.5))), nn.Linear(8, 1)),
+    "alpha": lambda: nn.Sequential(nn.Linear(4, 8), nn.AlphaDropout(0.5), nn.Linear(8, 1)),
+    "feature alpha": lambda: nn.Sequential(nn.Linear(4, 8), nn.FeatureAlphaDropout(0.5), nn.Linear(8, 1)),
+    "spatial 1d": lambda: Images(nn.Dropout1d(0.5)),
+    "spatial 2d": lambda: Images(nn.Dropout2d(0.5)),
+    "spatial 3d": lambda: Images(nn.Dropout3d(0.5)),
+    "LSTM": lambda: Recurrent(nn.LSTM),
+    "GRU": lambda: Recurrent(nn.GRU),
+    "attention": Attention,
+    "transformer": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, dropout=0.5, batch_first=True), 2),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_kinds_of_dropout(body):
+    """In a pass the network is stochastic, in between it is not, and its modes are as they were."""
+
+    class Model(Net):
+        def forward(self, x):
+            return self.body(x[None])[0] if body == "transformer" else self.body(x)
+
+    torch.manual_seed(0)
+    body_ = BODIES[body]()
+    net = Model(body=body_ if body == "transformer" else nn.Sequential(nn.BatchNorm1d(4, momentum=0.9), body_))
+    net.train()
+    frozen = next(iter(net.body.children()))
+    frozen.eval()  # a part that the user froze stays so
+    modes = {name: module.training for name, module in net.named_modules()}
+    state = copy.deepcopy(net.state_dict())
+    trainer = L.Trainer(accelerator="cpu", **QUIET)
+    trainer.strategy.connect(net)
+    loader = data(seed=2, batch=12)
+    trainer.fit_loop.epoch_loop.val_loop._combined_loader = L.utilities.CombinedLoader([loader], "sequential")
+    trainer.fit_loop.epoch_loop.val_loop._max_batches = [2]
+    predictions = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for prediction, passes, _ in batches(trainer, net, 8):
+            several = torch.stack(list(passes))
+            assert float(several.std(0).max()) > 0
+            predictions.append(prediction)
+        for prediction, (again, _, _) in zip(predictions, batches(trainer, net, 0), strict=True):
+            assert torch.equal(prediction, again)
+    assert dropout_layers(net)
+    assert {name: module.training for name, module in net.named_modules()} == modes
+    assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
+
+
+def test_zero_rates_do_not_count():
+    idle = nn.Sequential(nn.Dropout(0.0), nn.LSTM(2, 2, dropout=0.0), nn.MultiheadAttention(2, 1))
+    assert dropout_layers(idle) == []
+
+
+def test_framework_first_imported_inside_the_function(tmp_path):
+    """Seeded at its import: a fresh process gives the loss of a warm one."""
+    code = f"""
+import sys, warnings; warnings.simplefilter("ignore")
+from hyppo.replica import Replica, Task, train
+def objective(replica):
+    import torch
+    torch.set_num_threads(1)
+    return float(torch.nn.Linear(3, 1)(torch.randn(5, 3)).mean())
+assert "torch" not in sys.modules
+losses = [train(objective, Replica(Task(0, 0, 11, {{}}, {str(tmp_path)!r}))).loss for _ in range(2)]
+assert losses[0] == losses[1], losses
+import torch, importlib.resources
+assert torch.__spec__.loader is torch.__loader__ and type(torch.__loader__).__module__ == "_frozen_importlib_external"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=90)
