@@ -40,7 +40,8 @@ def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> 
     rows : dict
         Title -> (scans, which of them, (T, A, N) sinograms filled by T replicas of the network). Each takes two rows.
     """
-    titles = ["measured", "linear interpolation", "network", "spread of replicas", "truth"]
+    replicas = max(len(filled) for _, _, filled in rows.values())
+    titles = ["measured", "linear interpolation", f"mean of {replicas} networks", "their spread", "truth"]
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(
             2 * len(rows), len(titles), figsize=(7.2, 3.05 * len(rows) + 0.3), layout="constrained", squeeze=False
@@ -135,7 +136,7 @@ def convergence(path: Path, study: hyppo.Study) -> None:
         axis.set(xlabel="trainings finished", ylabel="validation error / linear interpolation's", yscale="log")
         _plain_ticks(axis, [10**loss for _, _, loss in ended] + [1.0, low])
         axis.set_xlim(0, len(ended) + 1)
-        axis.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), ncols=2)
+        figure.legend(loc="outside upper center", ncols=3)
         figure.savefig(path)
         plt.close(figure)
 

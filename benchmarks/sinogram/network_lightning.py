@@ -201,6 +201,7 @@ def train(replica: hyppo.Replica, setting: Setting) -> None:
 def fill(params: dict[str, Any], directory: Path, part: Scans, setting: Setting) -> Float32Array:
     """Fill scans with the network that a replica left in its directory, (n, A, N), line integrals over image width."""
     network = {name: value for name, value in params.items() if name != "batch"}
+    torch.set_num_threads(1)
     model = Inpainter(**network)
     model.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True))
     model.eval()

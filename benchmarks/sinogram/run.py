@@ -150,6 +150,9 @@ def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> None:
     environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
     environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
     environment.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
+    # Each rank that trains takes a trial of its own: three replicas share badly between two ranks.
+    if ranks > 1:
+        environment.setdefault("HYPPO_TRIAL_GROUPS", str(ranks - 1))
     process = subprocess.Popen(command, env=environment)
     try:
         code = process.wait()

@@ -21,7 +21,7 @@ def space_of(size: str) -> hyppo.Space:
         "depth": hyppo.Integer(1, 3),
         "width": hyppo.Ordinal([4, 8]),
         "kernel": hyppo.Ordinal([3, 5]),
-        "lr": hyppo.Real(1e-3, 10**-1.5, log=True),
+        "lr": hyppo.Real(3e-4, 3e-2, log=True),
         "batch": hyppo.Ordinal([8, 16, 32]),
         "dropout": hyppo.Ordinal([0.0, 0.05, 0.1, 0.2]),
     }
