@@ -19,6 +19,10 @@ _HOME = {
     "Result": "replica",
     "Study": "study",
     "load": "study",
+    "Sensitivity": "effects",
+    "sensitivity": "effects",
+    "PartialDependence": "effects",
+    "partial_dependence": "effects",
     "LossStats": "stats",
     "Trial": "trial",
     "State": "trial",
@@ -41,9 +45,11 @@ __all__ = [
     "LossStats",
     "ObjectiveError",
     "Ordinal",
+    "PartialDependence",
     "Real",
     "Replica",
     "Result",
+    "Sensitivity",
     "Space",
     "SpaceError",
     "State",
@@ -53,23 +59,34 @@ __all__ = [
     "Trial",
     "__version__",
     "load",
+    "partial_dependence",
+    "sensitivity",
 ]
 
-if TYPE_CHECKING:
-    from hyppo.errors import (
-        HyppoError,
-        LaunchError,
-        LogError,
-        ObjectiveError,
-        SpaceError,
-        StudyError,
-        SurrogateError,
-    )
-    from hyppo.replica import Replica, Result
-    from hyppo.space import Choice, Integer, Ordinal, Real, Space
-    from hyppo.stats import LossStats
-    from hyppo.study import Study, load
-    from hyppo.trial import State, Trial
+if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
+    from hyppo.effects import PartialDependence as PartialDependence
+    from hyppo.effects import Sensitivity as Sensitivity
+    from hyppo.effects import partial_dependence as partial_dependence
+    from hyppo.effects import sensitivity as sensitivity
+    from hyppo.errors import HyppoError as HyppoError
+    from hyppo.errors import LaunchError as LaunchError
+    from hyppo.errors import LogError as LogError
+    from hyppo.errors import ObjectiveError as ObjectiveError
+    from hyppo.errors import SpaceError as SpaceError
+    from hyppo.errors import StudyError as StudyError
+    from hyppo.errors import SurrogateError as SurrogateError
+    from hyppo.replica import Replica as Replica
+    from hyppo.replica import Result as Result
+    from hyppo.space import Choice as Choice
+    from hyppo.space import Integer as Integer
+    from hyppo.space import Ordinal as Ordinal
+    from hyppo.space import Real as Real
+    from hyppo.space import Space as Space
+    from hyppo.stats import LossStats as LossStats
+    from hyppo.study import Study as Study
+    from hyppo.study import load as load
+    from hyppo.trial import State as State
+    from hyppo.trial import Trial as Trial
 
 
 def __getattr__(name: str) -> Any:

@@ -197,6 +197,13 @@ def _by_improvement(
     return Proposal(acquisition.candidates.evolve(space, generator, pool, worth, taken), origin)
 
 
+def _denoised(space: Space, evidence: _Evidence, previous: Sequence[Mapping[str, Any]]) -> FloatArray:
+    """Targets as the process sees them through the noise, (m,); as they are, where it sees none."""
+    model, _ = _process(space, evidence, previous)
+    trust = 1.0 if evidence.noise is not None else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) + 4.5)))
+    return trust * model.predict_mean(evidence.x) + (1.0 - trust) * evidence.y
+
+
 def _radius(evidence: _Evidence, d: int, previous: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """State of the local search after the last of its asks: halved after failures, doubled after successes."""
     best = float(evidence.score.min())
@@ -226,6 +233,7 @@ def _by_distance(
 ) -> Proposal:
     """The radial basis function's turn."""
     d = space.dimension
+    y = evidence.y if ensemble else _denoised(space, evidence, previous)
     origin = _radius(evidence, d, previous)
     turn = sum(1 for earlier in previous if earlier.get("by") == "rbf")
     # DYCORS lets the probability fall with the logarithm of the budget spent; without a budget, by a power that stays
@@ -233,21 +241,22 @@ def _by_distance(
     probability = 1.0
     if (turn + turn // len(acquisition.weighted.WEIGHTS)) % 2:
         probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
-    incumbent = evidence.unit[int(np.argmin(evidence.y))]
+    incumbent = evidence.unit[int(np.argmin(y))]
     near = acquisition.candidates.dycors(
         space, generator, incumbent, float(origin["radius"]), probability, min(100 * d, 2_000)
     )
     candidates = acquisition.candidates.free(space, near, taken)
     if candidates.shape[0] == 0:
         candidates = pool
-    shown = evidence.at(_thinned(evidence, CONDITIONED_ON))
+    rows = _thinned(evidence, CONDITIONED_ON)
+    shown = evidence.at(rows)
     ridge = 1e-6 * shown.n
     x = space.features(candidates)
     if ensemble and shown.noise is not None:
         spread = np.sqrt(shown.noise * shown.count)
         value = surrogates.ensemble.fit(shown.x, shown.y, spread, generator, ridge=ridge).predict(x).mean
     else:
-        value = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge).predict(x).mean
+        value = surrogates.rbf.fit(shown.x, y[rows], ridge=ridge).predict(x).mean
     centres = np.vstack([evidence.x, space.features(pending)])
     weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
     scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
@@ -392,3 +401,32 @@ def recommend(
             f"its neighbours are worse than those of this point"
         )
     return Recommendation(int(evidence.row[index]), float(mean), (float(low), float(high)), reason)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The Gaussian process over a space, as a function of coordinates."""
+
+    space: Space
+    model: "GP"
+    outputs: "Outputs"
+
+    def mean(self, unit: FloatArray) -> FloatArray:
+        """Posterior mean on the transformed scale, (q, d) -> (q,)."""
+        return self.model.predict_mean(self.space.features(unit))
+
+    def loss(self, y: FloatArray) -> FloatArray:
+        """Transformed values in units of the loss."""
+        return self.outputs.inverse(y)
+
+
+def surface(
+    space: Space, data: Observations, *, risk: float = 0.0, previous: Sequence[Mapping[str, Any]] = ()
+) -> Surface | None:
+    """The surrogate that `propose` would use; None where there is too little to fit one."""
+    if data.mean.size < 4:
+        return None
+    evidence = _evidence(space, data, risk)
+    if evidence.n < 4 or not np.ptp(evidence.y) > 0.0:
+        return None
+    return Surface(space, _process(space, evidence, previous)[0], evidence.outputs)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hyppo.predictions import Predictions
-    from hyppo.search import Observations, Recommendation
+    from hyppo.search import Observations, Recommendation, Surface
 
 Objective = Callable[[Replica], Any]
 
@@ -85,8 +85,8 @@ class Study:
         Study file (HDF5). An existing one goes on; it is opened at the first `ask` or `run`. Without it the study
         lives in memory.
     replicas : int or (int, int), optional
-        Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default 3, and then `tell`
-        asks for no more than what it is told.
+        Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default 3, and then
+        `tell` asks for no more than what it is told.
     seed : int
         Root seed: with it and the losses, every ask is determined.
     risk : float
@@ -337,7 +337,7 @@ class Study:
                 self._design = sobol(self.space, length, self.seed)
             for key, unit in zip(self.space.keys(self._design), self._design, strict=True):
                 if key not in taken:
-                    return unit
+                    return np.asarray(unit)
             if len(self._design) < length:
                 return None
             length *= 2
@@ -532,6 +532,22 @@ class Study:
             recommendation.interval,
             recommendation.reason,
         )
+
+    def surface(self) -> "Surface":
+        """The fitted surrogate over the space, for `hyppo.sensitivity` and pictures.
+
+        Raises
+        ------
+        StudyError
+            Fewer than four different points with a loss, or constant losses.
+        """
+        self._load()
+        from hyppo.search import surface
+
+        fitted = surface(self.space, self._observations(), risk=self.risk, previous=[t.origin for t in self._trials])
+        if fitted is None:
+            raise StudyError("no surrogate yet: it takes four points with losses that differ")
+        return fitted
 
     def predictions(self, number: int) -> "Predictions":
         """Mean and standard deviation of a trial's predictions over its replicas and dropout passes.

@@ -36,7 +36,7 @@ FLOORS = [
     ("hyppo/acquisition/",),
     ("hyppo/search.py",),
     ("hyppo/study.py",),
-    ("hyppo/run.py", "hyppo/report/"),
+    ("hyppo/run.py", "hyppo/report/", "hyppo/effects.py"),
     ("hyppo/launch/",),
     ("hyppo/cli/", "hyppo/__main__.py"),
 ]

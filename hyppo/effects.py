@@ -1,0 +1,166 @@
+"""Which parameters matter: Sobol indices and partial dependence of the fitted surrogate.
+
+    symbol  shape   meaning
+    S1      (d,)    first-order index: share of the variance that a parameter explains alone
+    ST      (d,)    total-order index: share that involves it, alone or together with others
+    S2      (d, d)  second-order index: share of a pair beyond both alone; NaN on and below the diagonal
+
+The surrogate is the Gaussian process that proposes points, its mean over the space's own measure (every value of a list
+equally likely, logarithms where asked), on the scale it is fitted on: losses after their power transform, so that a few
+diverged trainings do not stand for the whole space. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyppo.errors import StudyError
+from hyppo.seeds import generator_for
+from hyppo.space import FloatArray
+
+if TYPE_CHECKING:
+    from hyppo.study import Study
+
+EFFECTS_PURPOSE = 3  # keeps these random streams apart from the designs' and the search's
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Sobol indices of the fitted surrogate, with 95 % bootstrap half-widths.
+
+    The half-widths are those of the estimator; what the surrogate does not know yet is not in them.
+
+    Attributes
+    ----------
+    names : tuple of str
+    first, first_width : (d,) arrays
+    total, total_width : (d,) arrays
+    second, second_width : (d, d) arrays
+        NaN on and below the diagonal.
+    """
+
+    names: tuple[str, ...]
+    first: FloatArray
+    first_width: FloatArray
+    total: FloatArray
+    total_width: FloatArray
+    second: FloatArray
+    second_width: FloatArray
+
+
+@dataclass(frozen=True)
+class PartialDependence:
+    """How the loss goes with one parameter, the others averaged over the space.
+
+    Attributes
+    ----------
+    name : str
+    values : list
+        Native values of the parameter, in its order.
+    mean, low, high : (k,) arrays
+        Mean over the others, and the middle 90 % of it, in units of the loss.
+    """
+
+    name: str
+    values: list[Any]
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def sensitivity(study: "Study", samples: int = 1024) -> Sensitivity:
+    """Sobol indices of a study's surrogate.
+
+    Parameters
+    ----------
+    study : Study
+        With at least four trials that have a loss.
+    samples : int
+        Base samples, a power of two; the surrogate is evaluated at `samples * (2 d + 2)` points.
+
+    Raises
+    ------
+    StudyError
+        Too few trials, constant losses, or SALib is not installed.
+
+    References
+    ----------
+    Saltelli et al. 2010, Computer Physics Communications 181:259.
+
+    Examples
+    --------
+    >>> import hyppo
+    >>> study = hyppo.Study(hyppo.Space(a=hyppo.Real(0, 1), b=hyppo.Real(0, 1)), seed=0)
+    >>> for _ in range(20):
+    ...     trial = study.ask()
+    ...     study.tell(trial.number, [10 * trial.params["a"] + trial.params["b"]])
+    >>> indices = sensitivity(study, samples=256)
+    >>> bool(indices.total[0] > 0.9 > 0.1 > indices.total[1])
+    True
+    """
+    try:
+        from SALib.analyze import sobol as analyze
+        from SALib.sample import sobol as sample
+    except ModuleNotFoundError:
+        raise StudyError("sensitivity needs SALib: pip install 'hyppo-uq[report]'") from None
+    if samples < 2 or samples & (samples - 1):
+        raise StudyError(f"samples: expected a power of two, got {samples!r}")
+    space, surface = study.space, study.surface()
+    d = space.dimension
+    # SALib wants two groups at least: a dummy beside a single parameter, cut off again below.
+    names = [*space.names, ""] if d == 1 else list(space.names)
+    problem = {"num_vars": len(names), "names": names, "bounds": [[0.0, 1.0]] * len(names)}
+    uniform = sample.sample(problem, samples, calc_second_order=True, seed=study.seed)
+    y = surface.mean(space.spread(uniform[:, :d]))
+    if not np.ptp(y) > 0.0:
+        raise StudyError("the surrogate is constant over the space: no parameter matters as far as it knows")
+    found = analyze.analyze(problem, (y - y.mean()) / y.std(), calc_second_order=True, seed=study.seed)
+    return Sensitivity(
+        space.names,
+        np.asarray(found["S1"])[:d],
+        np.asarray(found["S1_conf"])[:d],
+        np.asarray(found["ST"])[:d],
+        np.asarray(found["ST_conf"])[:d],
+        np.asarray(found["S2"])[:d, :d],
+        np.asarray(found["S2_conf"])[:d, :d],
+    )
+
+
+def partial_dependence(study: "Study", name: str, points: int = 25, samples: int = 512) -> PartialDependence:
+    """How a study's surrogate goes with one parameter.
+
+    Parameters
+    ----------
+    study : Study
+        With at least four trials that have a loss.
+    name : str
+        The parameter.
+    points : int
+        Values looked at; all of them where the parameter has fewer.
+    samples : int
+        Points over which the other parameters are averaged.
+
+    Raises
+    ------
+    StudyError
+        An unknown name, or too few trials.
+
+    References
+    ----------
+    Friedman 2001, Annals of Statistics 29:1189.
+    """
+    space = study.space
+    if name not in space.names:
+        raise StudyError(f"name: expected one of {list(space.names)}, got {name!r}")
+    surface = study.surface()
+    axis = space.names.index(name)
+    parameter = space.parameters[name]
+    level = np.unique(np.linspace(0, parameter.levels - 1, min(points, parameter.levels)).astype(np.int64))
+    others = space.spread(generator_for(study.seed, EFFECTS_PURPOSE).random((samples, space.dimension)))
+    mean, low, high = np.empty((3, level.size))
+    for k, coordinate in enumerate(parameter.unit(level)):
+        others[:, axis] = coordinate
+        y = surface.mean(others)
+        mean[k], low[k], high[k] = surface.loss(np.array([y.mean(), *np.quantile(y, [0.05, 0.95])]))
+    return PartialDependence(name, [parameter.value(int(i)) for i in level], mean, low, high)

@@ -1,0 +1,60 @@
+"""Sensitivity of the fitted surrogate."""
+
+import math
+
+import numpy as np
+import pytest
+
+import hyppo
+from hyppo import Choice, Integer, Real, Space, Study, StudyError
+
+ISHIGAMI = Space({f"x{i}": Real(-math.pi, math.pi) for i in range(3)})
+
+
+def fitted(space, loss, n):
+    study = Study(space, seed=0)
+    for point in hyppo.design.sobol(space, n, 7):
+        params = space.decode(point)
+        study.add(params, [loss(**params)])
+    return study
+
+
+def test_indices_of_a_known_function():
+    # y = 4 a + 2 b: the shares are 16 / 20 and 4 / 20, c has none.
+    space = Space(a=Real(0, 1), b=Real(0, 1), c=Choice(["x", "y", "z"]))
+    found = hyppo.sensitivity(fitted(space, lambda a, b, c: 4 * a + 2 * b, 40))
+    assert found.names == ("a", "b", "c")
+    # The power transform bends the losses a little, and the surrogate is not the function.
+    assert np.allclose(found.first, [0.8, 0.2, 0.0], atol=0.05)
+    assert np.allclose(found.total, [0.8, 0.2, 0.0], atol=0.05)
+    assert np.all(found.first_width >= 0)
+
+
+def test_an_interaction_is_seen():
+    space = Space(a=Real(-1, 1), b=Real(-1, 1))
+    found = hyppo.sensitivity(fitted(space, lambda a, b: a * b, 60))
+    assert found.second[0, 1] > 0.7
+    assert np.all(found.first < 0.2)
+
+
+def test_partial_dependence_follows_the_function():
+    space = Space(a=Real(0, 1), n=Integer(1, 5))
+    study = fitted(space, lambda a, n: (a - 0.3) ** 2 + 0.01 * n, 40)
+    found = hyppo.partial_dependence(study, "a", points=21)
+    assert abs(found.values[int(np.argmin(found.mean))] - 0.3) < 0.1
+    assert np.all(found.low <= found.high)
+    assert hyppo.partial_dependence(study, "n").values == [1, 2, 3, 4, 5]
+
+
+def test_one_parameter():
+    assert hyppo.sensitivity(fitted(Space(a=Real(0, 1)), lambda a: a, 10)).total[0] == pytest.approx(1, abs=0.05)
+
+
+def test_errors():
+    study = Study(ISHIGAMI)
+    with pytest.raises(StudyError, match="four points"):
+        hyppo.sensitivity(study)
+    with pytest.raises(StudyError, match="power of two"):
+        hyppo.sensitivity(study, samples=1000)
+    with pytest.raises(StudyError, match="expected one of"):
+        hyppo.partial_dependence(study, "x9")
