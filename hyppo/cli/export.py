@@ -44,7 +44,8 @@ def export(
         return
     with output.open("w", newline="", encoding="utf-8") as stream:
         write(study, stream)
-    typer.echo(f"{output}: {sum(len(t.replicas) for t in study.trials)} replicas of {len(study.trials)} trials", err=True)
+    replicas = sum(len(t.replicas) for t in study.trials)
+    typer.echo(f"{output}: {replicas} replicas of {len(study.trials)} trials", err=True)
 
 
 def _write_csv(study: Study, stream: TextIO) -> None:
