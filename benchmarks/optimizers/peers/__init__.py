@@ -1,0 +1,78 @@
+"""All optimisers by name. An adapter imports its library when it is made, so that absent ones cost nothing."""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import cast
+
+from benchmarks.optimizers.peers.protocol import Peer, Point, Recommended, Setting
+
+__all__ = ["OPTIMIZERS", "Optimizer", "Peer", "Point", "Recommended", "Setting", "create"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Where an adapter is, and what it needs.
+
+    Attributes
+    ----------
+    module, maker : str
+        Module below `benchmarks.optimizers.peers`, and the class or function in it that takes a `Setting`.
+    distribution : str
+        Whose version is noted.
+    imports : tuple of str
+        Modules that must be there.
+    slow : bool
+        Fits a model at every ask that takes a second and more.
+    """
+
+    module: str
+    maker: str
+    distribution: str
+    imports: tuple[str, ...] = ()
+    slow: bool = False
+
+    def absent(self) -> str | None:
+        """The first module that is missing; None where the optimiser can run."""
+        return next((name for name in self.imports if importlib.util.find_spec(name) is None), None)
+
+    def version(self) -> str:
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return "unknown"
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "hyppo": Optimizer("study", "default", "hyppo-uq"),
+    "hyppo-gp": Optimizer("study", "gp", "hyppo-uq"),
+    "hyppo-rbf": Optimizer("study", "rbf", "hyppo-uq"),
+    "hyppo-adaptive": Optimizer("study", "adaptive", "hyppo-uq"),
+    "hyppo-means": Optimizer("study", "means", "hyppo-uq"),
+    "random": Optimizer("sampling", "random", "numpy"),
+    "sobol": Optimizer("sampling", "sobol", "scipy"),
+    "optuna-tpe": Optimizer("optuna_samplers", "tpe", "optuna", ("optuna",)),
+    "optuna-gp": Optimizer("optuna_samplers", "gp", "optuna", ("optuna", "torch"), slow=True),
+    "optuna-cma": Optimizer("optuna_samplers", "cma", "optuna", ("optuna", "cmaes")),
+}
+
+
+def create(name: str, setting: Setting) -> Peer:
+    """A fresh run of an optimiser.
+
+    Raises
+    ------
+    ValueError
+        No optimiser of that name.
+    ModuleNotFoundError
+        What it needs is not installed.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer: expected one of {list(OPTIMIZERS)}, got {name!r}")
+    optimizer = OPTIMIZERS[name]
+    absent = optimizer.absent()
+    if absent is not None:
+        raise ModuleNotFoundError(f"{name} needs {absent}, which is not installed: pip install 'hyppo-uq[peers]'")
+    module = importlib.import_module(f"{__name__}.{optimizer.module}")
+    return cast(Peer, getattr(module, optimizer.maker)(setting))

@@ -1,0 +1,61 @@
+"""What a peer is to the benchmark: ask and tell on a `hyppo.Space`, minimising, and a recommendation at the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import hyppo
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a peer is told before it starts.
+
+    Attributes
+    ----------
+    space : hyppo.Space
+    budget : int
+        Evaluations in all; only peers whose interface demands it make use of it.
+    replicas : int
+        Trainings of a point in one evaluation.
+    noisy : bool
+        Whether trainings of a point differ; only peers whose interface has a setting for it make use of it.
+    seed : int
+    """
+
+    space: hyppo.Space
+    budget: int
+    replicas: int
+    noisy: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point to train `replicas` times. `key` is the peer's own, for telling."""
+
+    key: Any
+    params: Mapping[str, Any]
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What a peer would have its user take, and its 90 % interval for the mean loss there, where it gives one."""
+
+    params: Mapping[str, Any]
+    interval: tuple[float, float] | None = None
+
+
+class Peer(Protocol):
+    """One run of one optimiser."""
+
+    def ask(self) -> Point: ...
+
+    def tell(self, point: Point, losses: Sequence[float]) -> None:
+        """Losses of the point's trainings."""
+        ...
+
+    def recommend(self) -> Recommended | None:
+        """None: the point with the best mean of those tried, as the library itself would answer."""
+        ...

@@ -1,0 +1,55 @@
+"""`hyppo` itself, by its public names, and variants that answer one question each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import hyppo
+from benchmarks.optimizers.peers.protocol import Point, Recommended, Setting
+
+
+class StudyPeer:
+    """A `hyppo.Study`; `means=True` tells it one loss an evaluation, so that it never sees the replicas' spread."""
+
+    def __init__(self, setting: Setting, *, means: bool = False, **options: Any) -> None:
+        self.means = means
+        self.asked = setting.replicas if means else 0
+        options.setdefault("replicas", 1 if means else setting.replicas)
+        self.study = hyppo.Study(setting.space, seed=setting.seed, **options)
+
+    def ask(self) -> Point:
+        trial = self.study.ask()
+        return Point(trial.number, trial.params, self.asked or len(trial.seeds))
+
+    def tell(self, point: Point, losses: Sequence[float]) -> None:
+        told = [sum(losses) / len(losses)] if self.means else list(losses)
+        self.study.tell(point.key, told)
+
+    def recommend(self) -> Recommended:
+        best = self.study.best
+        return Recommended(best.params, best.interval)
+
+
+def default(setting: Setting) -> StudyPeer:
+    """Every point gets the replicas of an evaluation."""
+    return StudyPeer(setting)
+
+
+def gp(setting: Setting) -> StudyPeer:
+    """The Gaussian process alone."""
+    return StudyPeer(setting, surrogate="gp")
+
+
+def rbf(setting: Setting) -> StudyPeer:
+    """The radial basis functions alone."""
+    return StudyPeer(setting, surrogate="rbf")
+
+
+def adaptive(setting: Setting) -> StudyPeer:
+    """Replicas where they are worth it: from one or two of a point, the same trainings in all."""
+    fewest = max(1, setting.replicas - 1)
+    return StudyPeer(setting, replicas=(fewest, 4 * setting.replicas) if setting.noisy else setting.replicas)
+
+
+def means(setting: Setting) -> StudyPeer:
+    """Told the mean of the replicas alone: what knowing the spread is worth."""
+    return StudyPeer(setting, means=True)

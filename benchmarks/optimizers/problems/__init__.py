@@ -1,0 +1,67 @@
+"""All problems by name, by family and by split."""
+
+import fnmatch
+import importlib.util
+from functools import cache
+
+from benchmarks.optimizers.problems import bbob, surfaces, tables
+from benchmarks.optimizers.problems.problem import Noise, Problem
+
+__all__ = ["FAMILIES", "Noise", "Problem", "missing", "names", "problem"]
+
+FAMILIES = ("bbob", "bbob-mixint", "bbob-noisy", "bbob-mixint-noisy", "surface", "surface-noisy", "network")
+
+
+def missing() -> str | None:
+    """What keeps some families away; None where all are here."""
+    if importlib.util.find_spec("cocoex") is None:
+        return "bbob and bbob-mixint left out: coco-experiment is not installed"
+    return None
+
+
+def _family(family: str, split: str) -> list[str]:
+    if family.startswith("bbob"):
+        if missing():
+            return []
+        suite = family.removesuffix("-noisy")
+        return bbob.noisy_names(suite, split) if family.endswith("-noisy") else bbob.names(suite, split)
+    if family == "network":
+        return tables.names(split)
+    return surfaces.noisy_names(split) if family == "surface-noisy" else surfaces.names(split)
+
+
+def names(split: str, per_family: int | None = None, pattern: str = "*") -> list[str]:
+    """Names of a split's problems, at most `per_family` of each family.
+
+    Fewer are among more. Every seventh is taken: coprime to the length of every family and to the turns of dimensions.
+
+    Examples
+    --------
+    >>> names("choose", per_family=2, pattern="surface*")
+    ['surface/mlp/i11', 'surface/cnn/i11', 'surface+training/mlp/i13', 'surface+training/cnn/i15']
+    """
+    if split not in ("choose", "report"):
+        raise ValueError(f"split: expected 'choose' or 'report', got {split!r}")
+    out: list[str] = []
+    for family in FAMILIES:
+        found = [n for n in _family(family, split) if any(fnmatch.fnmatch(n, p) for p in pattern.split(","))]
+        k = len(found) if per_family is None else min(per_family, len(found))
+        out += [found[7 * i % len(found)] for i in range(k)]
+    return out
+
+
+@cache
+def problem(name: str) -> Problem:
+    """The problem of a name, made once a process.
+
+    Raises
+    ------
+    ValueError
+        No such problem.
+    """
+    head = name.partition("/")[0].partition("+")[0]
+    makers = {"bbob": bbob, "bbob-mixint": bbob, "surface": surfaces, "network": tables}
+    if head not in makers:
+        raise ValueError(f"problem: expected a name that begins with one of {list(makers)}, got {name!r}")
+    made: Problem = makers[head].problem(name)
+    return made

@@ -1,0 +1,183 @@
+"""The optimiser benchmark: its problems, its yardstick, and a race of each optimiser that is installed."""
+
+import json
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks.optimizers import problems, schedule
+from benchmarks.optimizers.__main__ import main
+from benchmarks.optimizers.measures import Races, estimate
+from benchmarks.optimizers.peers import OPTIMIZERS
+from benchmarks.optimizers.problems import bbob
+from benchmarks.optimizers.problems.noise import SHAPES
+from benchmarks.optimizers.problems.problem import natural
+from benchmarks.optimizers.race import Entry, race
+from benchmarks.optimizers.reference import Reference, reference
+from benchmarks.optimizers.report import BEGIN, END, report
+
+CLEAN, NOISY = "surface/boosting/i11", "surface+training/mlp/i13"
+
+
+def test_splits_share_neither_problems_nor_noise_nor_seeds():
+    def every(split):
+        coco = [*bbob.names("bbob", split), *bbob.noisy_names("bbob-mixint", split)]
+        return {*coco, *problems.names(split)}
+
+    assert not every("choose") & every("report")
+    assert not SHAPES["choose"].keys() & SHAPES["report"].keys()
+    seeds = [{e.seed for e in schedule.entries(["p"], ["o"], s, 1000, 50)} for s in ("choose", "report")]
+    assert not seeds[0] & seeds[1]
+
+
+def test_noisy_families_meet_every_shape_and_dimension():
+    for split in ("choose", "report"):
+        for suite, dimensions in bbob.DIMENSIONS.items():
+            names = bbob.noisy_names(suite, split)
+            assert len(set(names)) == 24
+            assert {n.split("/")[0].split("+")[1] for n in names} == set(SHAPES[split])
+            assert {int(n.split("/")[2][1:]) for n in names} == set(dimensions)
+
+
+def test_fewer_problems_are_among_more():
+    few, more = (set(problems.names("report", k)) for k in (2, 3))
+    assert few < more
+
+
+@pytest.mark.parametrize("name", problems.names("report", 2))
+def test_a_point_has_one_true_loss(name):
+    p = problems.problem(name)
+    unit = p.space.spread(np.random.default_rng(0).random((50, p.space.dimension)))
+    one_by_one = [p.true(p.space.decode(u)) for u in unit]
+    np.testing.assert_allclose(p.loss(natural(p.space, unit)), one_by_one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [n for shapes in SHAPES.values() for n in shapes.values()], ids=lambda n: n.name)
+def test_noise_has_mean_zero_and_variance_one(noise):
+    rng = np.random.default_rng(1)
+    draws = np.array([noise.variate(rng) for _ in range(20_000)])
+    # Five standard errors of the mean (1 / sqrt n) and, for kurtosis up to 9, of the variance.
+    assert abs(draws.mean()) < 5 / math.sqrt(20_000)
+    assert abs(draws.var() - 1) < 5 * math.sqrt(8 / 20_000)
+
+
+def test_spread_is_positive_and_depends_on_the_point():
+    unit, height = np.random.default_rng(2).random((200, 4)), np.linspace(0, 5, 200)
+    for shapes in SHAPES.values():
+        for name, noise in shapes.items():
+            spread = noise.spread(unit, height)
+            assert spread.shape == (200,)
+            assert (spread > 0).all()
+            assert name == "constant" or np.ptp(spread) > 0.1
+
+
+def test_trainings_depend_on_the_run_and_the_index_alone():
+    p = problems.problem(NOISY)
+    params = p.space.decode(np.full(p.space.dimension, 0.4))
+    together = p.losses(params, 3, 0, 4)
+    assert together == p.losses(params, 3, 0, 1) + p.losses(params, 3, 1, 3)
+    assert len({*together, *p.losses(params, 4, 0, 4)}) == 8
+    many = np.array([p.losses(params, s, 0, 1)[0] for s in range(2000)])
+    assert abs(many.mean() - p.true(params)) < 5 * many.std() / math.sqrt(2000)
+
+
+def test_a_gated_parameter_matters_only_behind_its_gate():
+    p = problems.problem("surface/mlp/i11")
+    params = p.space.decode(np.full(p.space.dimension, 0.4))
+    for optimizer, differ in (("sgd", True), ("adam", False)):
+        losses = {p.true(params | {"optimizer": optimizer, "momentum": m}) for m in (0.6, 0.9)}
+        assert (len(losses) == 2) is differ
+
+
+@pytest.mark.parametrize("name", problems.names("choose", pattern="network/*"))
+def test_a_table_draws_its_own_seeds(name):
+    p = problems.problem(name)
+    params = p.space.decode(np.zeros(p.space.dimension))
+    drawn = p.losses(params, 0, 0, p.samples.shape[1])
+    assert np.mean(drawn) == pytest.approx(p.true(params), rel=1e-6)
+    assert sorted(drawn) == sorted(p.samples[0])
+
+
+def test_share_of_random_points(tmp_path):
+    listed = Reference(np.array([1.0, 2.0, 2.0, 5.0]), np.array([0.25, 0.5, 0.75, 1.0]))
+    assert [listed.share(x) for x in (0.0, 1.0, 2.0, 4.9, 9.0)] == [0.25, 0.25, 0.75, 0.75, 1.0]
+    made = reference(CLEAN, tmp_path)
+    again = reference(CLEAN, tmp_path)
+    np.testing.assert_array_equal(made.losses, again.losses)
+    p = problems.problem(CLEAN)
+    fresh = p.loss(natural(p.space, p.space.spread(np.random.default_rng(5).random((4000, p.space.dimension)))))
+    assert made.share(float(np.quantile(fresh, 0.1))) == pytest.approx(0.1, abs=0.025)
+
+
+def test_random_search_is_worth_exp_of_eulers_constant(tmp_path):
+    races = Races(
+        [json.loads(json.dumps(race(Entry(CLEAN, "random", s, 20)))) for s in range(200)],
+        partial(reference, folder=tmp_path),
+    )
+    # ln(1 / (n q)) of the best of n has mean H_n - ln n and standard deviation below pi / sqrt 6.
+    expected = sum(1 / k for k in range(1, 21)) - math.log(20)
+    assert math.log(races.speed_up("random").value) == pytest.approx(expected, abs=5 * 1.2826 / math.sqrt(200))
+
+
+def test_estimate_weighs_problems_alike():
+    assert estimate({"a": [1.0] * 9, "b": [3.0]}).value == 2.0
+    assert estimate({"a": [1.0, 1.0]}).error == 0.0
+    assert estimate({"a": [1.0]}).error is None
+    assert estimate({}).value is None
+
+
+@pytest.mark.parametrize("optimizer", [o for o in OPTIMIZERS if not OPTIMIZERS[o].slow])
+@pytest.mark.parametrize("problem", [CLEAN, NOISY])
+def test_every_optimizer_spends_its_budget(optimizer, problem):
+    if absent := OPTIMIZERS[optimizer].absent():
+        pytest.skip(f"{absent} is not installed")
+    record = race(Entry(problem, optimizer, 0, 10))
+    assert record["error"] is None
+    assert record["trainings"] == 10 * problems.problem(problem).replicas
+    assert len(record["observed"]) == 10
+    assert math.isfinite(record["final"])
+
+
+def test_points_pending():
+    record = race(Entry(NOISY, "hyppo", 0, 12, pending=4))
+    assert record["error"] is None
+    assert record["trainings"] == 36
+
+
+def test_a_failing_optimizer_is_a_record_not_an_end(monkeypatch):
+    monkeypatch.setattr("benchmarks.optimizers.race.create", lambda name, setting: None)
+    assert "AttributeError" in race(Entry(CLEAN, "random", 0, 5))["error"]
+
+
+def test_run_goes_on_and_report_writes_a_page(tmp_path, capsys):
+    out, page = tmp_path / "results.jsonl", tmp_path / "docs" / "page.md"
+    races = schedule.entries([CLEAN, NOISY], ["hyppo", "random"], "report", 1, 6)
+    assert schedule.run(races[:1], out, show=False) == 1
+    with out.open("a") as file:
+        file.write('{"torn": ')
+    assert schedule.run(races, out, show=False) == 3
+    assert schedule.run(races, out, show=False) == 0
+    page.parent.mkdir()
+    page.write_text(f"# Mine\n\n{BEGIN}\nformer text\n{END}\n\nafter\n")
+    assert main(["report", str(out), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("# Mine")
+    assert text.endswith("after\n")
+    assert "former text" not in text
+    assert "| hyppo " in text
+    assert "surface-noisy" in text
+    assert (tmp_path / "docs" / "page" / "optimizers-6-regret.svg").stat().st_size > 1000
+    capsys.readouterr()
+
+
+def test_report_refuses_what_defaults_were_chosen_on(tmp_path):
+    rows = [{"seed": 0, "budget": 5}, {"seed": 1000, "budget": 5}]
+    with pytest.raises(ValueError, match="both splits"):
+        report(rows, tmp_path / "p.md", tmp_path, lambda name: Reference(np.zeros(1), np.ones(1)))
+
+
+def test_run_says_what_is_absent_and_unknown(tmp_path, capsys):
+    assert main(["run", "--optimizers", "no-such", "--out", str(tmp_path / "r")]) == 2
+    assert "no-such" in capsys.readouterr().err
