@@ -46,6 +46,31 @@ def setup():
         torch.set_num_threads(1)
 
 
+@check
+def first_imported_inside_the_function(folder):
+    """Runs first, before this process has Keras: the training that imports it gives the loss of the one after it."""
+    assert not {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
+    from hyppo.replica import Replica, Task, train
+
+    def objective(replica):
+        import random
+
+        import numpy as np
+
+        drawn = np.random.rand() + random.random()  # noqa: NPY002 - users' code does
+        import keras
+
+        layers = [keras.layers.Dense(8), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.compile("sgd", "mse")
+        x = np.random.rand(32, 4)  # noqa: NPY002
+        history = model.fit(x, x.sum(1), epochs=2, verbose=0, validation_split=0.2)
+        return history.history["val_loss"][-1] + drawn + float(keras.ops.sum(keras.random.normal((3,))))
+
+    first, second = (train(objective, Replica(Task(0, 0, 11, {}, str(folder)))) for _ in range(2))
+    assert first.loss == second.loss is not None, (first, second)
+
+
 def data(n=40, seed=0):
     x = np.random.default_rng(seed).normal(size=(n, 4)).astype("float32")
     return x, x.sum(1, keepdims=True)
@@ -343,13 +368,13 @@ def outputs_as_dict_and_generators_of_data(folder):
 
 
 def main(folder):
-    setup()
     results = {}
     for name, function in CHECKS.items():
         place = Path(folder) / name
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 function(place)
+                setup()
             results[name] = None
         except Exception:
             results[name] = traceback.format_exc()
