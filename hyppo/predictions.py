@@ -203,8 +203,8 @@ class Collection:
             ("targets", flatten(targets)),
         ):
             for path, leaf in tree.items():
-                # a copy where the leaf is a view: the framework may write the next batch into the same memory
-                self.parts.setdefault(kind + path, []).append(leaf if leaf.base is None else leaf.copy())
+                # a copy: the framework may write the next batch into the same memory
+                self.parts.setdefault(kind + path, []).append(leaf.copy())
                 self.nbytes += leaf.nbytes
 
     def save(self, directory: Path) -> Path:

@@ -1,0 +1,221 @@
+"""What replicas keep and how it is combined: against the formulas written out over all passes."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hyppo
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.predictions import FILE, UNASKED_BYTES, Collection, combine, flatten, keep, moments, unflatten
+from hyppo.replica import Replica, Task, train
+
+
+def replica(folder):
+    return Replica(Task(trial=0, index=0, seed=1, params={}, directory=str(folder)))
+
+
+def kept(folder, prediction, passes=(), targets=None, batch=None):
+    """One replica's file, filled batch by batch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    collection = Collection()
+    for start in range(0, len(prediction), batch or len(prediction)):
+        rows = slice(start, start + (batch or len(prediction)))
+        collection.add(prediction[rows], [one[rows] for one in passes], None if targets is None else targets[rows])
+    collection.save(folder)
+    return folder
+
+
+def formulas(f, passes, w1, w2):
+    """mu and sqrt(V) from f[j] and passes[j][n], summed as they are written."""
+    count = sum(len(of_one) for of_one in passes)
+    mu = w1 * np.mean(f, axis=0) + (w2 / count * sum(sum(of_one) for of_one in passes) if count else 0.0)
+    v = w1 * np.mean([(one - mu) ** 2 for one in f], axis=0)
+    if count:
+        v = v + w2 / count * sum((one - mu) ** 2 for of_one in passes for one in of_one)
+    return mu, np.sqrt(v)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.25, 0.75)])
+@pytest.mark.parametrize(("replicas", "passes"), [(1, 0), (1, 5), (3, 0), (4, 7)])
+def test_combine_is_exact(tmp_path, replicas, passes, weights, dtype):
+    generator = np.random.default_rng(0)
+    f = [generator.normal(100, 1, size=(11, 2)).astype(dtype) for _ in range(replicas)]
+    all_passes = [[one + generator.normal(size=one.shape).astype(dtype) for _ in range(passes)] for one in f]
+    folders = [kept(tmp_path / str(j), f[j], all_passes[j], batch=4) for j in range(replicas)]
+    found = combine(folders, weights)
+    mu, std = formulas(np.float64(f), [list(np.float64(p)) for p in all_passes], *(weights if passes else (1.0, 0.0)))
+    np.testing.assert_allclose(found.mean, mu, rtol=1e-12 if dtype is np.float64 else 1e-7)
+    np.testing.assert_allclose(found.std, std, rtol=1e-9 if dtype is np.float64 else 1e-4, atol=1e-12)
+    assert (found.replicas, found.passes) == (replicas, replicas * passes)
+
+
+def test_default_weights_are_halves_and_one_without_passes(tmp_path):
+    with_passes = kept(tmp_path / "a", np.array([0.0]), [np.array([4.0])])
+    assert combine([with_passes]).mean[0] == 2.0
+    assert combine([with_passes]).std[0] == 2.0
+    assert combine([kept(tmp_path / "b", np.array([3.0]))]).std[0] == 0.0
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), min_size=1, max_size=20))
+def test_running_moments_equal_those_of_the_whole(rows):
+    mean, variance, count = moments(iter(rows), flatten(rows[0]))
+    scale = max(1.0, float(np.abs(rows).max()))
+    np.testing.assert_allclose(mean[""], np.mean(rows, axis=0), atol=1e-12 * scale)
+    np.testing.assert_allclose(variance[""], np.var(rows, axis=0), atol=1e-12 * scale**2)
+    assert count == len(rows)
+
+
+TREES = [
+    np.arange(3.0),
+    (np.arange(3.0), np.ones((3, 2))),
+    [np.arange(3.0), np.ones((3, 2))],
+    {"a": np.arange(3.0), "b": {"c": np.ones(3)}},
+]
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_outputs_of_any_form_come_back(tmp_path, tree):
+    collection = Collection()
+    collection.add(tree, [tree, tree])
+    collection.save(tmp_path)
+    expected, found = flatten(tree), flatten(combine([tmp_path]).mean)
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[path], found[path]) for path in expected)
+    assert type(unflatten(flatten(tree))) is (tuple if isinstance(tree, list) else type(tree))
+
+
+def test_more_than_ten_outputs_keep_their_order(tmp_path):
+    collection = Collection()
+    collection.add(tuple(np.full(2, float(i)) for i in range(12)))
+    collection.save(tmp_path)
+    assert [float(one[0]) for one in combine([tmp_path]).mean] == list(range(12))
+
+
+def test_lists_of_numbers_complex_and_integers():
+    assert flatten([[1.0, 2.0], [3.0, 4.0]])[""].shape == (2, 2)
+    z = np.array([1 + 1j, 2j])
+    mean, variance, _ = moments([z, -z], flatten(z))
+    np.testing.assert_allclose(mean[""], 0)
+    np.testing.assert_allclose(variance[""], np.abs(z) ** 2)
+    labels = np.array([1, 2])
+    assert moments([labels, labels + 1], flatten(labels))[0][""].tolist() == [1.5, 2.5]
+
+
+def test_what_does_not_fit_says_so(tmp_path):
+    with pytest.raises(ObjectiveError, match="must be numbers"):
+        flatten(["a", "b"])
+    with pytest.raises(ObjectiveError, match=r"pass 0 has the shapes .*\(3,\).*\(2,\)"):
+        Collection().add(np.zeros(2), [np.zeros(3)])
+    with pytest.raises(ObjectiveError, match="prediction is None"):
+        Collection().add(None)
+    collection = Collection()
+    collection.add(np.zeros((2, 3)))
+    with pytest.raises(ObjectiveError, match="has 1 dropout passes, those before it 0"):
+        collection.add(np.zeros((2, 3)), [np.zeros((2, 3))])
+    collection = Collection()
+    collection.add(np.zeros((2, 3)))
+    collection.add(np.zeros((2, 4)))
+    with pytest.raises(ObjectiveError, match="do not fit"):
+        collection.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StudyError, match="none of the 1 replicas kept predictions"):
+        combine([tmp_path])
+    with pytest.raises(StudyError, match="differ in shape"):
+        combine([kept(tmp_path / "a", np.zeros(2)), kept(tmp_path / "b", np.zeros(3))])
+
+
+def test_replicas_without_predictions_are_passed_over(tmp_path):
+    (tmp_path / "none").mkdir()
+    found = combine([tmp_path / "none", tmp_path / "never made", kept(tmp_path / "a", np.ones(2))])
+    assert found.replicas == 1
+
+
+def test_memory_beyond_the_arrays_is_a_batch(tmp_path):
+    """40 passes over 8 MB of outputs: what is kept is three arrays, what is in flight a batch."""
+    n, batch = 1_000_000, 50_000
+
+    def batches():
+        for _ in range(n // batch):
+            yield np.zeros(batch), (np.ones(batch) for _ in range(40)), None
+
+    tracemalloc.start()
+    keep(replica(tmp_path), batches(), asked=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 3 * n * 8 + 10 * batch * 8  # the arrays, and once more the one that is put together
+
+
+def test_a_batch_written_into_the_same_memory(tmp_path):
+    """Frameworks reuse buffers: what was kept does not change."""
+    buffer = np.zeros(4)
+    collection = Collection()
+    for value in (1.0, 2.0):
+        buffer[:] = value
+        collection.add(buffer[:2])
+        collection.add(buffer)
+    collection.save(tmp_path)
+    assert combine([tmp_path]).mean.tolist() == [1.0] * 6 + [2.0] * 6
+
+
+def test_own_loop_hands_predictions_over(tmp_path):
+    passes = iter([np.full(3, 2.0), np.full(3, 4.0)])
+    outcome = train(
+        lambda _: hyppo.Result(0.5, prediction=np.ones(3), passes=passes, targets=np.zeros(3)), replica(tmp_path / "r")
+    )
+    assert outcome.loss == 0.5
+    found = combine([tmp_path / "r"])
+    assert found.mean.tolist() == [2.0] * 3
+    assert found.targets.tolist() == [0.0] * 3
+    assert next(passes, None) is None
+
+
+def test_passes_of_another_shape_fail_the_training(tmp_path):
+    outcome = train(lambda _: hyppo.Result(0.5, prediction=np.ones(3), passes=[np.ones(2)]), replica(tmp_path))
+    assert outcome.failure is not None
+    assert "dropout pass 0" in str(outcome.failure)
+
+
+def test_nothing_is_left_of_an_earlier_attempt(tmp_path):
+    train(lambda _: hyppo.Result(0.5, prediction=np.ones(3)), replica(tmp_path))
+    train(lambda _: 0.25, replica(tmp_path))
+    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / "never").exists()
+    train(lambda _: 0.25, replica(tmp_path / "never"))
+    assert not (tmp_path / "never").exists()  # no folder for a training that leaves nothing
+
+
+def test_unasked_predictions_never_fail_a_training_and_stay_small(tmp_path):
+    def broken():
+        yield np.ones(3), (), None
+        raise RuntimeError("no forward")
+
+    with pytest.warns(UserWarning, match="no forward"):
+        keep(replica(tmp_path), broken(), asked=False)
+    with pytest.raises(RuntimeError):
+        keep(replica(tmp_path), broken(), asked=True)
+    batch = np.zeros(UNASKED_BYTES // 32)  # 4 batches fill it
+    endless = ((batch, (), None) for _ in itertools.count())
+    with pytest.warns(UserWarning, match="over 16 MiB"):
+        keep(replica(tmp_path), endless, asked=False)
+    with pytest.raises(StudyError, match="no validation data"):
+        keep(replica(tmp_path), [], asked=True)
+    keep(replica(tmp_path), [], asked=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    kept(tmp_path, np.ones(2))
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        kept(tmp_path, np.zeros(2))
+    assert combine([tmp_path]).mean.tolist() == [1.0, 1.0]
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
