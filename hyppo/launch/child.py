@@ -200,7 +200,7 @@ class Server:
                 stream.flush()
         del replica
         self._count += 1
-        if outcome.end - outcome.start > 1.0 or self._count % COLLECT_EVERY == 0:
+        if place.world_size > 1 or outcome.end - outcome.start > 1.0 or self._count % COLLECT_EVERY == 0:
             with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
                 clear()
             gc.collect()

@@ -502,7 +502,7 @@ class Rank:
 
     def _free_port(self) -> int:
         """A port from this rank's own share that nobody listens on now."""
-        first = communicator().rank * PORTS_A_RANK
+        first = int(communicator().rank) * PORTS_A_RANK
         for _ in range(PORTS_A_RANK):
             self._ports += 1
             port = PORTS[(first + self._ports % PORTS_A_RANK) % len(PORTS)]

@@ -11,9 +11,10 @@ from typing import Any
 from hyppo.launch.wire import ByName, ByValue, Reference, Script
 from hyppo.replica import Failure, name_of
 
-# The script runs in a training process under this name, so that `if __name__ == "__main__":` stays shut there;
-# in the process that asks it is another name of `__main__`, so that pickles written by trainings load again.
-MAIN = "__hyppo_main__"
+# The script runs in a training process under this name, so that `if __name__ == "__main__":` stays shut there. It is
+# the name that multiprocessing gives to the script in the processes that it spawns: so a pool or a data loader that a
+# training spawns finds the script's functions, and pickles that a training writes load again where it was asked.
+MAIN = "__mp_main__"
 
 
 def script() -> Script | None:

@@ -237,6 +237,8 @@ class TrainingProcess:
             No process can be started.
         """
         assert self.task is None, "one training at a time"
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()  # it was ended while it had nothing to do
         if self._process is None:
             self._launch()
         self.task = task

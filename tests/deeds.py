@@ -1,0 +1,163 @@
+"""One objective that does what its point says, well-behaved or not: for the tests of whatever trains."""
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from hyppo import ObjectiveError
+
+
+class Diverged(RuntimeError):
+    """An exception of the user's own."""
+
+
+def perform(replica):
+    return DEEDS[replica.params["do"]](replica)
+
+
+def _square(replica):
+    replica.report(0, 1.0)
+    replica.report(1, 0.5)
+    return replica.params["x"] ** 2
+
+
+def _draw(replica):
+    return random.random() + np.random.rand()  # noqa: NPY002 - what users' code draws from
+
+
+def _raise(replica):
+    raise Diverged("gradient is a NaN")
+
+
+def _nan(replica):
+    return float("nan")
+
+
+def _text(replica):
+    return "0.5"
+
+
+def _exit(replica):
+    print("about to leave")
+    sys.stdout.flush()
+    os._exit(7)
+
+
+def _segfault(replica):
+    ctypes.string_at(0)
+
+
+def _kill(replica):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang(replica):
+    replica.report(0, 1.0)
+    while True:
+        pass
+
+
+def _sleep(replica):
+    time.sleep(replica.params.get("x", 0.1))
+    return 0.0
+
+
+def _patient(replica):
+    for step in range(1000):
+        replica.report(step, 1.0)
+        if replica.should_stop:
+            return float(step)
+        time.sleep(0.02)
+    return -1.0
+
+
+def _print(replica):
+    for _ in range(40):
+        print("x" * 100_000)
+        print("y" * 100_000, file=sys.stderr)
+    return 1.0
+
+
+def _fork(replica):
+    if os.fork() == 0:
+        return 99.0  # a copy that comes back as well
+    return 1.0
+
+
+def _chdir(replica):
+    os.chdir("/")
+    return 1.0
+
+
+def _where(replica):
+    return float(os.getcwd() == "/")
+
+
+def _daemon(replica):
+    replica.directory.joinpath("pid").write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+    return 1.0
+
+
+def _huge(replica):
+    return np.zeros(50_000_000, dtype=np.uint8)
+
+
+def _long_message(replica):
+    raise Diverged("z" * 5_000_000)
+
+
+def _mpi(replica):
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Barrier()
+    return float(MPI.COMM_WORLD.size)
+
+
+def _environment(replica):
+    left = [name for name in os.environ if name.startswith(("PMI", "OMPI_", "SLURM_", "HYDRA", "MPI_"))]
+    assert not left, left
+    return float(os.environ["OMP_NUM_THREADS"])
+
+
+def _pid(replica):
+    return float(os.getpid())
+
+
+def _interrupt(replica):
+    raise KeyboardInterrupt
+
+
+def _leave(replica):
+    sys.exit("as Lightning does after an interrupt")
+
+
+def _close_output(replica):
+    os.close(1)
+    os.close(2)
+    return 1.0
+
+
+def _close_all(replica):
+    os.closerange(3, 100)
+    time.sleep(60)
+
+
+def _grow(replica):
+    _HELD.append(np.ones(int(replica.params["x"]) * 131_072))  # x MB
+    return float(os.getpid())
+
+
+def _ill_typed(replica):
+    raise ObjectiveError("no loss")
+
+
+_HELD: list = []
+DEEDS = {
+    name.removeprefix("_"): deed for name, deed in list(globals().items()) if name.startswith("_") and callable(deed)
+}

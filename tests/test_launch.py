@@ -1,0 +1,383 @@
+"""Workers of one machine: the contract, and everything a training can do to its process."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hyppo.errors import LaunchError, StudyError
+from hyppo.launch import process, world
+from hyppo.launch.partition import devices, partition
+from hyppo.launch.process import Limits
+from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
+
+from .workers_contract import CHECKS, perform, task, train, until
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+def notices():
+    return []
+
+
+@pytest.fixture
+def local(tmp_path, notices):
+    """One training process with limits that a test can lower."""
+    made = []
+
+    def make(objective=perform, count=1, **limits):
+        made.append(LocalProcesses(objective, count, Limits(**limits), threads=1, say=notices.append))
+        return made[-1]
+
+    yield make
+    for workers in made:
+        workers.close()
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with concurrent.futures.ProcessPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("kind", ["in process", "one process", "two processes", "executor"])
+def test_contract(kind, check, request):
+    if kind == "executor" and "stop" in check.__name__:
+        pytest.skip("an executor cannot be asked to stop what runs")
+    if kind == "in process":
+        workers = InProcess(perform)
+    elif kind == "executor":
+        workers = OnExecutor(perform, request.getfixturevalue("pool"))
+    else:
+        workers = LocalProcesses(perform, 1 if kind == "one process" else 2, threads=1)
+    try:
+        check(workers)
+    finally:
+        workers.close()
+
+
+def alive(pid):
+    """Whether a process runs; one that is dead and not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("do", "kind", "words"),
+    [
+        ("exit", "Exited", ["exit code 7", "about to leave"]),
+        ("segfault", "Killed", ["SIGSEGV"]),
+        ("kill", "Killed", ["SIGKILL", "out of memory"]),
+        ("interrupt", "KeyboardInterrupt", []),
+        ("leave", "SystemExit", ["Lightning"]),
+        ("text", "ObjectiveError", ["str"]),
+        ("huge", "ObjectiveError", ["ndarray"]),
+    ],
+)
+def test_a_death_is_an_outcome_and_the_next_training_goes_on(local, tmp_path, do, kind, words):
+    workers = local()
+    failure = train(workers, task(do, folder=tmp_path)).failure
+    assert failure.type == kind
+    for word in words:
+        assert word in failure.message
+    if do == "segfault":
+        assert "in _segfault" in failure.traceback
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_killed_from_outside(local):
+    workers = local()
+    pid = int(train(workers, task("pid")).loss)
+    future = workers.submit(task("sleep", x=30.0), 0)
+    workers.wait(0.2)
+    os.kill(pid, signal.SIGKILL)
+    start = time.monotonic()
+    until(workers, future.done)
+    assert time.monotonic() - start < 1.0
+    assert "SIGKILL" in future.result().failure.message
+
+
+def test_killed_while_idle(local):
+    workers = local()
+    os.kill(int(train(workers, task("pid")).loss), signal.SIGKILL)
+    time.sleep(0.1)
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_signals_of_a_batch_system_do_not_reach_a_training(local):
+    workers = local()
+    pid = int(train(workers, task("pid")).loss)
+    future = workers.submit(task("sleep", x=0.5), 0)
+    workers.wait(0.2)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        os.kill(pid, number)
+    until(workers, future.done)
+    assert future.result().loss == 0.0
+
+
+def test_a_hang_is_killed(local):
+    workers = local(replica_timeout=0.5)
+    outcome = train(workers, task("hang"))
+    assert outcome.failure.type == "TimedOut"
+    assert "replica_timeout=0.5" in outcome.failure.message
+    assert outcome.curve == ((0, 1.0),)
+    assert 0.4 < outcome.end - outcome.start < 5.0
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_silence_is_killed_and_reports_are_not(local):
+    workers = local(stall_timeout=0.5)
+    assert train(workers, task("sleep", x=5.0)).failure.type == "Stalled"
+    future = workers.submit(task("patient"), 0)
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        workers.wait(0.1)
+    assert not future.done()
+
+
+@pytest.mark.parametrize("do", ["print", "fork", "chdir", "close_output"])
+def test_bad_manners_are_survived(local, tmp_path, do):
+    workers = local()
+    assert train(workers, task(do, folder=tmp_path)).loss == 1.0
+    assert train(workers, task("where")).loss == 0.0
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_a_process_that_closes_its_pipes_is_lost_and_replaced(local):
+    workers = local()
+    assert train(workers, task("close_all")).failure.type == "Killed"
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_a_long_message_is_cut(local):
+    failure = train(local(), task("long_message")).failure
+    assert len(failure.message) < 11_000
+    assert "characters left out" in failure.message
+
+
+def test_output_goes_to_the_replicas_directory(local, tmp_path):
+    train(local(), task("print", folder=tmp_path / "replica"))
+    text = (tmp_path / "replica" / "output.txt").read_text()
+    assert (text.count("x" * 100_000), text.count("y" * 100_000)) == (40, 40)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_silent_training_leaves_no_directory(local, tmp_path):
+    train(local(), task("square", folder=tmp_path / "replica"))
+    assert not (tmp_path / "replica").exists()
+
+
+def test_what_a_training_started_ends_with_its_process(local, tmp_path):
+    workers = local()
+    train(workers, task("daemon", folder=tmp_path))
+    pid = int((tmp_path / "pid").read_text())
+    assert alive(pid)
+    workers.close()
+    time.sleep(0.2)
+    assert not alive(pid)
+
+
+def test_mpi_in_a_training_is_a_world_of_one(local, monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "3")
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert train(local(), task("mpi")).loss == 1.0
+
+
+def test_environment_is_scrubbed_and_threads_are_set(local, monkeypatch):
+    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "MPI_LOCALNRANKS"):
+        monkeypatch.setenv(name, "1")
+    assert train(local(), task("environment")).loss == 1.0
+
+
+def test_a_process_that_outgrew_its_first_training_is_replaced(local, monkeypatch):
+    monkeypatch.setattr(process, "GROWTH", 0)
+    workers = local()
+    first = train(workers, task("grow", x=1)).loss
+    assert train(workers, task("grow", x=400)).loss == first
+    assert train(workers, task("grow", x=1)).loss != first
+
+
+def test_a_closure_travels(local):
+    offset = 40.0
+    assert train(local(lambda replica: replica.params["x"] + offset), task("", x=2.0)).loss == 42.0
+
+
+def test_what_cannot_travel_trains_here_and_says_so(local, notices):
+    lock = threading.Lock()
+    workers = local(lambda replica: os.getpid() + 0.0 * lock.locked())
+    assert train(workers, task("")).loss == os.getpid()
+    assert train(workers, task("")).loss == os.getpid()
+    assert len(notices) == 1
+    assert "trains in this process" in notices[0]
+    assert "define it at the top level" in notices[0]
+
+
+def test_a_kept_process_is_quick(local):
+    workers = local()
+    train(workers, task("square"))
+    start = time.monotonic()
+    for _ in range(50):
+        train(workers, task("square", x=1.0))
+    assert (time.monotonic() - start) / 50 < 0.05  # 1 ms where nothing else runs
+
+
+def test_the_child_ends_with_its_parent(tmp_path):
+    code = textwrap.dedent("""
+        import sys, time
+        sys.path.insert(0, sys.argv[1])
+        from tests.workers_contract import perform, task, train
+        from hyppo.launch.workers import LocalProcesses
+        workers = LocalProcesses(perform)
+        print(int(train(workers, task("pid")).loss), flush=True)
+        workers.submit(task("hang"), 0)
+        time.sleep(60)
+    """)
+    root = str(Path(__file__).parent.parent)
+    parent = subprocess.Popen([sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.5)
+    assert not alive(pid)
+
+
+def test_an_executor_must_say_how_many_it_trains():
+    class Mute(concurrent.futures.Executor):
+        pass
+
+    with pytest.raises(StudyError, match="workers=n"):
+        OnExecutor(perform, Mute())
+
+
+def test_an_executor_that_breaks_is_a_launch_error():
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        workers = OnExecutor(perform, executor)
+        future = workers.submit(task("kill"), 0)
+        until(workers, future.done)
+        with pytest.raises(LaunchError, match="BrokenProcessPool"):
+            future.result()
+
+
+# -- the division of ranks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world_size", range(2, 20))
+@pytest.mark.parametrize("nodes", [1, 2, 3])
+@pytest.mark.parametrize("asked", [{}, {"trial_groups": 1}, {"replica_groups": 1}, {"replicas": 5}])
+def test_no_rank_is_lost_or_used_twice(world_size, nodes, asked):
+    plan = partition(world_size, [f"n{rank % nodes}" for rank in range(world_size)], **asked)
+    ranks = [rank for group in plan.groups for unit in group for rank in unit]
+    assert sorted(ranks + list(plan.idle)) == list(range(1, world_size))
+    assert plan.idle == ()
+    assert all(group for group in plan.groups)
+    assert str(world_size) in plan.sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "idle"),
+    [
+        ({"world": 9}, [3, 3, 2], 0),
+        ({"world": 9, "replicas": 4}, [4, 4], 0),
+        ({"world": 2}, [1], 0),
+        ({"world": 9, "trial_groups": 2}, [4, 4], 0),
+        ({"world": 10, "trial_groups": 2}, [5, 4], 0),
+        ({"world": 9, "replica_groups": 3}, [3, 3, 2], 0),
+        ({"world": 9, "trial_groups": 2, "replica_groups": 3}, [3, 3], 2),
+        ({"world": 9, "data_parallel": 2}, [2, 2], 0),
+        ({"world": 8, "data_parallel": 2}, [3], 1),
+    ],
+)
+def test_shapes(arguments, shape, idle):
+    plan = partition(nodes=["n"] * arguments["world"], **arguments)
+    assert [len(group) for group in plan.groups] == shape
+    assert len(plan.idle) == idle
+    assert ("idle" in plan.sentence) == bool(idle)
+
+
+def test_data_parallel_ranks_share_a_node():
+    plan = partition(9, ["a", "b", "a", "b", "a", "b", "a", "b", "a"], data_parallel=2)
+    for group in plan.groups:
+        for unit in group:
+            assert len({rank % 2 for rank in unit}) == 1
+
+
+def test_data_parallel_ranks_span_nodes_only_where_none_is_large_enough():
+    plan = partition(5, ["a", "a", "a", "b", "b"], data_parallel=4)
+    assert plan.groups == (((1, 2, 3, 4),),)
+
+
+@pytest.mark.parametrize("asked", [{"trial_groups": 5}, {"replica_groups": 5}, {"data_parallel": 5}])
+def test_too_few_ranks_is_an_error_that_says_how_many(asked):
+    with pytest.raises(LaunchError, match=r"6 ranks"):
+        partition(5, ["n"] * 5, **asked)
+
+
+def test_gpus_are_counted():
+    assert "1 without a rank" in partition(4, ["n"] * 4, {"n": 4}).sentence
+    assert "shared" in partition(4, ["n"] * 4, {"n": 2}).sentence
+    assert devices([1, 2, 3, 4], ["a", "a", "a", "b", "b"], [["0", "1"]] * 5) == {1: "0", 2: "1", 3: "0", 4: "1"}
+
+
+# -- the launcher -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    for name in list(os.environ):
+        if process.LAUNCHER.match(name):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("environ", "launched"),
+    [
+        ({}, False),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, False),
+        ({"PMI_RANK": "0", "PMI_SIZE": "4"}, True),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"PMIX_RANK": "0"}, True),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, False),  # a batch script
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, True),  # srun
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),
+    ],
+)
+def test_a_launcher_is_seen_in_the_environment(bare, environ, launched):
+    for name, value in environ.items():
+        bare.setenv(name, value)
+    assert world.launched_by_mpi() == launched
+
+
+def test_worlds_of_one_under_srun_are_an_error(tmp_path):
+    environ = {k: v for k, v in os.environ.items() if not process.LAUNCHER.match(k)}
+    environ |= {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}
+    run = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "scripts" / "tune.py"), str(tmp_path / "s.h5")],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert run.returncode != 0
+    assert "each is an MPI world of its own" in run.stderr
+
+
+def test_a_missing_mpi4py_is_an_error_that_says_so(bare):
+    bare.setenv("PMI_RANK", "0")
+    bare.setenv("PMI_SIZE", "4")
+    bare.setitem(sys.modules, "mpi4py", None)
+    world.communicator.cache_clear()
+    with pytest.raises(LaunchError, match=r"hyppo-uq\[mpi\]"):
+        world.communicator()

@@ -1,0 +1,547 @@
+"""The loop: budgets, what goes first, retries, stops and going on; and the script as users start it."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+import hyppo
+from hyppo.errors import LaunchError, ObjectiveError, StudyError
+from hyppo.launch import process
+from hyppo.replica import Failure, Outcome
+from hyppo.run import Interrupt, Loop, Options, run
+
+from .deeds import perform
+
+pytestmark = pytest.mark.timeout(60)
+
+SCRIPT = Path(__file__).parent / "scripts" / "tune.py"
+ENVIRON = {k: v for k, v in os.environ.items() if not process.LAUNCHER.match(k)}
+
+
+def square(replica):
+    return replica.params["x"] ** 2 + 0.01 * (replica.seed % 7)
+
+
+def quick(objective=square, **arguments):
+    arguments = {"replicas": 2, "isolate": False, "surrogate": "random"} | arguments
+    return hyppo.Study(hyppo.Space(x=hyppo.Real(-1, 1)), objective, **arguments)
+
+
+def replicas_of(study):
+    return [(t.number, r.index, r.seed, str(r.state)) for t in study.trials for r in t.replicas]
+
+
+def trained(study):
+    return sum(r.state != "pending" for t in study.trials for r in t.replicas)
+
+
+class ByHand:
+    """Workers whose trainings end when a test says so."""
+
+    def __init__(self, groups):
+        self.groups = groups
+        self.running = {}
+        self.order = []
+
+    def submit(self, task, slot):
+        assert slot not in self.running
+        future = Future()
+        self.running[slot] = (task, future)
+        self.order.append((slot, task.trial, task.index))
+        return future
+
+    def end(self, slot, loss=1.0, failure=None):
+        _, future = self.running.pop(slot)
+        future.set_result(Outcome(None if failure else loss, failure, 0.0, 1.0))
+
+    def wait(self, timeout):
+        if self.running:
+            self.end(min(self.running))
+
+    def reports(self):
+        return []
+
+    def stop(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class Silent:
+    """Shows nothing, and keeps the notices."""
+
+    def __init__(self):
+        self.notices = []
+
+    def say(self, text):
+        self.notices.append(text)
+
+    def failed(self, task, outcome):
+        pass
+
+    def show(self, status, force=False):
+        pass
+
+
+def loop(study, workers, **options):
+    return Loop(study, workers, Options(**options), Silent(), Interrupt())
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def test_trials_are_counted_in_all(tmp_path):
+    quick(log=tmp_path / "s.h5").run(trials=3, progress=False)
+    study = quick(log=tmp_path / "s.h5")
+    study.run(trials=5, progress=False)
+    assert len(study.trials) == 5
+    study.run(trials=5, progress=False)
+    assert len(study.trials) == 5
+
+
+def test_trainings_are_counted_exactly():
+    study = quick(replicas=3)
+    study.run(trainings=7, progress=False)
+    assert trained(study) == 7
+    study.run(trainings=7, progress=False)
+    assert trained(study) == 7
+
+
+def test_added_and_failed_trials_count():
+    study = quick(lambda replica: 1.0 / 0.0)
+    study.add({"x": 0.5}, [1.0])
+    study.run(trials=4, progress=False)
+    assert [str(t.state) for t in study.trials] == ["done", "failed", "failed", "failed"]
+    assert study.trials[1].replicas[0].failure.type == "ZeroDivisionError"
+
+
+def test_a_time_limit_stops_asking_and_finishes_what_runs():
+    study = quick(lambda replica: time.sleep(0.05) or 1.0)
+    start = time.monotonic()
+    study.run(time_limit=0.5, progress=False)
+    assert 0.4 < time.monotonic() - start < 5.0
+    assert 3 <= trained(study) <= 12
+
+
+def test_the_first_budget_that_is_spent_ends_the_run():
+    study = quick()
+    study.run(trials=50, trainings=4, time_limit=100, progress=False)
+    assert (len(study.trials), trained(study)) == (2, 4)
+
+
+def test_an_exhausted_space_ends_a_run_of_trials():
+    study = hyppo.Study(hyppo.Space(n=hyppo.Integer(1, 3)), lambda r: float(r.params["n"]), replicas=1, isolate=False)
+    study.run(trainings=8, progress=False)
+    assert {t.params["n"] for t in study.trials} == {1, 2, 3}
+    assert trained(study) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "needs a budget"),
+        ({"trials": 0}, "trials: expected an integer of at least 1"),
+        ({"trials": 2.5}, "trials: expected an integer"),
+        ({"time_limit": -1}, "time_limit: expected seconds"),
+        ({"trials": 2, "retries": -1}, "retries"),
+        ({"trials": 2, "output": "paper"}, "'relay' or 'file'"),
+        ({"trials": 2, "trails": 3}, "does not know trails"),
+        ({"trials": 2, "replica_timeout": 3}, "cannot be killed"),
+    ],
+)
+def test_arguments_are_checked_before_anything_runs(arguments, words):
+    study = quick()
+    with pytest.raises(StudyError, match=words):
+        study.run(**arguments)
+    assert study.trials == ()
+
+
+def test_a_study_without_an_objective_cannot_run():
+    with pytest.raises(StudyError, match="no objective"):
+        hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1))).run(trials=1)
+
+
+def test_the_environment_overrides(monkeypatch):
+    monkeypatch.setenv("HYPPO_TRIALS", "2")
+    study = quick()
+    study.run(trials=50, progress=False)
+    assert len(study.trials) == 2
+    monkeypatch.setenv("HYPPO_TRIALS", "many")
+    with pytest.raises(StudyError, match="HYPPO_TRIALS: expected int, got 'many'"):
+        study.run(trials=50)
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_pending_replicas_go_first_under_their_number_and_seed():
+    study = quick(replicas=2)
+    asked = [study.ask(), study.ask()]
+    before = replicas_of(study)
+    workers = ByHand([0])
+    loop(study, workers, trials=3).go()
+    assert workers.order[:4] == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)]
+    assert [r[:3] for r in replicas_of(study)[:4]] == [r[:3] for r in before]
+    assert [t.number for t in asked] == [0, 1]
+    assert len(study.trials) == 3
+
+
+def test_a_point_is_asked_only_when_a_slot_is_free():
+    study = quick(replicas=1)
+    known = []
+    ask = study.ask
+    study.ask = lambda: known.append(sum(t.mean is not None for t in study.trials)) or ask()
+    loop(study, ByHand([0]), trials=4).go()
+    assert known == [0, 1, 2, 3]
+
+
+def test_trial_groups_keep_to_their_own_trials():
+    study = quick(replicas=4)
+    workers = ByHand([0, 0, 1, 1])
+    one = loop(study, workers, trials=4)
+    one._fill()
+    assert workers.order == [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)]
+    workers.end(2)
+    one._collect()
+    one._fill()
+    assert workers.order[-1] == (2, 1, 2)
+
+
+def test_nobody_waits_at_the_end_of_a_trial():
+    study = quick(replicas=3)
+    workers = ByHand([0, 0, 1, 1])
+    one = loop(study, workers, trials=2)
+    one._fill()
+    for slot in (2, 3, 2):  # the second group is through with its trial
+        workers.end(slot)
+        one._collect()
+        one._fill()
+    # Nothing is left of its own, and no new trial is to be asked: it takes what the first group has not begun.
+    assert workers.order[-1] == (3, 0, 2) or workers.order[-1] == (2, 0, 2)
+    assert len(workers.running) == 3
+
+
+def test_losses_that_wait_together_are_settled_together():
+    study = quick(replicas=4)
+    workers = ByHand([0, 0, 0, 0])
+    batches = []
+    settle = study.settle
+    study.settle = lambda outcomes: batches.append(len(outcomes)) or settle(outcomes)
+    one = loop(study, workers, trials=1)
+    one._fill()
+    for slot in (0, 1, 2):
+        workers.end(slot)
+    one._collect()
+    assert batches == [3]
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_death_is_tried_again_with_the_same_seed():
+    study = quick(replicas=1)
+    workers = ByHand([0])
+    one = loop(study, workers, trials=1, retries=2)
+    one._fill()
+    seeds = []
+    for kind in ("Killed", "TimedOut"):
+        seeds.append(workers.running[0][0].seed)
+        workers.end(0, failure=Failure(kind, "gone"))
+        one._collect()
+        assert study.trials[0].state == "pending"
+        one._fill()
+    seeds.append(workers.running[0][0].seed)
+    assert workers.running[0][0].attempt == 3
+    workers.end(0, failure=Failure("Killed", "gone"))
+    one._collect()
+    assert study.trials[0].state == "failed"
+    assert study.trials[0].replicas[0].attempts == 3
+    assert len(set(seeds)) == 1
+
+
+@pytest.mark.parametrize("kind", ["NonFiniteLoss", "ValueError"])
+def test_what_would_come_again_is_not_tried_again(kind):
+    study = quick(replicas=1)
+    workers = ByHand([0])
+    one = loop(study, workers, trials=1, retries=2)
+    one._fill()
+    workers.end(0, failure=Failure(kind, "nan"))
+    one._collect()
+    assert study.trials[0].state == "failed"
+
+
+def test_an_objective_that_returns_no_loss_is_an_error_and_logged():
+    study = quick(lambda replica: "low")
+    with pytest.raises(ObjectiveError, match="return the loss as a float"):
+        study.run(trials=5, progress=False)
+    assert study.trials[0].replicas[0].failure.type == "ObjectiveError"
+    assert trained(study) == 1
+
+
+def test_an_objective_that_worked_once_goes_on():
+    study = quick(lambda replica: "low" if replica.trial == 1 else 0.0)
+    study.run(trials=3, progress=False)
+    assert [str(t.state) for t in study.trials] == ["done", "failed", "done"]
+
+
+def test_a_process_that_dies_costs_one_replica():
+    space = hyppo.Space(do=hyppo.Choice(["exit", "square"]), x=hyppo.Real(0, 1))
+    study = hyppo.Study(space, perform, replicas=1, surrogate="random")
+    study.run(trials=6, progress=False)
+    assert {(t.params["do"], str(t.state)) for t in study.trials} == {("exit", "failed"), ("square", "done")}
+
+
+def test_run_with_an_executor():
+    with concurrent.futures.ProcessPoolExecutor(2) as executor:
+        study = quick(isolate=True)
+        study.run(trials=4, executor=executor, progress=False)
+    assert trained(study) == 8
+
+
+def test_an_objective_that_no_executor_can_have_is_refused():
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        study = quick(lambda replica, pool=executor: 0.0)
+        with pytest.raises(LaunchError, match="define it at the top level"):
+            study.run(trials=4, executor=executor, progress=False)
+
+
+def test_handlers_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    quick().run(trials=1, progress=False)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_the_same_losses_in_a_process_of_its_own_and_in_this_one():
+    one, other = quick(isolate=True), quick(isolate=False)
+    for study in (one, other):
+        study.run(trials=3, progress=False)
+    assert [t.mean for t in one.trials] == [t.mean for t in other.trials]
+
+
+# -- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def python(*arguments, **options):
+    options = {"capture_output": True, "text": True, "timeout": 50, "env": ENVIRON} | options
+    return subprocess.run([sys.executable, *map(str, arguments)], **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What the script's study is when nothing disturbs it."""
+    log = tmp_path_factory.mktemp("whole") / "s.h5"
+    done = python(SCRIPT, log, 6)
+    assert done.returncode == 0, done.stderr
+    return hyppo.load(log).trials
+
+
+def same(trials, others):
+    assert [(t.number, t.params) for t in trials] == [(t.number, t.params) for t in others]
+    assert [(r.index, r.seed, r.loss) for t in trials for r in t.replicas] == [
+        (r.index, r.seed, r.loss) for t in others for r in t.replicas
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_stop_is_clean_and_the_same_command_goes_on(tmp_path, uninterrupted, number):
+    log = tmp_path / "s.h5"
+    running = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(log), "6", "0.2"], stderr=subprocess.PIPE, text=True, env=ENVIRON
+    )
+    wait_for_trainings(log, 3)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == (130 if number == signal.SIGINT else 0), errors
+    assert f"stopped by {number.name}" in errors
+    assert "Traceback" not in errors
+    cut = hyppo.load(log)
+    assert 3 <= trained(cut) < 12
+    assert any(t.pending for t in cut.trials)
+    assert all(r.loss is None or r.loss < 1e6 for t in cut.trials for r in t.replicas)  # no half-trained loss
+    assert python(SCRIPT, log, 6).returncode == 0
+    same(hyppo.load(log).trials, uninterrupted)
+
+
+def wait_for_trainings(log, number, seconds=20.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if trained(hyppo.load(log)) >= number:
+                return
+        except hyppo.LogError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"no {number} trainings within {seconds} s")
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    script = write(tmp_path, "def train(replica):\n    time.sleep(60)", "study.run(trials=4)", log=tmp_path / "s.h5")
+    running = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True, env=ENVIRON)
+    wait_for_asks(tmp_path / "s.h5")
+    running.send_signal(signal.SIGINT)
+    time.sleep(0.7)
+    assert running.poll() is None  # 30 s of grace
+    start = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert time.monotonic() - start < 3.0
+    assert running.returncode == 130
+    assert "Traceback" not in errors
+
+
+def wait_for_asks(log, seconds=20.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if hyppo.load(log).trials:
+                time.sleep(0.5)
+                return
+        except hyppo.LogError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("nothing was asked")
+
+
+def test_killed_and_taken_up_again(tmp_path, uninterrupted):
+    log = tmp_path / "s.h5"
+    running = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(log), "6", "0.2"], stderr=subprocess.DEVNULL, env=ENVIRON
+    )
+    wait_for_trainings(log, 3)
+    running.kill()
+    running.wait()
+    assert python(SCRIPT, log, 6).returncode == 0
+    same(hyppo.load(log).trials, uninterrupted)
+
+
+def write(folder, train, end, log=None, name="script.py"):
+    path = folder / name
+    path.write_text(
+        "import os, sys, time\nimport hyppo\n\n"
+        f"{textwrap.dedent(train)}\n\n"
+        "study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, replicas=1, surrogate='random', "
+        f"log={str(log) if log else None!r})\n{textwrap.dedent(end)}\n"
+    )
+    return path
+
+
+TRAIN = """
+def train(replica):
+    return replica.params["x"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("train", "end"),
+    [
+        (TRAIN, "if __name__ == '__main__':\n    study.run(trials=3)\n    print(len(study.trials))"),
+        (TRAIN, "study.run(trials=3)\nprint(len(study.trials))"),
+        (TRAIN, "study.add({'x': 0.5}, [1.0])\nstudy.run(trials=3)\nprint(len(study.trials))"),
+        ("if __name__ == '__main__':\n    def train(replica):\n        return 0.5\nelse:\n    train = None",
+         "if __name__ == '__main__':\n    study.run(trials=3)\n    print(len(study.trials))"),
+        ("def make(a):\n    return lambda replica: a\ntrain = make(2.0)",
+         "study.run(trials=3)\nprint(len(study.trials))"),
+        ("import functools\ndef both(a, replica):\n    return a\ntrain = functools.partial(both, 1.0)",
+         "study.run(trials=3)\nprint(len(study.trials))"),
+        ("class Train:\n    def __call__(self, replica):\n        return 1.0\ntrain = Train()",
+         "if __name__ == '__main__':\n    study.run(trials=3)\n    print(len(study.trials))"),
+        (TRAIN, "if __name__ == '__main__':\n    study.run(trials=2)\n"
+         "    study.run(trials=3)\n    print(len(study.trials))"),
+    ],
+    ids=["guarded", "unguarded", "touched before", "defined under the guard", "closure", "partial", "object", "twice"],
+)  # fmt: skip
+def test_scripts(tmp_path, train, end):
+    script = write(tmp_path, train, end, log=tmp_path / "s.h5")
+    done = python(script)
+    assert (done.returncode, done.stdout.split()) == (0, ["3"]), done.stderr
+    assert all(t.state == "done" for t in hyppo.load(tmp_path / "s.h5").trials)
+
+
+def test_a_script_started_by_name_with_a_spawned_pool(tmp_path):
+    write(
+        tmp_path,
+        """
+        import multiprocessing
+        def half(x):
+            return x / 2
+        def train(replica):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                return pool.apply(half, (replica.params["x"],))
+        """,
+        "if __name__ == '__main__':\n    study.run(trials=1)\n    print(study.trials[0].state)",
+        name="tuning.py",
+    )
+    done = python("-m", "tuning", cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["done"]), done.stderr
+
+
+def test_a_script_on_standard_input(tmp_path):
+    text = write(tmp_path, TRAIN, "study.run(trials=2)\nprint(len(study.trials))").read_text()
+    done = python("-", input=text)
+    assert (done.returncode, done.stdout.split()) == (0, ["2"]), done.stderr
+
+
+def test_what_a_training_prints_is_relayed_with_a_prefix(tmp_path):
+    script = write(tmp_path, "def train(replica):\n    print('loss is', 1)\n    return 1.0", "study.run(trials=1)")
+    assert python(script).stdout == "[trial 0 replica 0] loss is 1\n"
+
+
+def test_what_a_training_pickles_loads_in_the_script(tmp_path):
+    script = write(
+        tmp_path,
+        """
+        import pickle
+        class Net:
+            pass
+        def train(replica):
+            (replica.directory / "net").write_bytes(pickle.dumps(Net()))
+            return 1.0
+        """,
+        """
+        if __name__ == '__main__':
+            study.run(trials=1)
+            net = pickle.loads((study.directory(0, 0) / "net").read_bytes())
+            print(type(net) is Net)
+        """,
+    )
+    done = python(script)
+    assert done.stdout.split() == ["True"], done.stderr
+
+
+def test_hyppo_run_overrides_and_passes_arguments_on(tmp_path):
+    log = tmp_path / "s.h5"
+    done = python("-m", "hyppo", "run", "--trials", 2, SCRIPT, log, 50)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 trials\n"
+    assert len(hyppo.load(log).trials) == 2
+
+
+def test_hyppo_run_shows_a_scripts_own_error(tmp_path):
+    script = tmp_path / "wrong.py"
+    script.write_text("value = {}\nvalue['missing']\n")
+    done = python("-m", "hyppo", "run", script)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "KeyError: 'missing'"
+    assert "typer" not in done.stderr
+
+
+def test_a_failure_is_shown_with_its_traceback(tmp_path):
+    script = write(tmp_path, "def train(replica):\n    raise ValueError('no data')", "study.run(trials=2)")
+    done = python(script)
+    assert done.returncode == 0
+    assert "trial 0 replica 0 failed: ValueError: no data" in done.stderr
+    assert "in train" in done.stderr
+
+
+def test_run_is_public():
+    with pytest.raises(StudyError, match="budget"):
+        run(quick())
