@@ -32,6 +32,7 @@ class FileLog:
         self._image_closed = False
         self._header: Header
         self._space: Space
+        self._mode = 0
         self._done = False
         self._warned = False
         self._last = time.monotonic()
@@ -183,7 +184,9 @@ class FileLog:
                 disk.reserve(target, size + added.growth)
                 disk.copy(source, target, size)
                 hdf5.append(temporary, self._extent, added, self._header, closed=closed)
-                os.fchmod(target, _mode(source, target, closed=closed))
+                # h5py's mode "w" empties a file before it finds that it may not: no writing beside a live journal.
+                self._mode = self._mode or _mode(source, target)
+                os.fchmod(target, self._mode if closed else self._mode & ~0o222)
                 disk.sync(target)
                 if not self._journal.owned():
                     raise LogError(f"{self._journal.path} was deleted or replaced while the study was running")
@@ -211,7 +214,8 @@ class FileLog:
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
                 disk.write(target, hdf5.empty(self._header), 0)
-                os.fchmod(target, _mode(target, target, closed=False))
+                self._mode = _mode(target, target)
+                os.fchmod(target, self._mode & ~0o222)
                 disk.sync(target)
             finally:
                 os.close(target)
@@ -226,16 +230,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def _mode(image: int, temporary: int, *, closed: bool) -> int:
-    """Permissions of the next study file: without write permission while a journal is beside it.
-
-    h5py's mode "w" empties a file before it finds that it may not; no other program has a reason to write.
-    """
-    now = stat.S_IMODE(os.fstat(image).st_mode)
-    # A crash leaves the file read-only: then who may write is what a new file's mode says.
-    if not now & 0o222:
-        now |= stat.S_IMODE(os.fstat(temporary).st_mode) & 0o222
-    return now if closed else now & ~0o222
+def _mode(image: int, new: int) -> int:
+    """Permissions of the study file at rest."""
+    mode = stat.S_IMODE(os.fstat(image).st_mode)
+    # A crash leaves it read-only: then who may write is what the mode of a new file says.
+    return mode if mode & 0o222 else mode | stat.S_IMODE(os.fstat(new).st_mode) & 0o222
 
 
 def _refuse_another_study(path: Path, there: Header, here: Header) -> None:

@@ -124,20 +124,28 @@ class Batch:
     @property
     def growth(self) -> int:
         """Bytes that the file grows by, at most; HDF5 must not meet a full disk, it does not survive it."""
-        bytes_: int = 1 << 20
+        bytes_: int = 1 << 19
         for name, values in self.columns.items():
+            chunks = _chunks_added(self.extent.rows[name.split("/")[0]], len(values), CHUNK)
+            bytes_ += chunks * CHUNK * (16 if COLUMNS[name] == TEXT else 8)
             if COLUMNS[name] == TEXT:
-                # A global heap fills collections of 4096 B and more, and an object that does not fit begins another.
-                bytes_ += 2 * sum(4 * len(text) + 64 for text in values) + 2 * CHUNK * 16 + len(values) * 16 + 8192
-            else:
-                bytes_ += (len(values) + 2 * CHUNK) * 8
-        dimension = self.params.shape[1]
-        bytes_ += 8 * dimension * (len(self.params) + 2 * _params_chunk(dimension)[0])
+                # The global heap fills collections of 4096 B and more; a text that does not fit begins another.
+                bytes_ += 2 * sum(4 * len(text) + 64 for text in values) + 8192
+        trials, dimension = self.params.shape
+        rows = _params_chunk(dimension)[0]
+        bytes_ += _chunks_added(self.extent.rows["trials"], trials, rows) * rows * dimension * 8
+        first = self.extent.rows["replicas"] - len(self.curves)
         for lo in range(0, len(self.curves), CHUNK):
-            width = max(map(len, self.curves[lo : lo + CHUNK]))
-            tiles = -(-min(width, CURVE_WIDTH) // CURVE_TILE)
-            bytes_ += 2 * tiles * (CHUNK * CURVE_TILE * 8 + 128)
+            block = self.curves[lo : lo + CHUNK]
+            chunks = (first + lo + len(block) - 1) // CHUNK - (first + lo) // CHUNK + 1
+            tiles = -(-max(map(len, block)) // CURVE_TILE)
+            bytes_ += chunks * tiles * (CHUNK * CURVE_TILE * 8 + 128)
         return bytes_
+
+
+def _chunks_added(rows: int, added: int, chunk: int) -> int:
+    """Chunks that a column gets with the last `added` of its `rows`."""
+    return -(-rows // chunk) - -(-(rows - added) // chunk)
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -430,7 +438,7 @@ def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Ev
             return header, events, extent, bool(file.attrs["closed"])
     except (LogError, FileNotFoundError):
         raise
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, OSError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ESTALE:
             raise
         raise LogError(f"{path} is damaged: {error!r}") from error

@@ -5,6 +5,7 @@ both have are taken once. Where events are missing between the two, or a file wa
 """
 
 import errno
+import os
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class LogReader:
     """Reads a study file again and again; what it has read of the HDF5 file it does not read twice."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(os.path.realpath(path))
         self._identity: tuple[int, int, int] | None = None
         self._header: Header | None = None
         self._events: list[Event] = []
