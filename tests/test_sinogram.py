@@ -221,6 +221,7 @@ class TestLightning:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_keras_and_lightning_agree(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     pytest.importorskip("keras")
@@ -250,6 +251,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_command_searches_evaluates_and_draws(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("run", "--size", "smoke", "--ranks", "3", "--trials", "4", "--replicas", "2", "--out", str(out))

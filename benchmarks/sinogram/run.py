@@ -1,5 +1,6 @@
 """Run the benchmark: search with N ranks, then evaluate what was recommended on data that the search never saw."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -85,9 +86,9 @@ def run(
     budget |= {name: given for name, given in {"trials": trials, "time_limit": time_limit}.items() if given}
     folder = out or Path("build") / size
     settle_folder(folder, {"size": size.value, "framework": framework.value, "seed": seed}, fresh)
-    search(ranks, ["--size", size, "--framework", framework, "--out", str(folder), "--seed", str(seed)], budget)
+    code = search(ranks, ["--size", size, "--framework", framework, "--out", str(folder), "--seed", str(seed)], budget)
     searched = time.monotonic() - began
-    study = hyppo.load(folder / "study.h5")
+    study = load(folder / "study.h5", code)
     summary = {
         **summarise(study, size, framework, folder),
         "size": size.value,
@@ -99,6 +100,24 @@ def run(
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary, folder)
+    raise typer.Exit(code)
+
+
+def load(path: Path, code: int) -> hyppo.Study:
+    """The study that a search left, however it ended, where there is something to recommend.
+
+    Raises
+    ------
+    typer.Exit
+        Where there is nothing.
+    """
+    try:
+        study = hyppo.load(path)
+        _ = study.best
+    except hyppo.HyppoError as error:
+        console.print(f"[red]Nothing to recommend: {error}.[/red]")
+        raise typer.Exit(code or 1) from None
+    return study
 
 
 def settle_folder(folder: Path, identity: dict[str, Any], fresh: bool) -> None:
@@ -131,13 +150,13 @@ def _words(identity: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in identity.items())
 
 
-def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> None:
-    """Run `benchmarks.sinogram.search`, under MPI from two ranks on.
+def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> int:
+    """Run `benchmarks.sinogram.search`, under MPI from two ranks on; returns its exit code.
 
     Raises
     ------
     typer.Exit
-        Where the search was interrupted (130) or failed (its own code).
+        Where the search was interrupted, with 130.
     """
     command = [sys.executable, "-m", "benchmarks.sinogram.search", *arguments]
     for name, value in budget.items():
@@ -157,13 +176,14 @@ def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> None:
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        # The terminal has interrupted the ranks as well.
-        process.wait()
+        # The terminal has interrupted the ranks as well; a second Ctrl-C tells them to make haste, not this process.
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
         console.print("Interrupted. What has been trained is kept: the same command goes on.")
         raise typer.Exit(130) from None
     if code:
         console.print(f"[red]The search ended with code {code}; its message is above.[/red] The same command goes on.")
-        raise typer.Exit(code if 0 < code < 256 else 1)
+    return code if 0 <= code < 256 else 1
 
 
 def mpiexec() -> str:
@@ -233,7 +253,7 @@ def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> di
             "interval": list(best.interval),
         },
         **results,
-        "trials": len(study.trials),
+        "trials": sum(trial.state is not hyppo.State.PENDING for trial in study.trials),
         "trainings": sum(r.loss is not None for r in replicas),
         "failed": sum(r.failure is not None for r in replicas),
     }
