@@ -161,7 +161,7 @@ class TestRoundTrip:
     def test_journal(self, logged: list[Event]) -> None:
         assert same(codec.decode(codec.encode(logged)), logged)
 
-    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(groups=st.lists(st.lists(events, max_size=4), max_size=4), data=st.data())
     def test_file(
         self, groups: list[list[Event]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -342,6 +342,16 @@ class TestPlainHDF5:
         with h5py.File(path) as file:
             assert file.attrs["remark"] == "mine"
 
+    def test_a_file_broken_by_hand_keeps_the_journal(self, path: Path) -> None:
+        with killed(path, EVENTS, checkpointed=4):
+            path.chmod(0o644)
+            with h5py.File(path, "r+") as file:
+                del file["replicas/curve"]
+        before = journal_of(path).read_bytes()
+        with pytest.raises(LogError, match="damaged"):
+            open_log(path, workload.HEADER)
+        assert journal_of(path).read_bytes() == before
+
     def test_an_idle_session_leaves_the_file_alone(self, path: Path) -> None:
         write(path, EVENTS)
         before = path.stat()
@@ -416,6 +426,7 @@ class TestOneWriter:
             try:
                 log.append(EVENTS[:1])
             except LogError as error:
+                log.close()  # as an exit handler does
                 os.write(write_end, str(error).encode())
             time.sleep(20)
             os._exit(0)
@@ -428,16 +439,19 @@ class TestOneWriter:
             os.waitpid(child, 0)
         assert read_log(path)[1] == ()
 
-    def test_journal_deleted_under_the_writer(self, path: Path) -> None:
+    @pytest.mark.parametrize("then", ["append", "close"])
+    def test_journal_deleted_under_the_writer(self, then: str, path: Path) -> None:
         log, _, _ = open_log(path, workload.HEADER)
         log.append(EVENTS[:3])
         log.checkpoint()
         log.append(EVENTS[3:6])
         journal_of(path).unlink()
-        with pytest.raises(LogError, match="deleted or replaced"):
-            log.append(EVENTS[6:])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        if then == "append":
+            with pytest.raises(LogError, match="deleted or replaced"):
+                log.append(EVENTS[6:])
+            with pytest.raises(LogError, match="deleted or replaced"):
+                log.checkpoint()
+        with pytest.warns(UserWarning, match="deleted or replaced"):
             log.close()
         (rescued,) = path.parent.glob("*.rescued-*")
         rescued.rename(journal_of(path))
@@ -757,9 +771,30 @@ class TestCheckpoints:
         monkeypatch.setattr("hyppo.log.file.CHECKPOINT_SHARE", 0.0)
         log, _, _ = open_log(path, workload.HEADER)
         log.append(EVENTS[:3])
+        log.append(EVENTS[3:4])
         with h5py.File(path) as file:
             assert file.attrs["seq"] == 3
         log.close()
+
+    @pytest.mark.parametrize("where", ["hyppo.log.hdf5.append", "hyppo.log.disk.sync_data", "hyppo.log.disk.write"])
+    def test_an_interrupt_leaves_the_log_usable(self, where: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*args: object, **named: object) -> None:
+            raise KeyboardInterrupt
+
+        log, _, _ = open_log(path, workload.HEADER)
+        log.append(EVENTS[:3])
+        with monkeypatch.context() as patched:
+            patched.setattr("hyppo.log.file.CHECKPOINT_SECONDS", 0.0)
+            patched.setattr("hyppo.log.file.CHECKPOINT_SHARE", 0.0)
+            if where != "hyppo.log.hdf5.append":
+                log.checkpoint()
+            patched.setattr(where, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                log.append([Note("did not happen")])
+        assert list(read_log(path)[1]) == EVENTS[:3]
+        log.append(EVENTS[3:])
+        log.close()
+        assert list(read_log(path)[1]) == EVENTS
 
     def test_come_when_the_journal_is_long(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hyppo.log.file.CHECKPOINT_BYTES", 20_000)

@@ -282,9 +282,14 @@ def kill_chain(path: Path, kills: int) -> tuple[int, int]:
     count = mmap.mmap(-1, 16)
     reader = in_child(lambda: read_until_killed(path, events, count))
     try:
-        for _ in range(kills):
+        for i in range(kills):
+            before = bytes(count[:8])
             writer = in_child(lambda: write_until_killed(path, events, count))
-            time.sleep(rng.uniform(0.02, 0.2))
+            if i % 2:  # while it opens the file, or while it writes
+                deadline = time.monotonic() + 10
+                while count[:8] == before and time.monotonic() < deadline:
+                    time.sleep(0.001)
+            time.sleep(rng.uniform(0.0, 0.1))
             os.kill(writer, signal.SIGKILL)
             _, status = os.waitpid(writer, 0)
             assert os.WIFSIGNALED(status), "the writer failed"
@@ -301,14 +306,14 @@ def kill_chain(path: Path, kills: int) -> tuple[int, int]:
 
 def test_kill_chain_with_a_parallel_reader(tmp_path: Path) -> None:
     written, reads = kill_chain(tmp_path / "study.h5", 10)
-    assert written > 10
-    assert reads > 10
+    assert written >= 5
+    assert reads >= 5
 
 
 @pytest.mark.slow
 def test_long_kill_chain(tmp_path: Path) -> None:
     written, _ = kill_chain(tmp_path / "study.h5", 60)
-    assert written > 100
+    assert written >= 30
 
 
 # -- full disk ----------------------------------------------------------------------------------------------------
@@ -316,7 +321,8 @@ def test_long_kill_chain(tmp_path: Path) -> None:
 
 def fill(path: Path, grow: Callable[[], None]) -> None:
     """Log until the disk is full, make room, go on: nothing that was acknowledged is lost."""
-    events = [e for group in workload.groups(3000) for e in group]
+    events: list[Event] = [e for group in workload.groups(60) for e in group]
+    events += [Note(f"{i} " * 2000) for i in range(1000)]
     log, _, _ = open_log(path, workload.HEADER, durability="process")
     acknowledged = 0
     refusal = ""
@@ -331,6 +337,7 @@ def fill(path: Path, grow: Callable[[], None]) -> None:
                 acknowledged += 10
                 if acknowledged % 100 == 0:
                     log.checkpoint()
+        assert acknowledged < len(events)
         assert "free some space" in refusal
         assert list(read_log(path)[1]) == events[:acknowledged]
         with pytest.raises(LogError, match="free some space"):

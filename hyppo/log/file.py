@@ -104,7 +104,10 @@ class FileLog:
             self._publish_first()
         self._pending = list(pending)
         if self._pending:
-            self._publish(closed=False)
+            try:
+                self._publish(closed=False)
+            except OSError as error:
+                raise LogError(f"{self.path} cannot be brought up to date with its journal: {error}") from error
         changed = changes(self._header.config, header.config)
         if changed:
             self._header = Header(**{**vars(self._header), "config": header.config})
@@ -120,32 +123,48 @@ class FileLog:
             raise LogError(f"{self.path}: this log is closed; open the study again to go on")
         if not events:
             return
-        first = self._extent.sequence + len(self._pending) + 1
-        data = frame.encode(frame.EVENTS, first, len(events), codec.encode(events))
+        # Checkpoints come first: where one is interrupted (Ctrl-C), these events have not happened.
         if self._image_closed:
             self._publish_or_warn(closed=False)  # who reads the HDF5 alone sees that there is more
-        self._journal.append(data, sync=self._sync)
-        self._pending.extend(events)
-        if self._due():
+        elif self._due():
             self.checkpoint()
+        before, size = len(self._pending), self._journal.size
+        data = frame.encode(frame.EVENTS, self._extent.sequence + before + 1, len(events), codec.encode(events))
+        try:
+            self._pending.extend(events)
+            self._journal.append(data, sync=self._sync)
+        except BaseException:
+            if self._journal.size == size:
+                del self._pending[before:]
+            raise
 
     def checkpoint(self) -> None:
         if self._pending and not self._done:
+            self._journal.require_owned()
             self._publish_or_warn(closed=False)
 
     def close(self) -> None:
-        if self._done:
+        if self._done or self._journal.forked:
             return
         self._done = True
-        if (self._pending or not self._image_closed) and not self._publish_or_warn(closed=True):
+        if not self._pending and self._image_closed:
+            self._journal.remove()
+            return
+        try:
+            self._journal.require_owned()
+        except LogError as error:
+            warnings.warn(str(error), stacklevel=2)
             self._journal.release()
         else:
-            self._journal.remove()
+            if self._publish_or_warn(closed=True):
+                self._journal.remove()
+            else:
+                self._journal.release()
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def _due(self) -> bool:
-        if len(self._pending) < self._not_before:
+        if not self._pending or len(self._pending) < self._not_before:
             return False
         seconds = CHECKPOINT_SECONDS_SHARED if self._journal.shared else CHECKPOINT_SECONDS
         if time.monotonic() - self._last > max(seconds, CHECKPOINT_SHARE * self._duration):
@@ -156,7 +175,7 @@ class FileLog:
         """A checkpoint that may fail: the events are safe in the journal, and it is tried again later."""
         try:
             self._publish(closed=closed)
-        except (LogError, OSError, RuntimeError) as error:
+        except OSError as error:
             self._last = time.monotonic()
             self._not_before = 2 * len(self._pending)
             if closed or not self._warned:
@@ -188,8 +207,7 @@ class FileLog:
                 self._mode = self._mode or _mode(source, target)
                 os.fchmod(target, self._mode if closed else self._mode & ~0o222)
                 disk.sync(target)
-                if not self._journal.owned():
-                    raise LogError(f"{self._journal.path} was deleted or replaced while the study was running")
+                self._journal.require_owned()  # nobody took over while this was made
                 os.replace(temporary, self.path)
             except BaseException:
                 # The file is open until here: on a full disk an unlinked temporary would keep the space.

@@ -341,22 +341,25 @@ def append(path: str | Path, before: Extent, added: Batch, header: Header, *, cl
     LogError
         The file does not go as far as `before`: something else has written it.
     """
-    with _opened(path, "r+") as file:
-        _, rows = _checked(file, path)
-        if file.attrs["uuid"] != header.uuid or rows != before.rows:
-            raise LogError(f"{path} was changed by another program since this study opened it")
-        for name, values in added.columns.items():
-            _extend(file[name], values)
-        if len(added.params):
-            dataset = file["trials/params"]
-            dataset.resize(before.rows["trials"] + len(added.params), axis=0)
-            dataset[before.rows["trials"] :] = added.params
-        _extend_curves(file["replicas/curve"], before.rows["replicas"], added.curves)
-        file.attrs.modify("seq", added.extent.sequence)
-        file.attrs.modify("closed", int(closed))
-        config = json.dumps(header.config)
-        if file.attrs["config_json"] != config:
-            file.attrs["config_json"] = config
+    try:
+        with _opened(path, "r+") as file:
+            _, rows = _checked(file, path)
+            if file.attrs["uuid"] != header.uuid or rows != before.rows:
+                raise LogError("the study file was changed by another program since this study opened it")
+            for name, values in added.columns.items():
+                _extend(file[name], values)
+            if len(added.params):
+                dataset = file["trials/params"]
+                dataset.resize(before.rows["trials"] + len(added.params), axis=0)
+                dataset[before.rows["trials"] :] = added.params
+            _extend_curves(file["replicas/curve"], before.rows["replicas"], added.curves)
+            file.attrs.modify("seq", added.extent.sequence)
+            file.attrs.modify("closed", int(closed))
+            config = json.dumps(header.config)
+            if file.attrs["config_json"] != config:
+                file.attrs["config_json"] = config
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise LogError(f"the study file was changed by another program and takes no more rows: {error!r}") from error
 
 
 def _extend(dataset: h5py.Dataset, values: Sequence[Any]) -> None:

@@ -76,8 +76,10 @@ class Journal:
         self.path = path
         self.shared = disk.is_shared(path.parent)
         self.size = 0
+        self.forked = False
         self._header_size = 0
         self._unusable = ""
+        self._rescued = ""
         self._file = self._locked(steal)
         self._stop_touching = threading.Event()
         if self.shared:
@@ -199,31 +201,28 @@ class Journal:
         """One frame at the end, durable when this returns (with `sync`); otherwise the journal is as before."""
         if self._unusable:
             raise LogError(self._unusable)
-        if not self.owned():
-            self._rescue()
-            raise LogError(self._unusable)
-        fd = self._file.fileno()
+        self.require_owned()
+        fd, size = self._file.fileno(), self.size + len(data)
+        written = False
         try:
             disk.write(fd, data, self.size)
-        except BaseException as error:
-            self._cut_back(fd)
-            if isinstance(error, OSError):
-                raise LogError(
-                    f"{self.path} cannot take {len(data)} bytes more ({error.strerror}); what was logged before is "
-                    "safe: free some space and run the same command again"
-                ) from error
-            raise
-        if sync:
-            try:
+            written = True
+            if sync:
                 disk.sync_data(fd)
-            except BaseException as error:
+        except OSError as error:
+            if written:
                 # After a failed sync the kernel may have dropped the pages and say yes next time: never ask again.
                 self._unusable = f"{self.path}: a sync failed ({error}); check the disk, then run the study again"
-                self._cut_back(fd)
-                if isinstance(error, OSError):
-                    raise LogError(self._unusable) from error
-                raise
-        self.size += len(data)
+            self._cut_back(fd)
+            raise LogError(
+                self._unusable
+                or f"{self.path} cannot take {len(data)} bytes more ({error.strerror}); what was logged before is "
+                "safe: free some space and run the same command again"
+            ) from error
+        except BaseException:  # Ctrl-C
+            self._cut_back(fd)
+            raise
+        self.size = size
 
     def _cut_back(self, fd: int) -> None:
         try:
@@ -231,23 +230,25 @@ class Journal:
         except OSError as error:
             self._unusable = f"{self.path}: an append failed and could not be cut off ({error}); run the study again"
 
-    def _rescue(self) -> None:
-        """Keep what is in a journal that somebody deleted or replaced under its writer."""
-        kept = keep_aside(self.path, "rescued", self.read())
-        self._unusable = (
-            f"{self.path} was deleted or replaced while the study was running; its events are kept in {kept}: "
-            f"if no other run has the study, rename that file to {self.path.name} and run the same command again"
-        )
+    def require_owned(self) -> None:
+        """Keep the events of a journal that somebody deleted or replaced under its writer, and raise."""
+        if self._file.closed:
+            raise LogError(self._unusable)
+        if self.owned():
+            return
+        if not self._rescued:
+            self._rescued = keep_aside(self.path, "rescued", self.read()).name
+            self._unusable = (
+                f"{self.path} was deleted or replaced while the study was running; its events are kept in "
+                f"{self._rescued}: if no other run has the study, rename that file to {self.path.name} and run the "
+                "same command again"
+            )
+        raise LogError(self._unusable)
 
     def cut(self) -> None:
         """Drop the events, which are in the study file now."""
         os.ftruncate(self._file.fileno(), self._header_size)
         self.size = self._header_size
-
-    @property
-    def empty(self) -> bool:
-        """Whether there are no events in it."""
-        return self.size == self._header_size
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -268,6 +269,7 @@ class Journal:
 
     def leave_to_parent(self) -> None:
         """In a forked child: the parent writes, and the lock must not outlive it here."""
+        self.forked = True
         self._unusable = f"{self.path}: a forked process cannot write its parent's study"
         self._file.close()
 
