@@ -4,6 +4,7 @@ Everything public is here; each name loads its module when it is first used, so 
 a process that only trains loads neither numba nor h5py.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -99,3 +100,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if any(name.endswith(("_RANK", "_PROCID")) for name in os.environ):
+    # Started by an MPI launcher, perhaps: from here on, an error of the script on one rank ends the job, instead of
+    # leaving the other ranks waiting for it.
+    from hyppo.launch.world import guard
+
+    guard()

@@ -71,10 +71,6 @@ def run(
         value = context.params.get(name)
         if value is not None:
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
-    if world.launched_by_mpi() and world.size() > 1:
-        from hyppo.launch import mpi
-
-        mpi.guard()  # an error in the script on one rank must not leave the others waiting for it
     path = script.resolve()
     sys.argv[:] = [str(script), *context.args]
     if not sys.flags.safe_path:
@@ -85,7 +81,7 @@ def run(
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), main.__dict__)
     except HyppoError:
-        if world.initialised() and world.rank() > 0:
+        if world.launched_by_mpi():
             _report(path)
         raise
     except SystemExit:

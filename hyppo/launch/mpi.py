@@ -28,7 +28,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import TracebackType
 from typing import Any, NoReturn
 
 from hyppo.errors import LaunchError
@@ -165,27 +164,6 @@ class Post:
 @lru_cache(maxsize=1)
 def post() -> Post:
     return Post()
-
-
-@lru_cache(maxsize=1)
-def guard() -> None:
-    """Make sure that no rank waits for one that failed, nor for rank 0 when its script ends.
-
-    An exception that leaves the script of one rank would keep the others in MPI's finalisation for ever: it is printed
-    and the job aborted. The end of rank 0's script releases the others.
-    """
-    before = sys.excepthook
-
-    def abort(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        print(f"hyppo: rank {communicator().rank} failed outside a training; the job is aborted", file=sys.stderr)
-        before(kind, error, trace)
-        sys.stderr.flush()
-        sys.stdout.flush()
-        communicator().Abort(1)
-
-    sys.excepthook = abort
-    if communicator().rank == 0:
-        atexit.register(_release)
 
 
 def _release() -> None:
@@ -399,9 +377,14 @@ def node_name() -> str:
 
 def attend() -> None:
     """Serve, and never return, on every rank but the first; there, see to it that the others are released."""
-    guard()
     if communicator().rank > 0:
         Rank().serve()
+    _release_at_exit()
+
+
+@lru_cache(maxsize=1)
+def _release_at_exit() -> None:
+    atexit.register(_release)
 
 
 @dataclass(slots=True)
@@ -570,7 +553,10 @@ class Rank:
         self._training = None
 
     def _leave(self) -> NoReturn:
-        """End this rank together with the others, without going through the rest of the script."""
+        """End this rank together with the others, without going through the rest of the script.
+
+        MPI is left by C's own exit: MPICH takes leave of its launcher there, and without that kills the job at random.
+        """
         from mpi4py import MPI
 
         status = 0

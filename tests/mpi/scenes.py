@@ -1,0 +1,156 @@
+"""scenes.py <scene> <folder>: what the tests run under mpiexec, on every rank, as a user's script is."""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import hyppo
+from tests.deeds import perform
+from tests.workers_contract import CHECKS
+
+scene, folder = sys.argv[1], Path(sys.argv[2])
+space = hyppo.Space(x=hyppo.Real(0, 1))
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def slow(replica):
+    (folder / f"pid-{os.getpid()}").touch()
+    time.sleep(float(os.environ.get("SECONDS", "60")))
+    return 1.0
+
+
+def study_of(objective, **arguments):
+    return hyppo.Study(space, objective, **({"replicas": 1, "surrogate": "random"} | arguments))
+
+
+def contract():
+    from hyppo.launch import mpi
+    from hyppo.launch.process import Limits
+    from hyppo.run import Options
+
+    mpi.attend()
+    for check in CHECKS:
+        workers, _ = mpi.workers(perform, Options(trials=1), Limits(), 3, lambda text: None)
+        try:
+            check(workers)
+            say("passed", check.__name__)
+        finally:
+            workers.close()
+
+
+def deaths():
+    deeds = hyppo.Space(do=hyppo.Choice(["exit", "segfault", "kill", "raise", "nan", "hang", "square"]))
+    study = hyppo.Study(deeds, ill, replicas=1, surrogate="random", log=folder / "s.h5")
+    study.run(trials=7, replica_timeout=3.0)
+    say("trials", len(study.trials))
+
+
+def ill(replica):
+    replica.params["x"] = 2.0
+    return perform(replica)
+
+
+def again():
+    study = study_of(lambda replica: replica.params["x"])
+    study.run(trials=2)
+    study.run(trials=4)
+    say("first", len(study.trials))
+    other = study_of(lambda replica: 2.0)
+    other.run(trials=3)
+    say("second", len(other.trials), {t.mean for t in other.trials})
+
+
+def refused():
+    lock = threading.Lock()
+    study_of(lambda replica: float(lock.locked())).run(trials=2)
+
+
+def error_on_a_rank():
+    if os.environ["PMI_RANK"] == os.environ["BAD_RANK"]:  # MPI is not started yet
+        raise KeyError("no such data set")
+    study_of(perform).run(trials=2)
+
+
+def error_with_mpi_started():
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == int(os.environ["BAD_RANK"]):
+        raise KeyError("no such data set")
+    study_of(perform).run(trials=2)
+
+
+def error_after_the_run():
+    study_of(lambda replica: 1.0).run(trials=2)
+    raise KeyError("nothing to plot")
+
+
+def exit_code():
+    study_of(lambda replica: 1.0).run(trials=2)
+    sys.exit(3)
+
+
+def idle():
+    study_of(lambda replica: 1.0).run(trials=4)
+    say("idle")
+    time.sleep(4.0)
+
+
+def busy():
+    study_of(slow).run(trials=20)
+
+
+def groups():
+    study = study_of(place, replicas=4, log=folder / "s.h5")
+    study.run(trials=4, trial_groups=2, replica_groups=2)
+
+
+def place(replica):
+    time.sleep(0.1)
+    (replica.directory / "pid").write_text(str(os.getpid()))
+    return 1.0
+
+
+def together():
+    study = study_of(meet, replicas=2, log=folder / "s.h5")
+    study.run(trials=2, data_parallel=2)
+    say("losses", [r.loss for t in study.trials for r in t.replicas])
+
+
+def meet(replica):
+    import torch
+    import torch.distributed as distributed
+
+    distributed.init_process_group("gloo")
+    token = torch.tensor(float(int(os.environ["TORCHELASTIC_RUN_ID"], 16) % 10_000))
+    tokens = [torch.zeros(()) for _ in range(replica.world_size)]
+    distributed.all_gather(tokens, token)
+    assert all(other == token for other in tokens), "ranks of two groups have met"
+    assert (distributed.get_rank(), distributed.get_world_size()) == (replica.rank, replica.world_size)
+    (replica.directory / f"rank-{replica.rank}").write_text(f"{replica.seed} {os.environ['MASTER_PORT']}")
+    total = torch.tensor(replica.rank + 1.0)
+    distributed.all_reduce(total)
+    return float(total)
+
+
+def one_of_two():
+    study = study_of(half_dead, log=folder / "s.h5")
+    study.run(trials=2, data_parallel=2)
+    say("states", [str(t.state) for t in study.trials])
+
+
+def half_dead(replica):
+    if replica.trial == 0 and replica.rank == 1:
+        os._exit(5)
+    if replica.trial == 0:
+        time.sleep(60)
+    return 1.0
+
+
+globals()[scene]()

@@ -1,0 +1,243 @@
+"""Real MPI processes: equal to serial, survives what a training does, nothing hangs, nothing is left over."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import hyppo
+from hyppo.launch.process import LAUNCHER
+
+from ..workers_contract import CHECKS
+
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+if not MPIEXEC.exists():
+    MPIEXEC = Path(shutil.which("mpiexec") or "mpiexec")
+
+pytestmark = [
+    pytest.mark.mpi,
+    pytest.mark.timeout(90),
+    pytest.mark.skipif(not MPIEXEC.exists(), reason="there is no mpiexec"),
+]
+
+SCENES = Path(__file__).parent / "scenes.py"
+TUNE = Path(__file__).parents[1] / "scripts" / "tune.py"
+ENVIRON = {k: v for k, v in os.environ.items() if not LAUNCHER.match(k)}
+ENVIRON |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+ENVIRON |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+
+
+def start(ranks, *arguments, **environ):
+    return subprocess.Popen(
+        [str(MPIEXEC), "-n", str(ranks), sys.executable, *map(str, arguments)],
+        env=ENVIRON | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(job, seconds=60.0):
+    """(exit code, stdout, stderr) of a job that must end within `seconds`."""
+    try:
+        out, errors = job.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        ranks = family(job.pid)
+        job.kill()
+        for one in ranks:
+            one.kill()
+        out, errors = job.communicate()
+        raise AssertionError(f"the job hangs\n{out}\n{errors}") from None
+    return job.returncode, out, errors
+
+
+def family(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def gone(processes, seconds=5.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        left = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        if not left:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def trials_of(log):
+    return [(t.number, t.params, [(r.index, r.seed, r.loss) for r in t.replicas]) for t in hyppo.load(log).trials]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    log = tmp_path_factory.mktemp("serial") / "s.h5"
+    subprocess.run([sys.executable, str(TUNE), str(log), "5"], check=True, timeout=60, env=ENVIRON)
+    return trials_of(log)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_one_group_gives_the_trials_of_a_serial_run(tmp_path, serial, ranks):
+    code, out, errors = finish(
+        start(ranks, TUNE, tmp_path / "s.h5", 5, HYPPO_TRIAL_GROUPS="1", HYPPO_REPLICA_GROUPS="1")
+    )
+    assert code == 0, errors
+    assert out == "5 trials\n"  # once, on rank 0
+    assert trials_of(tmp_path / "s.h5") == serial
+    assert ("idle" in errors) == (ranks > 2)
+
+
+def test_all_ranks_train_by_default(tmp_path):
+    code, out, errors = finish(start(4, "-m", "hyppo", "run", TUNE, "--trials", 6, tmp_path / "s.h5"))
+    assert (code, out) == (0, "6 trials\n"), errors
+    assert "4 ranks on 1 node: rank 0 asks, 3 train as 2 trial groups of 2 and 1 replica groups" in errors
+    assert all(t.state == "done" and len(t.replicas) == 2 for t in hyppo.load(tmp_path / "s.h5").trials)
+
+
+def test_contract(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "contract", tmp_path))
+    assert code == 0, errors
+    assert out.split() == [word for check in CHECKS for word in ("passed", check.__name__)]
+
+
+def test_a_training_that_dies_leaves_the_job_alone(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "deaths", tmp_path))
+    assert (code, out) == (0, "trials 7\n"), errors
+    kinds = {t.params["do"]: t.replicas[0].failure for t in hyppo.load(tmp_path / "s.h5").trials}
+    assert kinds.pop("square") is None
+    assert {do: failure.type for do, failure in kinds.items()} == {
+        "exit": "Exited",
+        "segfault": "Killed",
+        "kill": "Killed",
+        "raise": "Diverged",
+        "nan": "NonFiniteLoss",
+        "hang": "TimedOut",
+    }
+    assert "in _raise" in kinds["raise"].traceback
+    printed = next((tmp_path / "s.h5.d").glob("trial-*/replica-00/output.txt"))
+    assert printed.read_text()
+
+
+def test_further_runs_and_studies_find_the_ranks_still_there(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "again", tmp_path))
+    assert (code, out.splitlines()) == (0, ["first 4", "second 3 {2.0}"]), errors
+
+
+def test_trial_groups_work_on_trials_of_their_own(tmp_path):
+    code, _, errors = finish(start(5, SCENES, "groups", tmp_path))
+    assert code == 0, errors
+    folder = tmp_path / "s.h5.d"
+    workers = [{path.read_text() for path in folder.glob(f"trial-{n:05d}/*/pid")} for n in (0, 1)]
+    assert all(len(pids) == 2 for pids in workers)
+    assert not workers[0] & workers[1]
+
+
+def test_data_parallel_ranks_meet_their_own_group(tmp_path):
+    code, out, errors = finish(start(5, SCENES, "together", tmp_path), 85)
+    assert (code, out) == (0, "losses [3.0, 3.0, 3.0, 3.0]\n"), errors
+    met = [sorted(p.read_text() for p in d.glob("rank-*")) for d in (tmp_path / "s.h5.d").glob("trial-*/replica-*")]
+    assert all(len(texts) == 2 and texts[0] == texts[1] for texts in met)  # one seed, one port
+    assert len({texts[0].split()[1] for texts in met}) == 4  # a port is not used twice
+
+
+def test_a_rank_that_dies_fails_the_training_of_its_group(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "one_of_two", tmp_path))
+    assert (code, out) == (0, "states ['failed', 'done']\n"), errors
+    assert hyppo.load(tmp_path / "s.h5").trials[0].replicas[0].failure.type == "Exited"
+
+
+def test_an_objective_that_no_rank_can_have_is_refused(tmp_path):
+    code, _, errors = finish(start(2, SCENES, "refused", tmp_path))
+    assert code != 0
+    assert "define it at the top level" in errors
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("scene", ["error_on_a_rank", "error_with_mpi_started"])
+def test_an_error_outside_a_training_aborts_with_its_traceback(tmp_path, rank, scene):
+    began = time.monotonic()
+    job = start(3, SCENES, scene, tmp_path, BAD_RANK=str(rank))
+    code, _, errors = finish(job, 30)
+    assert code != 0
+    assert f"rank {rank} failed outside a training" in errors
+    assert "KeyError: 'no such data set'" in errors
+    assert time.monotonic() - began < 20.0
+
+
+def test_an_error_after_the_run_aborts(tmp_path):
+    code, _, errors = finish(start(2, SCENES, "error_after_the_run", tmp_path))
+    assert code != 0
+    assert "KeyError: 'nothing to plot'" in errors
+
+
+def test_the_exit_code_of_the_script_is_that_of_the_job(tmp_path):
+    assert finish(start(2, SCENES, "exit_code", tmp_path))[0] == 3
+
+
+def test_ranks_that_wait_are_idle(tmp_path):
+    job = start(3, SCENES, "idle", tmp_path)
+    assert job.stdout.readline() == "idle\n"
+    ranks = [p for p in family(job.pid) if str(SCENES) in p.cmdline() and "hyppo.launch.child" not in p.cmdline()]
+    children = [p for p in family(job.pid) if "hyppo.launch.child" in p.cmdline()]
+    assert len(ranks) == 3
+    assert len(children) == 2
+
+    def used():
+        return sum(sum(p.cpu_times()[:2]) for p in ranks + children)
+
+    before, began = used(), time.monotonic()
+    time.sleep(2.5)
+    assert (used() - before) / (time.monotonic() - began) < 0.05  # all five together
+    assert finish(job)[0] == 0
+
+
+@pytest.mark.parametrize("victim", ["mpiexec", "rank 0", "rank 1"])
+def test_a_killed_job_leaves_nothing_behind(tmp_path, victim):
+    job = start(3, SCENES, "busy", tmp_path)
+    until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    everyone = family(job.pid)
+    children = [p for p in everyone if "hyppo.launch.child" in p.cmdline()]
+    assert len(children) == 2
+    if victim == "mpiexec":
+        job.kill()
+    else:
+        parents = {p.ppid() for p in children}
+        ranks = {p.pid for p in everyone if str(SCENES) in p.cmdline()}
+        leader = next(iter(parents)) if victim == "rank 1" else next(iter(ranks - parents))
+        os.kill(leader, signal.SIGKILL)
+    assert finish(job, 15)[0] != 0
+    assert gone(everyone)
+
+
+def test_a_stop_is_clean_and_the_same_command_goes_on(tmp_path, serial):
+    log = tmp_path / "s.h5"
+    one_group = {"HYPPO_TRIAL_GROUPS": "1", "HYPPO_REPLICA_GROUPS": "1"}
+    job = start(2, TUNE, log, 5, 0.3, **one_group)
+    until(lambda: log_has(log, 3))
+    job.send_signal(signal.SIGINT)
+    code, _, errors = finish(job, 20)
+    assert "stopped by SIGINT" in errors, (code, errors)
+    assert "Traceback" not in errors
+    assert 3 <= sum(r.loss is not None for t in hyppo.load(log).trials for r in t.replicas) < 10
+    assert finish(start(2, TUNE, log, 5, **one_group))[0] == 0
+    assert trials_of(log) == serial
+
+
+def log_has(log, number):
+    try:
+        return sum(r.loss is not None for t in hyppo.load(log).trials for r in t.replicas) >= number
+    except hyppo.LogError:
+        return False
