@@ -339,23 +339,28 @@ class Loop:
         """First of the replicas that become pending now, the others are queued; None where no more is to be asked."""
         if self.finished or not self._another_trial:
             return None
-        while True:
-            try:
-                trial = self.study.ask()
-            except StudyError:
-                if not self.study.exhausted:
-                    raise
-                # Trainings that run may still free something to replicate; with none, this is the end.
-                if not self.running:
-                    self.finished = True
-                    self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
-                return None
-            known = {(task.trial, task.index) for task, _ in self.running.values()}
-            known |= {(task.trial, task.index) for task in self.queue}
-            tasks = [t for t in self.study.tasks(trial) if (t.trial, t.index) not in known]
-            self.queue.extend(tasks)
-            if tasks:
-                return tasks[0]
+        if self.options.trials is not None and self.study.exhausted:
+            # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
+            # alone, but they bring the number of trials no nearer.
+            self._finish()
+            return None
+        known = {(task.trial, task.index) for task, _ in self.running.values()}
+        known |= {(task.trial, task.index) for task in self.queue}
+        try:
+            trial = self.study.ask()
+        except StudyError:
+            if not self.study.exhausted:
+                raise
+            if not self.running:  # otherwise what runs now may be worth a further replica later
+                self._finish()
+            return None
+        tasks = [task for task in self.study.tasks(trial) if (task.trial, task.index) not in known]
+        self.queue.extend(tasks)
+        return next(iter(tasks), None)
+
+    def _finish(self) -> None:
+        self.finished = True
+        self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
 
     def _drop_settled(self) -> None:
         """Forget queued replicas that the study does not await any more."""

@@ -125,6 +125,11 @@ def _environment(replica):
     return float(os.environ["OMP_NUM_THREADS"])
 
 
+def _gpu(replica):
+    assert replica.devices == (0,)
+    return float(os.environ["CUDA_VISIBLE_DEVICES"])
+
+
 def _pid(replica):
     return float(os.getpid())
 

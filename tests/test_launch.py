@@ -200,6 +200,15 @@ def test_environment_is_scrubbed_and_threads_are_set(local, monkeypatch):
     assert train(local(), task("environment")).loss == 1.0
 
 
+def test_gpus_are_handed_out_in_turn(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    workers = LocalProcesses(perform, 3, threads=1)
+    try:
+        assert [train(workers, task("gpu"), slot).loss for slot in range(3)] == [2.0, 5.0, 2.0]
+    finally:
+        workers.close()
+
+
 def test_a_process_that_outgrew_its_first_training_is_replaced(local, monkeypatch):
     monkeypatch.setattr(process, "GROWTH", 0)
     workers = local()

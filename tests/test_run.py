@@ -138,7 +138,14 @@ def test_the_first_budget_that_is_spent_ends_the_run():
     assert (len(study.trials), trained(study)) == (2, 4)
 
 
-def test_an_exhausted_space_ends_a_run_of_trials():
+def test_an_exhausted_space_ends_a_run_of_trials(capsys):
+    study = hyppo.Study(hyppo.Space(n=hyppo.Integer(1, 3)), lambda r: float(r.params["n"]), replicas=2, isolate=False)
+    study.run(trials=8, progress=False)
+    assert (len(study.trials), trained(study)) == (3, 6)
+    assert "the space is exhausted: each of its 3 points was tried" in capsys.readouterr().err
+
+
+def test_a_budget_of_trainings_goes_on_in_an_exhausted_space():
     study = hyppo.Study(hyppo.Space(n=hyppo.Integer(1, 3)), lambda r: float(r.params["n"]), replicas=1, isolate=False)
     study.run(trainings=8, progress=False)
     assert {t.params["n"] for t in study.trials} == {1, 2, 3}

@@ -19,8 +19,9 @@ from hyppo.launch.process import (
     TrainingProcess,
     environment,
     usable_cpus,
+    visible_gpus,
 )
-from hyppo.launch.wire import Reference
+from hyppo.launch.wire import Place, Reference
 from hyppo.replica import Outcome, Replica, Task, train
 from hyppo.run import Progressed, Stopped
 
@@ -98,7 +99,8 @@ class _Slot:
 class LocalProcesses:
     """Trains in child processes of this one, `count` at a time; each is started at its first training, and kept.
 
-    An objective that no process can have is trained here instead, one training at a time.
+    An objective that no process can have is trained here instead, one training at a time. GPUs are handed out in turn,
+    one to a process.
 
     Parameters
     ----------
@@ -126,13 +128,17 @@ class LocalProcesses:
             raise LaunchError(f"workers={count}: at least one training process is needed")
         if threads is None and count > 1:
             threads = max(1, usable_cpus() // count)
-        environ = environment(threads)
+        gpus = visible_gpus()
+        self._place = Place(devices=(0,) if gpus else ())  # the one that it sees, under its own number
         self.groups: Sequence[int] = (0,) * count
         self._shipment = Shipment(objective)
         self._here = InProcess(objective)
         self._say = say
         self._said = False
-        self._slots = [_Slot(TrainingProcess(environ, limits or Limits(), output)) for _ in range(count)]
+        self._slots = []
+        for slot in range(count):
+            environ = environment(threads, {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else None)
+            self._slots.append(_Slot(TrainingProcess(environ, limits or Limits(), output)))
         self._reports: list[Progressed] = []
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
@@ -147,7 +153,7 @@ class LocalProcesses:
                 self._said = True
             self._here.adopt(task, future)
         else:
-            slot.process.train(task, self._shipment.key, self._shipment.reference)
+            slot.process.train(task, self._shipment.key, self._shipment.reference, self._place)
             slot.future, slot.key = future, self._shipment.key
 
     def wait(self, timeout: float) -> None:

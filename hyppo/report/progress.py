@@ -91,20 +91,20 @@ class Progress:
         if not self._options.progress:
             return
         now = time.monotonic()
-        changed = self._work_out_incumbent(status)
+        changed = self._work_out_incumbent(status, force)
         if self._live is not None:
             if force or changed or now - self._shown >= PANEL_EVERY:
                 self._live.update(self._panel(status), refresh=True)
                 self._shown = now
         elif force or changed or now - max(self._shown, self._lines_from) >= LINE_EVERY:
-            self.say(f"{self._counts(status)}, {len(status.running)} running; {self._incumbent()}")
+            self.say("; ".join(filter(None, [self._counts(status), self._incumbent()])))
             self._shown = now
 
-    def _work_out_incumbent(self, status: Status) -> bool:
+    def _work_out_incumbent(self, status: Status, force: bool) -> bool:
         """Fit for the incumbent where it is worth its time; whether it is another one now."""
         if status.trainings == self._best_at or status.elapsed < INCUMBENT_AFTER:
             return False
-        if self._best_seconds > INCUMBENT_SHARE * status.elapsed:
+        if not force and self._best_seconds > INCUMBENT_SHARE * status.elapsed:
             return False
         start = time.monotonic()
         number = None if self._best is None else self._best.number
@@ -129,13 +129,14 @@ class Progress:
         text = ", ".join(goals)
         if status.failed:
             text += f" ({status.failed} failed)"
+        text += f" in {duration(status.elapsed)}"
         if self._options.time_limit is not None:
-            return f"{text} in {duration(status.elapsed)} of {duration(self._options.time_limit)}"
-        return f"{text} in {duration(status.elapsed)}"
+            text += f" of {duration(self._options.time_limit)}"
+        return f"{text}, {len(status.running)} running" if status.running else text
 
     def _incumbent(self) -> str:
         if self._best is None:
-            return "no incumbent yet"
+            return ""
         spread = "" if self._best.spread is None else f" ± {self._best.spread:.2g}"
         params = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self._best.params.items())
         return f"incumbent: trial {self._best.number}, {self._best.mean:.4g}{spread} ({params})"
@@ -153,5 +154,5 @@ class Progress:
             running.add_row(f"trial {one.task.trial}", f"replica {one.task.index}", duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:
             running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")
-        body = Group(Text(self._counts(status)), Text(self._incumbent(), style="bold"), running)
+        body = Group(Text(self._counts(status)), Text(self._incumbent() or "no incumbent yet", style="bold"), running)
         return Panel(body, title="hyppo", title_align="left", border_style="dim")
