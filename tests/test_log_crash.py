@@ -212,7 +212,7 @@ class TestEveryPoint:
 
     @pytest.mark.slow
     def test_kill_in_a_long_run(self, record: Callable[..., list[Record]], memory: Path) -> None:
-        assert list(every_kill(record(60), Judge(memory, 60), resume_every=1)) == []
+        assert list(every_kill(record(45), Judge(memory, 45), resume_every=1)) == []
 
     def test_power_cut(self, record: Callable[..., list[Record]], memory: Path) -> None:
         assert list(every_power_cut(record(15), Judge(memory, 15), seeds=3, resume_every=5)) == []

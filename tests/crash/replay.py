@@ -1,8 +1,8 @@
 """What recorder.c wrote, and the states that a crash can leave of it.
 
 A kill leaves a prefix of the writes, the last of them perhaps cut in half. A power cut leaves less: of each file what
-was synced and any subset of the writes after that, of the folder what was synced and a prefix of the changes after
-that. The second is a model, stricter than ext4 is: a rename may outrun the data of its file.
+was synced and any of the writes after that, whole or cut in half; of the folder what was synced and a prefix of the
+changes after that. The second is a model, stricter than ext4 is: a rename may outrun the data of its file.
 """
 
 import random
@@ -79,7 +79,11 @@ class File:
     def after_power_cut(self, rng: random.Random) -> bytes:
         content = bytearray(self.durable)
         for record in self.since:
-            if rng.random() < 0.5:
+            kept = rng.random()
+            if kept < 0.1 and record.kind == "W":
+                half = record.data[: len(record.data) // 2]
+                _change(content, Record("W", record.inode, record.offset, half))
+            elif kept < 0.5:
                 _change(content, record)
         return bytes(content)
 

@@ -1,4 +1,4 @@
-"""A study's life with the log, for the crash tests: groups of events, an acknowledgement after each, checkpoints.
+"""A study's life with the log, for the crash tests: events, an acknowledgement after each group, checkpoints, restarts.
 
 As a script: `workload.py PATH GROUPS [MUTANT]`. Acknowledgements go to the file `ack` beside PATH, one write each. A
 mutant is the log with one step of its protocol left out: the tests must find each of them.
@@ -89,6 +89,12 @@ def main(path: Path, count: int) -> None:
     ack = os.open(path.with_name("ack"), os.O_WRONLY | os.O_CREAT, 0o644)
     log, _, _ = open_log(path, HEADER)
     for i, group in enumerate(groups(count)):
+        if i == count // 2:  # killed, and started again with events in the journal
+            del log
+            log, _, _ = open_log(path, HEADER)
+        if i == count - count // 4:  # ended, and gone on with
+            log.close()
+            log, _, _ = open_log(path, HEADER)
         log.append(group)
         os.write(ack, b"+")
         if i % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
