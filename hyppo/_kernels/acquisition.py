@@ -18,7 +18,7 @@ LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
 # The fraction converges the slower the nearer to 0, the direct form loses digits the farther from it: where they meet
 # both are good to 2e-14.
 MEET = -3.0
-TERMS = 50
+TERMS = 50  # where they meet; farther out the fraction needs as many fewer as z^2 is larger
 
 
 @inline
@@ -29,7 +29,7 @@ def log_h(z: float) -> float:
         return math.log(pdf + 0.5 * z * math.erfc(-z * math.sqrt(0.5)))
     t = -z
     tail = t
-    for k in range(TERMS, 1, -1):
+    for k in range(8 + int(TERMS * (MEET / t) ** 2), 1, -1):
         tail = t + k / tail
     c = 1.0 / tail
     return -0.5 * t * t - LOG_ROOT_2PI + math.log(c / (t + c))

@@ -1,4 +1,4 @@
-"""Radial functions phi(r) and sums of them.
+"""Radial functions phi(r).
 
     symbol   shape    meaning
     x        (q, D)   where
@@ -43,16 +43,19 @@ def radial_matrix(x, kind, out):  # type: ignore[no-untyped-def]
 
 
 @jit_reordered
-def radial_sum(x, centres, weights, kind, out):  # type: ignore[no-untyped-def]
-    """out[i, m] = sum_j phi(|x[i] - centres[j]|) weights[j, m]; (q, D), (n, D), (n, M) -> (q, M)."""
+def radial_cross(x, centres, kind, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = phi(|x[i] - centres[j]|); (q, D), (D, n) -> (q, n). The centres are transposed: see `matern`."""
     for i in range(x.shape[0]):
-        for m in range(weights.shape[1]):
-            out[i, m] = 0.0
-        for j in range(centres.shape[0]):
-            square = 0.0
-            for k in range(x.shape[1]):
-                difference = x[i, k] - centres[j, k]
-                square += difference * difference
-            value = phi(square, kind)
-            for m in range(weights.shape[1]):
-                out[i, m] += value * weights[j, m]
+        for j in range(centres.shape[1]):
+            out[i, j] = 0.0
+        for k in range(x.shape[1]):
+            at = x[i, k]
+            for j in range(centres.shape[1]):
+                difference = at - centres[k, j]
+                out[i, j] += difference * difference
+        if kind == 0:  # the usual one, in a loop that holds nothing else
+            for j in range(centres.shape[1]):
+                out[i, j] *= math.sqrt(out[i, j])
+        else:
+            for j in range(centres.shape[1]):
+                out[i, j] = phi(out[i, j], kind)

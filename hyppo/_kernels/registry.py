@@ -2,7 +2,6 @@
 
     symbol   meaning
     q, n, D  candidates, points, feature columns
-    M        right-hand sides
 
 A reference is numpy and scipy at their ordinary best, not a slow copy of the loop.
 """
@@ -20,10 +19,9 @@ from hyppo._kernels.acquisition import log_expected_improvement, weighted_score
 from hyppo._kernels.distance import min_distance
 from hyppo._kernels.jit import Kernel
 from hyppo._kernels.matern import matern_contraction, matern_cross, matern_matrix
-from hyppo._kernels.rbf import radial_matrix, radial_sum
+from hyppo._kernels.rbf import radial_cross, radial_matrix
 
 FloatArray = npt.NDArray[np.float64]
-RIGHT_HAND_SIDES = 30
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,13 @@ def _min_distance(x: FloatArray, centres: FloatArray) -> FloatArray:
     return np.asarray(cdist(x, centres).min(axis=1))
 
 
-def _matern_matrix(z: FloatArray, variance: float, noise: FloatArray) -> FloatArray:
+def _matern_matrix(z: FloatArray, zt: FloatArray, variance: float, noise: FloatArray) -> FloatArray:
     return variance * _correlation(cdist(z, z)) + np.diag(noise)
 
 
-def _matern_contraction(z: FloatArray, owner: FloatArray, inverse: FloatArray, alpha: FloatArray) -> FloatArray:
+def _matern_contraction(
+    z: FloatArray, zt: FloatArray, owner: FloatArray, inverse: FloatArray, alpha: FloatArray, work: FloatArray
+) -> FloatArray:
     s = np.sqrt(5.0) * cdist(z, z)
     weights = (inverse - np.outer(alpha, alpha)) * 5.0 / 3.0 * (1.0 + s) * np.exp(-s)
     rows = weights.sum(axis=1)
@@ -110,7 +110,12 @@ def _weighted_score(value: FloatArray, distance: FloatArray, weight: float) -> F
     return np.asarray(weight * v + (1.0 - weight) * (1.0 - d))
 
 
-def _spd(generator: np.random.Generator, n: int) -> FloatArray:
+def _both(generator: np.random.Generator, n: int, columns: int) -> tuple[FloatArray, FloatArray]:
+    z = generator.random((n, columns))
+    return z, np.ascontiguousarray(z.T)
+
+
+def _symmetric(generator: np.random.Generator, n: int) -> FloatArray:
     a = generator.standard_normal((n, n))
     return np.asarray(a + a.T)
 
@@ -134,32 +139,32 @@ REGISTRY: dict[str, Entry] = {
         lambda q, n, D: (n, n),
         lambda q, n, D: 0.5 * n * n * (3.0 * D + 11.0),
     ),
-    "radial_sum": Entry(
-        radial_sum,
-        lambda x, centres, weights, kind: _phi(cdist(x, centres), kind) @ weights,
-        lambda g, q, n, D: (g.random((q, D)), g.random((n, D)), g.standard_normal((n, RIGHT_HAND_SIDES)), 0),
-        lambda q, n, D: (q, RIGHT_HAND_SIDES),
-        lambda q, n, D: q * n * (3.0 * D + 11.0 + 2.0 * RIGHT_HAND_SIDES),
+    "radial_cross": Entry(
+        radial_cross,
+        lambda x, centres, kind: _phi(cdist(x, centres.T), kind),
+        lambda g, q, n, D: (g.random((q, D)), g.random((D, n)), 0),
+        lambda q, n, D: (q, n),
+        lambda q, n, D: q * n * (3.0 * D + 11.0),
     ),
     "matern_matrix": Entry(
         matern_matrix,
         _matern_matrix,
-        lambda g, q, n, D: (g.random((n, D)), 1.3, g.random(n)),
+        lambda g, q, n, D: (*_both(g, n, D), 1.3, g.random(n)),
         lambda q, n, D: (n, n),
         lambda q, n, D: 0.5 * n * n * (3.0 * D + 27.0),
         lower=True,
     ),
     "matern_cross": Entry(
         matern_cross,
-        lambda x, z, variance: variance * _correlation(cdist(x, z)),
-        lambda g, q, n, D: (g.random((q, D)), g.random((n, D)), 1.3),
+        lambda x, zt, variance: variance * _correlation(cdist(x, zt.T)),
+        lambda g, q, n, D: (g.random((q, D)), g.random((D, n)), 1.3),
         lambda q, n, D: (q, n),
         lambda q, n, D: q * n * (3.0 * D + 27.0),
     ),
     "matern_contraction": Entry(
         matern_contraction,
         _matern_contraction,
-        lambda g, q, n, D: (g.random((n, D)), _owner(D), _spd(g, n), g.standard_normal(n)),
+        lambda g, q, n, D: (*_both(g, n, D), _owner(D), _symmetric(g, n), g.standard_normal(n), np.empty(n)),
         lambda q, n, D: (int(_owner(D).max()) + 1,),
         lambda q, n, D: 0.5 * n * n * (7.0 * D + 27.0),
     ),

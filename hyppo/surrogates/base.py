@@ -9,6 +9,8 @@ import numpy.typing as npt
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
 
+BLOCK = 1024  # candidates predicted at a time: bounds the memory, keeps the BLAS busy
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -33,10 +33,9 @@ from scipy.optimize import minimize
 from hyppo._kernels.matern import matern_contraction, matern_cross, matern_matrix
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray, IntArray
-from hyppo.surrogates.base import Prediction, as_outputs, as_points
+from hyppo.surrogates.base import BLOCK, Prediction, as_outputs, as_points
 
 JITTER = 1e-8
-BLOCK = 1024  # candidates predicted at a time: bounds the memory, keeps the BLAS busy
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class GP:
     def _cross(self, points: FloatArray) -> FloatArray:
         scale = self.lengthscales[self.owner]
         out = np.empty((points.shape[0], self.x.shape[0]))
-        matern_cross(points / scale, self.x / scale, self.signal, out)
+        matern_cross(points / scale, np.ascontiguousarray((self.x / scale).T), self.signal, out)
         return out
 
     def predict(self, x: npt.ArrayLike) -> Prediction:
@@ -141,7 +140,8 @@ class GP:
         scale = self.lengthscales[self.owner]
         upper, _ = lapack.dtrtrs(self.factor, self._cross(points).T, lower=0, trans=1, overwrite_b=True)
         corner = np.empty((p, p))
-        matern_matrix(points / scale, self.signal, variances, corner)
+        scaled = points / scale
+        matern_matrix(scaled, np.ascontiguousarray(scaled.T), self.signal, variances, corner)
         lower = np.tril(corner) - np.tril(upper.T @ upper)
         corner_factor, info = lapack.dpotrf(np.asfortranarray(lower.T), lower=0)
         if info != 0:
@@ -216,7 +216,7 @@ def condition(
     while jitter <= 1e-2:
         total = variances * np.exp(hyper[-1]) + jitter
         factor = np.empty((n, n), order="F")
-        matern_matrix(scaled, np.exp(hyper[-2]), total, factor.T)
+        matern_matrix(scaled, np.ascontiguousarray(scaled.T), np.exp(hyper[-2]), total, factor.T)
         factor, info = lapack.dpotrf(factor, lower=0, clean=0, overwrite_a=True)
         if info == 0:
             return _solved(points, values, total, owners, hyper, factor)
@@ -235,13 +235,15 @@ class Posterior:
         n = y.size
         self._matrix = np.empty((n, n), order="F")
         self._slope = np.empty(hyper.mean.size - 2)
+        self._work = np.empty(n)
 
     def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
         n = self.y.size
         z = self.x / np.exp(theta[self.owner])
+        zt = np.ascontiguousarray(z.T)
         signal = float(np.exp(theta[-2]))
         noise = self.noise * np.exp(theta[-1])
-        matern_matrix(z, signal, noise + JITTER, self._matrix.T)
+        matern_matrix(z, zt, signal, noise + JITTER, self._matrix.T)
         factor, info = lapack.dpotrf(self._matrix, lower=0, clean=0, overwrite_a=True)
         deviation = (theta - self.prior.mean) / self.prior.std
         if info != 0:  # the line search steps back from here
@@ -257,7 +259,7 @@ class Posterior:
         inverse, _ = lapack.dpotri(factor, lower=0, overwrite_c=True)
         excess = np.diagonal(inverse) - alpha * alpha
         gradient = deviation / self.prior.std
-        matern_contraction(z, self.owner, inverse.T, alpha, self._slope)
+        matern_contraction(z, zt, self.owner, inverse.T, alpha, self._work, self._slope)
         gradient[:-2] += 0.5 * signal * self._slope
         # tr(K^-1 s2 C) = tr(K^-1 (K - N)): no second pass over the matrix
         gradient[-2] += 0.5 * (n - fit_term - float(excess @ (noise + JITTER)))

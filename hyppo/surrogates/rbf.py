@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from hyppo._kernels.rbf import radial_matrix, radial_sum
+from hyppo._kernels.rbf import radial_cross, radial_matrix
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
-from hyppo.surrogates.base import Prediction, as_points
+from hyppo.surrogates.base import BLOCK, Prediction, as_points
 
 KINDS = {"cubic": 0, "thin_plate": 1, "linear": 2, "multiquadric": 3, "gaussian": 4}
 
@@ -47,10 +47,13 @@ class RBF:
             Points of another dimension, or not finite.
         """
         points = as_points("x", x, self.x.shape[1])
-        out = np.empty((points.shape[0], self.weights.shape[1]))
-        radial_sum(points, self.x, self.weights, self.kind, out)
-        out += points @ self.tail[1:]
-        out += self.tail[0]
+        out: FloatArray = points @ self.tail[1:] + self.tail[0]
+        centres = np.ascontiguousarray(self.x.T)
+        phi = np.empty((min(BLOCK, points.shape[0]), self.x.shape[0]))
+        for start in range(0, points.shape[0], BLOCK):
+            some = points[start : start + BLOCK]
+            radial_cross(some, centres, self.kind, phi[: some.shape[0]])
+            out[start : start + BLOCK] += phi[: some.shape[0]] @ self.weights
         return out
 
     def predict(self, x: npt.ArrayLike) -> Prediction:
