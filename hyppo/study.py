@@ -5,6 +5,7 @@ derived from these. What is asked next is a function of them alone, so a study t
 uninterrupted one would have asked.
 """
 
+import atexit
 import math
 import tempfile
 import time
@@ -196,6 +197,9 @@ class Study:
                 self._writer, _, events = open_log(self.log, self._header())
                 self._replay(events)
                 self._closing = weakref.finalize(self, self._writer.close)
+                # at exit, too: weakref's own exit hook is as old as the first finalizer of the process, often torch's,
+                # and would close the log after h5py has shut down
+                atexit.register(self._closing)
         return self._writer
 
     def _replay(self, events: Sequence[Event]) -> None:
