@@ -4,14 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 RANKS ?= 3
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test test-slurm check clean
 
 help:
-	@echo "make demo     install, then tune a small U-Net on CT sinograms (up to 8 minutes, 2 cores)"
-	@echo "make test     install, then run all tests"
-	@echo "make check    ruff and mypy"
-	@echo "make install  .venv with every extra"
-	@echo "make clean    remove .venv and build/"
+	@echo "make demo        install, then tune a small U-Net on CT sinograms (up to 8 minutes, 2 cores)"
+	@echo "make test        install, then run all tests"
+	@echo "make test-slurm  a Slurm of two virtual nodes from Debian's packages (root installs them), and its tests"
+	@echo "make check       ruff and mypy"
+	@echo "make install     .venv with every extra"
+	@echo "make clean       remove .venv and build/"
 
 install: .venv/installed
 
@@ -28,6 +29,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-slurm: install
+	tests/slurm/cluster install
+	HYPPO_TEST_SLURM=1 $(BIN)/python -m pytest tests/slurm
 
 check: install
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from hyppo import __version__
 from hyppo.cli.export import export
 from hyppo.cli.run import run
 from hyppo.cli.show import show
+from hyppo.cli.slurm import SlurmCommand, slurm
 from hyppo.errors import HyppoError
 
 commands = typer.Typer(
@@ -39,6 +40,7 @@ def main(
 commands.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 commands.command()(show)
 commands.command()(export)
+commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)
 
 
 def app() -> None:

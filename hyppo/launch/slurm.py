@@ -174,7 +174,7 @@ class Job:
                 f"{self.patience:g}: trainings would be cut off before the job is requeued"
             )
         for option in map(normalised, self.options):
-            if option[2:].partition("=")[0].partition(" ")[0] in OWN:
+            if option[2:].partition("=")[0] in OWN:
                 raise LaunchError(f"{option}: the script sets this itself; leave it out, or edit the script")
 
     @property
@@ -289,18 +289,16 @@ class Job:
 
 
 def normalised(option: str) -> str:
-    """An option of `sbatch` in its long form where the script has to know it.
+    """An option of `sbatch` as one word, in its long form where the script has to know it.
 
-    >>> normalised("account=abc"), normalised("-N 4"), normalised("--exclusive")
-    ('--account=abc', '--nodes=4', '--exclusive')
+    >>> normalised("account=abc"), normalised("-N 4"), normalised("-C a100"), normalised("--exclusive")
+    ('--account=abc', '--nodes=4', '-Ca100', '--exclusive')
     """
-    if not option.startswith("-"):
-        return f"--{option}"
-    if option.startswith("--"):
-        return option
-    if option[:2] in SHORT:
-        return f"{SHORT[option[:2]]}={option[2:].lstrip(' =')}"
-    return option
+    if option.startswith("-") and not option.startswith("--"):
+        letter, value = option[:2], option[2:].lstrip(" =")
+        return f"{SHORT[letter]}={value}" if letter in SHORT else letter + value
+    name, *value = re.split(r"[\s=]+", option.lstrip("-"), maxsplit=1)
+    return "=".join([f"--{name}", *value])
 
 
 def quoted(option: str) -> str:

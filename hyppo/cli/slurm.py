@@ -1,0 +1,232 @@
+"""`hyppo slurm`: a job script that runs a study on a cluster, is requeued before its time is up, and goes on."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from hyppo.cli.run import run
+from hyppo.errors import LaunchError
+from hyppo.launch.slurm import MARK, Job, installed_mpi, parse_time
+
+ALLOCATION = "Allocation"
+END = "Before the time is up"
+SCRIPT = "Job script"
+# Options of `hyppo run` that mean something in a job: not those of a run without MPI, nor what `-o` means here.
+LEFT_OUT = ("workers", "output", "progress")
+
+
+class Mpi(StrEnum):
+    """How the ranks are started."""
+
+    AUTO = "auto"
+    PMI2 = "pmi2"
+    PMIX = "pmix"
+    SITE = "site"
+    MPIEXEC = "mpiexec"
+
+
+def options_of_run() -> list[Any]:
+    """The options of `hyppo run`, to be taken here and handed on."""
+    commands = typer.Typer(add_completion=False)
+    commands.command()(run)
+    parameters = typer.main.get_command(commands).params
+    return [p for p in parameters if p.param_type_name == "option" and p.name not in (*LEFT_OUT, "help")]
+
+
+class SlurmCommand(TyperCommand):
+    """A command that knows the options of `hyppo run` as well: a typing mistake shows here, not in the queue."""
+
+    def __init__(self, *arguments: Any, params: list[Any] | None = None, **settings: Any) -> None:
+        self._handed_on = options_of_run()
+        super().__init__(*arguments, params=[*(params or []), *self._handed_on], **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Take what is for `hyppo run` out of the parameters."""
+        flags: dict[str, str] = {}
+        for option in self._handed_on:
+            value = ctx.params.pop(option.name)
+            if value is not None:
+                flags[option.opts[0]] = str(value)
+        ctx.meta["hyppo.run"] = flags
+        return super().invoke(ctx)
+
+
+def slurm(
+    context: typer.Context,
+    script: Annotated[
+        Path, typer.Argument(help="Python script that makes a study and runs it.", exists=True, dir_okay=False)
+    ],
+    time: Annotated[
+        str,
+        typer.Option(
+            "--time",
+            "-t",
+            help="Limit of one run of the job, as Slurm writes it: 4:00:00 is four hours, 4:00 four minutes.",
+            rich_help_panel=ALLOCATION,
+        ),
+    ],
+    nodes: Annotated[int, typer.Option("--nodes", "-N", min=1, rich_help_panel=ALLOCATION)] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="One rank trains on each.", rich_help_panel=ALLOCATION)] = 0,
+    ranks_per_node: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Ranks that train, on each node: one a GPU, or 1 without GPUs.", rich_help_panel=ALLOCATION
+        ),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus-per-task",
+            "-c",
+            min=1,
+            help="CPUs of each rank. A node must have them for one rank more than train there.",
+            rich_help_panel=ALLOCATION,
+        ),
+    ] = None,
+    partition: Annotated[str | None, typer.Option("--partition", "-p", rich_help_panel=ALLOCATION)] = None,
+    account: Annotated[str | None, typer.Option("--account", "-A", rich_help_panel=ALLOCATION)] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each node, e.g. 64G.", rich_help_panel=ALLOCATION)] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sbatch", "-S", help="Any other option of sbatch, e.g. -S constraint=a100.", rich_help_panel=ALLOCATION
+        ),
+    ] = None,
+    margin: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Seconds before the end at which the job is warned, best as many as a training takes: one that is "
+            "not done then starts anew after the restart. 300, or a quarter of a shorter job.",
+            rich_help_panel=END,
+            show_default=False,
+        ),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="How often the job may requeue itself.", rich_help_panel=END)
+    ] = 50,
+    mpi: Annotated[
+        Mpi,
+        typer.Option(
+            help="pmi2 (MPICH, Intel), pmix (Open MPI) or the site's default for srun; mpiexec in its place; or by "
+            "the MPI that is installed.",
+            rich_help_panel=SCRIPT,
+        ),
+    ] = Mpi.AUTO,
+    setup: Annotated[
+        list[str] | None,
+        typer.Option(help="A shell line before the run, e.g. 'module load cuda/12'.", rich_help_panel=SCRIPT),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--job-name", "-J", help="Of the job and its output file; the script's.", rich_help_panel=SCRIPT),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the job script here, not to stdout.", rich_help_panel=SCRIPT),
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Submit it with sbatch.", rich_help_panel=SCRIPT)] = False,
+) -> None:
+    """Write a Slurm job script that runs a study until it is done, over as many restarts as it takes.
+
+    Before its time is up the job is warned: nothing new is started, what trains may end, the job requeues itself,
+    and the same command goes on with the study file. It ends when the study's budget is spent, or when it fails.
+
+    [bold]Two nodes with four GPUs each, 100 trials; read it, then submit it:[/bold]
+      hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -c 8 --time 4:00:00 --trials 100
+      hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -c 8 --time 4:00:00 --trials 100 --submit
+
+    [bold]CPUs only, eight trainings at a time, arguments of the script after --:[/bold]
+      hyppo slurm tune.py --ranks-per-node 8 -c 4 --time 1-0 -A abc -o job.sh -- --data scans/
+
+    The job runs in this directory, with this Python and this environment.
+    """
+    seconds = parse_time(time)
+    if ranks_per_node is None:
+        ranks_per_node = gpus_per_node or 1
+    options = [f"--partition={partition}"] if partition else []
+    options += [f"--account={account}"] if account else []
+    options += [f"--mem={mem}"] if mem else []
+    flags: dict[str, str] = dict(context.meta["hyppo.run"])
+    grace = flags.pop("--grace", None)
+    command = [word for flag in flags.items() for word in flag] + [str(script)]
+    if context.args:
+        command += ["--", *context.args]
+    starter = {Mpi.AUTO: None, Mpi.SITE: None}.get(mpi, mpi.value)
+    if mpi is Mpi.AUTO and nodes * ranks_per_node > 1:
+        starter = installed_mpi()
+    job = Job(
+        command,
+        seconds,
+        str(Path.cwd()),
+        sys.executable,
+        name or script.stem,
+        nodes=nodes,
+        ranks_per_node=ranks_per_node,
+        gpus_per_node=gpus_per_node,
+        cpus_per_task=cpus_per_task,
+        mpi=starter,
+        margin=margin,
+        grace=None if grace is None else float(grace),
+        restarts=restarts,
+        options=[*options, *(sbatch or [])],
+        setup=setup or [],
+        origin=shlex.join(["hyppo", *sys.argv[1:]]),
+    )
+    if submit and shutil.which("sbatch") is None:
+        raise LaunchError(
+            "--submit: there is no sbatch here; run this on the cluster's login node, or leave --submit out and take "
+            "the script there"
+        )
+    if output is not None:
+        write(job, output)
+    if submit:
+        hand_in(job, output)
+    elif output is None:
+        typer.echo(job.script(), nl=False)
+    else:
+        typer.echo(f"{output}: submit it with: sbatch {shlex.quote(str(output))}", err=True)
+
+
+def write(job: Job, path: Path) -> None:
+    """Write the job script to a file, unless that holds something else.
+
+    Raises
+    ------
+    LaunchError
+        The file exists and is no job script of this command, or cannot be written.
+    """
+    try:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            raise LaunchError(f"--output {path}: this file is not of `hyppo slurm`, and is left as it is; name another")
+        path.write_text(job.script(), encoding="utf-8")
+    except OSError as error:
+        raise LaunchError(f"--output {path}: {error.strerror}; name a file that can be written") from error
+
+
+def hand_in(job: Job, path: Path | None) -> None:
+    """Submit the job; what `sbatch` says is passed on, and so is its exit code (with `-S wait`, the job's).
+
+    Raises
+    ------
+    LaunchError
+        `sbatch` refuses it.
+    """
+    done = subprocess.run(
+        ["sbatch"] if path is None else ["sbatch", str(path)],
+        input=job.script() if path is None else "",
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    typer.echo(done.stdout, nl=False)
+    if done.returncode != 0:
+        if not done.stdout:
+            raise LaunchError("sbatch did not take the job, see above; without --submit the script is printed")
+        raise typer.Exit(done.returncode)

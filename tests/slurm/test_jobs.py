@@ -1,0 +1,178 @@
+"""Jobs of `hyppo slurm` in a real Slurm: two nodes, MPI by srun and by mpiexec, warned, requeued, resumed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hyppo
+
+from .conftest import until
+
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(150)]
+
+TUNE = Path(__file__).parent / "tune.py"
+WARNED = "hyppo: stopped by SIGUSR1"
+
+
+@pytest.fixture(autouse=True)
+def script(tmp_path):
+    shutil.copy(TUNE, tmp_path)
+    pace(tmp_path, 0.05)
+
+
+def pace(directory, seconds):
+    """Set how long a training takes, without a moment at which the file is empty."""
+    (directory / "pace.new").write_text(str(seconds))
+    os.replace(directory / "pace.new", directory / "pace")
+
+
+def trials(path):
+    """All that a study came to, but the clock."""
+    return [
+        (t.number, t.state, dict(t.params), [(r.index, r.seed, r.state, r.loss) for r in t.replicas])
+        for t in hyppo.load(path).trials
+    ]
+
+
+def losses(path):
+    return sum(r.loss is not None for t in hyppo.load(path).trials for r in t.replicas) if path.exists() else 0
+
+
+def processes_in(directory):
+    """Processes that work in a directory, zombies apart."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cwd").resolve() == directory and "\nState:\tZ" not in (folder / "status").read_text():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" "))
+        except OSError:
+            continue
+    return found
+
+
+def test_slurms_own_warning_across_two_nodes(submit, tmp_path):
+    # Twenty parameters: all trials are of the initial design, so that no pace can change them.
+    arguments = ("tune.py", "--nodes", 2, "--gpus-per-node", 2, "-c", 2, "--time", 1, "--trials", 20)
+    whole = submit(*arguments, "--", "--parameters", 20, "--log", "whole.h5")
+    whole.until("COMPLETED")
+    assert whole.restarts == 0
+    assert "5 ranks on 2 nodes: rank 0 asks, 4 train" in whole.text
+    assert "4 GPUs" in whole.text
+    assert "without a rank" not in whole.text
+    assert "shared" not in whole.text
+
+    pace(tmp_path, 6)
+    # Slurm counts its limits in minutes and looks at them every 30 s.
+    job = submit(*arguments, "--margin", 45, "--grace", 3, "--", "--parameters", 20)
+    job.until_requeued(1, seconds=75)
+    assert WARNED in job.text
+    done = losses(tmp_path / "study.h5")
+    assert 0 < done < 40
+    pace(tmp_path, 0.05)
+    job.start_now()
+    job.until("COMPLETED")
+    assert job.restarts == 1
+    assert job.text.count("finished") == 1
+    assert trials(tmp_path / "study.h5") == trials(tmp_path / "whole.h5")
+
+
+def test_one_process_takes_the_same_path_through_two_warnings(submit, tmp_path):
+    # Ten trials in two dimensions: the surrogate proposes from the fifth on, and each depends on all before.
+    run = [sys.executable, "-m", "hyppo", "run", "tune.py", "--log", "whole.h5"]
+    subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+    pace(tmp_path, 1)
+    job = submit("tune.py", "--time", 5, "--grace", 2)
+    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    job.warn()
+    job.until_requeued(1)
+    pace(tmp_path, 0.5)
+    job.start_now()
+    until(lambda: losses(tmp_path / "study.h5") >= 12, 30, lambda: job.text)
+    job.warn()
+    job.until_requeued(2)
+    pace(tmp_path, 0.05)
+    job.start_now()
+    job.until("COMPLETED")
+    assert job.text.count(WARNED) == 2
+    assert trials(tmp_path / "study.h5") == trials(tmp_path / "whole.h5")
+
+
+def test_mpiexec_in_place_of_srun(submit, tmp_path):
+    pace(tmp_path, 1)
+    job = submit("tune.py", "--nodes", 2, "--ranks-per-node", 2, "--mpi", "mpiexec", "--time", 5, "--grace", 2)
+    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    job.warn()
+    job.until_requeued(1)
+    assert WARNED in job.text
+    pace(tmp_path, 0.05)
+    job.start_now()
+    job.until("COMPLETED")
+    assert "5 ranks on 2 nodes" in job.text
+    assert losses(tmp_path / "study.h5") == 20
+
+
+def test_ranks_that_do_not_find_each_other_are_an_error(submit, tmp_path):
+    # The cluster's default is `--mpi=none`: every rank is a world of its own.
+    job = submit("tune.py", "--ranks-per-node", 2, "--mpi", "site", "--time", 5)
+    job.until("FAILED")
+    assert "3 ranks were started, but each is an MPI world of its own" in job.text
+    assert not (tmp_path / "study.h5").exists()
+
+
+def test_a_failure_ends_the_job(submit, tmp_path):
+    (tmp_path / "wrong.py").write_text(TUNE.read_text().replace("return sum", "return lambda: sum"))
+    job = submit("wrong.py", "--ranks-per-node", 2, "--time", 5)
+    job.until("FAILED")
+    assert job.restarts == 0
+    assert "ObjectiveError" in job.text
+
+
+def test_restarts_are_limited(submit, tmp_path):
+    pace(tmp_path, 1)
+    job = submit("tune.py", "--time", 5, "--grace", 1, "--restarts", 1)
+    until(lambda: losses(tmp_path / "study.h5") >= 1, 30, lambda: job.text)
+    job.warn()
+    job.until_requeued(1)
+    job.start_now()
+    until(lambda: losses(tmp_path / "study.h5") >= 3, 30, lambda: job.text)
+    job.warn()
+    job.until("FAILED")
+    assert "not requeued: 1 restarts were allowed" in job.text
+
+
+def test_a_warning_outside_of_the_run_requeues(submit, tmp_path):
+    (tmp_path / "slow.py").write_text(TUNE.read_text() + "    time.sleep(60)\n")
+    job = submit("slow.py", "--time", 5)
+    until(lambda: "finished" in job.text, 30, lambda: job.text)
+    job.warn()
+    job.until_requeued(1)
+    assert losses(tmp_path / "study.h5") == 20
+
+
+def test_cancelled_jobs_leave_nothing_behind(submit, tmp_path):
+    pace(tmp_path, 1)
+    job = submit("tune.py", "--nodes", 2, "--ranks-per-node", 2, "--time", 5)
+    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    assert processes_in(tmp_path)
+    subprocess.run(["scancel", job.number], check=True, timeout=10)
+    job.until("CANCELLED")
+    until(lambda: not processes_in(tmp_path), 20, lambda: processes_in(tmp_path))
+    assert losses(tmp_path / "study.h5") >= 2
+
+
+def test_script_from_a_file_and_options_of_sbatch(submit, tmp_path):
+    pace(tmp_path, 0.01)
+    job = submit(
+        "tune.py", "--time", 5, "-J", "a study", "-S", "comment=two words # and a hash", "-o", "job.sh", "--trials", 4
+    )
+    job.until("COMPLETED")
+    assert (
+        "two words # and a hash"
+        in subprocess.run(["scontrol", "show", "job", job.number], capture_output=True, text=True, timeout=10).stdout
+    )
+    assert "finished" in job.text
