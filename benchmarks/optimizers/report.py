@@ -83,7 +83,7 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
         ),
         "**First in family**, and by how much:",
         table(["family", "first", "x", "second", "x", "first / second"], [_first(races, f) for f in races.families]),
-        "**Time** of an ask with its tell, one thread, imports and start left out:",
+        "**CPU time** of an ask with its tell, imports and start left out:",
         table(
             ["optimiser", "median, ms", "slowest problem, ms", "recommendation, ms"],
             [[o, *(f"{1000 * s:.1f}" for s in races.seconds(o))] for o in order],

@@ -77,14 +77,21 @@ def _curve(data: Data, seed: int, width: int, rate: float, batch: int, activatio
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     network = (MLPClassifier if data.classes else MLPRegressor)(
-        (width,), activation=activation, solver=solver, learning_rate_init=rate, batch_size=batch, random_state=seed
+        hidden_layer_sizes=(width,),
+        activation=activation,
+        solver=solver,
+        learning_rate_init=rate,
+        batch_size=batch,
+        random_state=seed,
     )
     labels = {"classes": np.unique(data.y)} if data.classes else {}
     losses: list[float] = []
     for epoch in range(1, max(EPOCHS) + 1):
         try:
             network.partial_fit(data.x, data.y, **labels)
-        except ValueError:  # scikit-learn's word for weights that are not finite any more
+        except ValueError as error:
+            if "non-finite" not in str(error):  # "Solver produced non-finite parameter weights": training diverged
+                raise
             return losses + [CEILING] * (len(EPOCHS) - len(losses))
         if epoch in EPOCHS:
             if data.classes:

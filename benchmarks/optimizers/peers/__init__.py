@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import cast
@@ -25,6 +26,8 @@ class Optimizer:
         Modules that must be there.
     slow : bool
         Fits a model at every ask that takes a second and more.
+    interpreter : str, optional
+        Environment variable with the path of another Python, for a library that cannot run in this one.
     """
 
     module: str
@@ -32,12 +35,17 @@ class Optimizer:
     distribution: str
     imports: tuple[str, ...] = ()
     slow: bool = False
+    interpreter: str | None = None
 
     def absent(self) -> str | None:
-        """The first module that is missing; None where the optimiser can run."""
+        """The first module or interpreter that is missing; None where the optimiser can run."""
+        if self.interpreter is not None and self.interpreter not in os.environ:
+            return f"${self.interpreter}"
         return next((name for name in self.imports if importlib.util.find_spec(name) is None), None)
 
     def version(self) -> str:
+        if self.interpreter is not None:
+            return "1.4.0"  # the only version that its driver is written for
         try:
             return version(self.distribution)
         except PackageNotFoundError:
@@ -55,6 +63,16 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "optuna-tpe": Optimizer("optuna_samplers", "tpe", "optuna", ("optuna",)),
     "optuna-gp": Optimizer("optuna_samplers", "gp", "optuna", ("optuna", "torch"), slow=True),
     "optuna-cma": Optimizer("optuna_samplers", "cma", "optuna", ("optuna", "cmaes")),
+    "pysot-srbf": Optimizer("pysot_strategies", "srbf", "pySOT", ("pySOT", "six")),
+    "pysot-dycors": Optimizer("pysot_strategies", "dycors", "pySOT", ("pySOT", "six")),
+    "nevergrad": Optimizer("nevergrad_ngopt", "NevergradPeer", "nevergrad", ("nevergrad",)),
+    "skopt": Optimizer("skopt_optimizer", "SkoptPeer", "scikit-optimize", ("skopt",), slow=True),
+    "smac": Optimizer("smac_facades", "forest", "smac", ("smac",), slow=True),
+    "smac-gp": Optimizer("smac_facades", "black_box", "smac", ("smac",), slow=True),
+    "botorch": Optimizer("botorch_qlognei", "BotorchPeer", "botorch", ("botorch",), slow=True),
+    "hpo-uq-rbf": Optimizer("hpo_uq", "rbf", "hpo-uq", interpreter="HPO_UQ_PYTHON"),
+    "hpo-uq-gp": Optimizer("hpo_uq", "gp", "hpo-uq", slow=True, interpreter="HPO_UQ_PYTHON"),
+    "ax": Optimizer("ax_client", "AxPeer", "ax-platform", ("ax",), slow=True),
 }
 
 
