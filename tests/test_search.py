@@ -80,6 +80,14 @@ def test_surrogates_take_turns():
     assert models == ["gp", "rbf"] * (len(models) // 2)
 
 
+def test_noise_of_single_trainings_gives_the_local_search_more_turns():
+    generator = np.random.default_rng(0)
+    _, _, origins = run(CUBE, lambda u: [float(u[0] + generator.standard_normal())], 40)
+    last = [origin["by"] for origin in origins[-15:]]
+    assert last.count("gp") == 5
+    assert "rbf" in last
+
+
 @pytest.mark.parametrize("lag", [1, 4])
 def test_pending_points_are_not_proposed_again(lag):
     points, _, _ = run(MIXED, bowl, 25, lag=lag)
