@@ -1,5 +1,6 @@
 """The study file: what goes in comes out, whoever may open it when; its crash tests are in test_log_crash.py."""
 
+import errno
 import gc
 import json
 import os
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyppo.errors import LogError
-from hyppo.log import Header, MemoryLog, StudyLog, check_log, codec, frame, hdf5, open_log, open_reader, read_log
+from hyppo.log import Header, MemoryLog, StudyLog, check_log, codec, disk, frame, hdf5, open_log, open_reader, read_log
 from hyppo.log import journal as journal_module
 from hyppo.log.journal import journal_of
 from hyppo.replica import Failure
@@ -460,6 +461,35 @@ class TestOneWriter:
         log.close()
 
 
+def test_processes_that_start_at_once(path: Path) -> None:
+    """One of them gets the study, the others are told so."""
+    ready, go = os.pipe()
+    children = []
+    for i in range(4):
+        child = os.fork()
+        if not child:
+            os.close(go)
+            os.read(ready, 1)  # until all are there
+            status = 1
+            try:
+                log, _, events = open_log(path, workload.HEADER)
+                log.append([Note(str(i))] if not events else [])
+                time.sleep(0.5)
+                log.close()
+                status = 0
+            except LogError:
+                status = 2
+            finally:
+                os._exit(status)
+        children.append(child)
+    os.close(ready)
+    os.close(go)
+    statuses = sorted(os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children)
+    assert statuses[0] == 0
+    assert set(statuses) <= {0, 2}
+    assert len(read_log(path)[1]) == 1
+
+
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module.disk, "filesystem", lambda path: "nfs4")
@@ -796,6 +826,29 @@ class TestCheckpoints:
         log.close()
         assert list(read_log(path)[1]) == EVENTS
 
+    def test_an_interrupt_right_after_the_rename_loses_nothing(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replace = os.replace
+
+        def interrupt(source: Path, target: Path) -> None:
+            replace(source, target)
+            raise KeyboardInterrupt
+
+        log, _, _ = open_log(path, workload.HEADER)
+        log.append(EVENTS[:3])
+        with monkeypatch.context() as patched:
+            patched.setattr("hyppo.log.file.os.replace", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                log.checkpoint()
+        log.append(EVENTS[3:])
+        assert list(read_log(path)[1]) == EVENTS
+        with pytest.warns(UserWarning, match="safe in"):
+            log.close()
+        log, _, events = open_log(path, workload.HEADER)
+        assert list(events) == EVENTS
+        log.close()
+
     def test_come_when_the_journal_is_long(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("hyppo.log.file.CHECKPOINT_BYTES", 20_000)
         log, _, _ = open_log(path, workload.HEADER, durability="process")
@@ -853,6 +906,46 @@ def test_reading_ten_thousand_trials(path: Path) -> None:
     seconds = time.perf_counter() - start
     assert list(found) == logged
     assert seconds < 3  # 0.4 s on a quiet machine
+
+
+class TestDisk:
+    @pytest.mark.parametrize("answer", [OSError(errno.EXDEV, "Invalid cross-device link"), 0, 3])
+    def test_copy_without_the_kernel(
+        self, answer: OSError | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_kernel = os.copy_file_range
+        calls = 0
+
+        def copy_file_range(source: int, target: int, count: int, at: int, to: int) -> int:
+            nonlocal calls
+            calls += 1
+            if isinstance(answer, OSError):
+                raise answer
+            return in_kernel(source, target, answer, at, to) if answer and calls == 1 else 0
+
+        monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+        content = bytes(range(256)) * 40
+        (tmp_path / "from").write_bytes(content)
+        with (tmp_path / "from").open("rb") as source, (tmp_path / "to").open("wb") as target:
+            disk.copy(source.fileno(), target.fileno(), len(content) - 7)
+        assert (tmp_path / "to").read_bytes() == content[:-7]
+
+    def test_copy_on_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def copy_file_range(*args: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+        (tmp_path / "from").write_bytes(b"x" * 100)
+        with (
+            (tmp_path / "from").open("rb") as source,
+            (tmp_path / "to").open("wb") as target,
+            pytest.raises(OSError, match="No space left"),
+        ):
+            disk.copy(source.fileno(), target.fileno(), 100)
+
+    def test_file_systems(self) -> None:
+        assert disk.filesystem(Path("/proc/self")) == "proc"
+        assert disk.is_shared(Path("/proc"))
 
 
 def test_importing_the_log_loads_no_hdf5() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 _NO_COPY_IN_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
@@ -81,7 +82,7 @@ def filesystem(path: Path) -> str:
         return ""
     for line in mounts:
         mount, _, source = line.partition(" - ")
-        point = mount.split()[4].encode().decode("unicode_escape")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount.split()[4])
         # The last mount on a point hides those before it.
         if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(place):
             place, kind = point, source.split()[0]

@@ -55,8 +55,10 @@ class FileLog:
         try:
             log = FileLog(real, journal, durability)
             events = log._begin(header)
-        except BaseException:
+        except BaseException as error:
             journal.release()
+            if isinstance(error, OSError) and not isinstance(error, LogError):
+                raise LogError(f"{real} cannot be opened for writing: {error}") from error
             raise
         return log, log._header, tuple(events)
 
@@ -104,10 +106,7 @@ class FileLog:
             self._publish_first()
         self._pending = list(pending)
         if self._pending:
-            try:
-                self._publish(closed=False)
-            except OSError as error:
-                raise LogError(f"{self.path} cannot be brought up to date with its journal: {error}") from error
+            self._publish(closed=False)
         changed = changes(self._header.config, header.config)
         if changed:
             self._header = Header(**{**vars(self._header), "config": header.config})
@@ -195,33 +194,27 @@ class FileLog:
         started = time.monotonic()
         added = hdf5.batch(self._extent, self._space, self._pending)
         temporary = _temporary(self.path)
-        source = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
-                size = os.fstat(source).st_size
-                disk.reserve(target, size + added.growth)
-                disk.copy(source, target, size)
+                with self.path.open("rb") as source:
+                    status = os.fstat(source.fileno())
+                    disk.reserve(target, status.st_size + added.growth)
+                    disk.copy(source.fileno(), target, status.st_size)
                 hdf5.append(temporary, self._extent, added, self._header, closed=closed)
                 # h5py's mode "w" empties a file before it finds that it may not: no writing beside a live journal.
-                self._mode = self._mode or _mode(source, target)
+                self._mode = self._mode or _mode(status, os.fstat(target))
                 os.fchmod(target, self._mode if closed else self._mode & ~0o222)
                 disk.sync(target)
-                self._journal.require_owned()  # nobody took over while this was made
-                os.replace(temporary, self.path)
-            except BaseException:
-                # The file is open until here: on a full disk an unlinked temporary would keep the space.
-                os.ftruncate(target, 0)
-                temporary.unlink(missing_ok=True)
-                raise
             finally:
-                os.close(target)
-        finally:
-            os.close(source)
-        self._extent = added.extent
-        self._image_closed = closed
+                os.close(target)  # on a full disk an open file keeps its space after it is deleted
+            self._journal.require_owned()  # nobody took over while this was made
+            os.replace(temporary, self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._extent, self._pending, self._image_closed = added.extent, [], closed
         disk.sync_directory(self.path.parent)
-        self._pending = []
         self._journal.cut()
         self._last = time.monotonic()
         self._duration = self._last - started
@@ -232,7 +225,7 @@ class FileLog:
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
                 disk.write(target, hdf5.empty(self._header), 0)
-                self._mode = _mode(target, target)
+                self._mode = stat.S_IMODE(os.fstat(target).st_mode)
                 os.fchmod(target, self._mode & ~0o222)
                 disk.sync(target)
             finally:
@@ -248,11 +241,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def _mode(image: int, new: int) -> int:
-    """Permissions of the study file at rest."""
-    mode = stat.S_IMODE(os.fstat(image).st_mode)
+def _mode(image: os.stat_result, new: os.stat_result) -> int:
+    """Permissions of the study file at rest, from those of the present one and of one just made."""
+    mode = stat.S_IMODE(image.st_mode)
     # A crash leaves it read-only: then who may write is what the mode of a new file says.
-    return mode if mode & 0o222 else mode | stat.S_IMODE(os.fstat(new).st_mode) & 0o222
+    return mode if mode & 0o222 else mode | stat.S_IMODE(new.st_mode) & 0o222
 
 
 def _refuse_another_study(path: Path, there: Header, here: Header) -> None:
@@ -270,8 +263,11 @@ def _salvage(events: Sequence[Event], stray: Iterable[frame.Frame]) -> tuple[lis
     trials: list[Trial] = []
     taken: list[Event] = []
     lost = 0
-    for position, event in enumerate(events):
-        apply(trials, event, position)
+    try:
+        for position, event in enumerate(events):
+            apply(trials, event, position)
+    except StudyError as error:
+        raise LogError(f"the journal is damaged, and the events before that make no history: {error}") from error
     for f in stray:
         for event in codec.decode(f.payload):
             try:
