@@ -26,6 +26,8 @@ from hyppo.replica import Outcome, Replica, Task
 from hyppo.trial import State, Trial
 
 LOOK = 0.2  # s; how long a signal may wait for an answer
+# The process died or hung, and not by an exception of the user's function: only these are worth a retry.
+PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -101,6 +103,8 @@ class Options:
         How MPI ranks are divided; what is left out is chosen.
     replica_timeout, stall_timeout : float, optional
         Seconds that a training may take, and that it may go without a report, before it is killed and has failed.
+    memory_limit : float, optional
+        GB that a training process may hold before it is killed and has failed (Linux).
     retries : int
         Further tries of a replica whose process died or was killed for taking too long, with the same seed.
     grace : float
@@ -126,6 +130,7 @@ class Options:
     data_parallel: int | None = None
     replica_timeout: float | None = None
     stall_timeout: float | None = None
+    memory_limit: float | None = None
     retries: int = 0
     grace: float = 30.0
     threads: int | None = None
@@ -139,10 +144,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise StudyError(f"{name}: expected an integer of at least 1, got {value!r}")
-        for name in ("time_limit", "replica_timeout", "stall_timeout"):
+        for name in ("time_limit", "replica_timeout", "stall_timeout", "memory_limit"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-                raise StudyError(f"{name}: expected seconds, more than 0, got {value!r}")
+                unit = "GB" if name == "memory_limit" else "seconds"
+                raise StudyError(f"{name}: expected {unit}, more than 0, got {value!r}")
         if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
             raise StudyError(f"retries: expected an integer of at least 0, got {self.retries!r}")
         if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not self.grace >= 0:
@@ -184,6 +190,7 @@ OVERRIDES: dict[str, Callable[[str], Any]] = {
     "data_parallel": int,
     "replica_timeout": float,
     "stall_timeout": float,
+    "memory_limit": float,
     "retries": int,
     "grace": float,
     "threads": int,
@@ -417,7 +424,7 @@ class Loop:
         """Only where the process died or hung: an exception of the objective's own, or a NaN, would come again."""
         return (
             outcome.failure is not None
-            and outcome.failure.type in ("Killed", "Exited", "TimedOut", "Stalled")
+            and outcome.failure.type in PROCESS_FAILURES
             and task.attempt <= self.options.retries
             and self.interrupt.asked is None
         )

@@ -158,6 +158,12 @@ def _grow(replica):
     return float(os.getpid())
 
 
+def _hold(replica):
+    held = np.ones(int(replica.params["x"]) * 131_072)  # x MB
+    time.sleep(1.0)
+    return float(held[-1])
+
+
 def _ill_typed(replica):
     raise ObjectiveError("no loss")
 

@@ -65,6 +65,24 @@ def test_contract(kind, check, request):
         workers.close()
 
 
+class SlowToLoad:
+    """An objective that takes its time to arrive."""
+
+    def __reduce__(self):
+        return (arrive, (0.6,))
+
+    def __call__(self, replica):
+        return perform(replica)
+
+
+def arrive(seconds):
+    time.sleep(seconds)
+    return SlowToLoad()
+
+
+slow_to_load = SlowToLoad()
+
+
 def alive(pid):
     """Whether a process runs; one that is dead and not waited for does not."""
     try:
@@ -144,6 +162,42 @@ def test_silence_is_killed_and_reports_are_not(local):
     while time.monotonic() < end:
         workers.wait(0.1)
     assert not future.done()
+
+
+def test_a_training_that_holds_too_much_is_killed(local):
+    workers = local(memory=300_000_000)
+    assert train(workers, task("hold", x=10)).loss == 1.0
+    failure = train(workers, task("hold", x=400)).failure
+    assert failure.type == "OutOfMemory"
+    assert "memory_limit=0.3 GB" in failure.message
+
+
+def test_time_to_load_the_script_does_not_count(local):
+    workers = local(slow_to_load, replica_timeout=0.3)
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_an_installation_that_does_not_work_is_a_launch_error(local, monkeypatch):
+    workers = local()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(LaunchError, match="no training process comes up with /bin/false"):
+        train(workers, task("square"))
+
+
+def test_threads_follow_what_is_set(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+
+    def threads(*arguments):
+        environ = process.environment(*arguments)
+        return environ["OMP_NUM_THREADS"], environ["MKL_NUM_THREADS"], environ["TF_NUM_INTRAOP_THREADS"]
+
+    assert threads(None, 1) == ("1", "1", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert threads(None, 1) == ("4", "4", "4")
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    assert threads(None, 1) == ("4", "2", "4")
+    assert threads(3, 1) == ("3", "3", "3")
 
 
 @pytest.mark.parametrize("do", ["print", "fork", "chdir", "close_output"])

@@ -51,6 +51,9 @@ def run(
         float | None,
         typer.Option(help="Seconds without a report after which a training is killed.", rich_help_panel=FAULTS),
     ] = None,
+    memory_limit: Annotated[
+        float | None, typer.Option(help="GB above which a training is killed.", rich_help_panel=FAULTS)
+    ] = None,
     retries: Annotated[
         int | None,
         typer.Option(min=0, help="Further tries where a training's process died or hung.", rich_help_panel=FAULTS),

@@ -24,7 +24,22 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hyppo.launch.objective import MAIN, find
-from hyppo.launch.wire import Began, ByName, Done, End, Report, Script, Setup, Stop, Train, Unready, receive, send
+from hyppo.launch.wire import (
+    Began,
+    ByName,
+    Done,
+    End,
+    Ready,
+    Report,
+    Script,
+    Setup,
+    Stop,
+    Train,
+    Unready,
+    receive,
+    resident_memory,
+    send,
+)
 from hyppo.replica import Failure, Outcome, Replica, train
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; its traceback gets four times as many
@@ -58,15 +73,6 @@ def survive_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, ignore)
-
-
-def resident_memory() -> int:
-    """Bytes of this process in memory; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def run_script(script: Script) -> None:
@@ -204,7 +210,7 @@ class Server:
             with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
                 clear()
             gc.collect()
-        send(self._replies, Done(outcome, self._heeded, resident_memory()))
+        send(self._replies, Done(outcome, self._heeded, resident_memory(self._pid)))
 
     def _report(self, step: int, loss: float) -> None:
         if os.getpid() == self._pid:
@@ -254,6 +260,7 @@ def main(requests: int, replies: int, parent: int) -> NoReturn:
     if setup.pythonpath is not None:
         os.environ["PYTHONPATH"] = setup.pythonpath
     server = Server(requests, replies, setup.script)
+    send(replies, Ready())
     server.serve()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch import world
-from hyppo.launch.process import OUTPUT, Limits, relay
+from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
 from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
 from hyppo.replica import Replica
 from hyppo.run import Options, Workers
@@ -23,7 +23,8 @@ def workers_for(
     LaunchError
         Ranks that cannot be arranged as asked, or an MPI that does not work.
     """
-    limits = Limits(options.replica_timeout, options.stall_timeout)
+    memory = None if options.memory_limit is None else int(options.memory_limit * GIGABYTE)
+    limits = Limits(options.replica_timeout, options.stall_timeout, memory)
     output = OUTPUT if options.output == "file" else relay
     if options.executor is not None:
         _refuse_limits(limits, "an executor's trainings")
@@ -47,4 +48,4 @@ def workers_for(
 
 def _refuse_limits(limits: Limits, what: str) -> None:
     if limits != Limits():
-        raise StudyError(f"replica_timeout and stall_timeout: {what} cannot be killed; leave them out")
+        raise StudyError(f"replica_timeout, stall_timeout and memory_limit: {what} cannot be killed; leave them out")

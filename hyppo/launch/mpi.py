@@ -35,7 +35,6 @@ from hyppo.launch.objective import Shipment
 from hyppo.launch.partition import Plan, devices, partition
 from hyppo.launch.process import (
     OUTPUT,
-    PROCESS_FAILURES,
     Ending,
     Limits,
     NotShipped,
@@ -47,7 +46,7 @@ from hyppo.launch.process import (
 from hyppo.launch.wire import Place, Reference
 from hyppo.launch.world import communicator
 from hyppo.replica import Outcome, Task
-from hyppo.run import Options, Progressed
+from hyppo.run import PROCESS_FAILURES, Options, Progressed
 
 TAG = 29401  # keeps these messages apart from those of a script that uses MPI itself
 SHORTEST, LONGEST = 1e-4, 5e-3  # s between two looks
@@ -76,10 +75,11 @@ class Bye:
 class Settings:
     """What a rank's training process is made with: another value is another process.
 
-    `output` names the file that takes what it prints; None relays it. `gpus` is its CUDA_VISIBLE_DEVICES.
+    `threads` None leaves them to the rank; `output` names the file that takes what it prints, None relays it; `gpus` is
+    its CUDA_VISIBLE_DEVICES.
     """
 
-    threads: int
+    threads: int | None
     limits: Limits
     output: str | None
     gpus: str | None = None
@@ -267,8 +267,7 @@ class MpiWorkers:
         self.groups: Sequence[int] = [number for number, group in enumerate(plan.groups) for _ in group]
         self._nodes = nodes
         self._gpus = devices([rank for unit in self._units for rank in unit], nodes, visible)
-        threads = options.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        self._settings = Settings(threads, limits, None if options.output == "relay" else OUTPUT)
+        self._settings = Settings(options.threads, limits, None if options.output == "relay" else OUTPUT)
         self._shipment = Shipment(objective)
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
@@ -286,7 +285,7 @@ class MpiWorkers:
         unit = self._units[slot]
         serial = next(_serials)
         leader, *others = [(rank, *self._arranged(unit, rank)) for rank in unit]
-        known = (leader[0], self._shipment.key) in self._known and not others
+        known = (leader[0], self._shipment.key) in self._known
         self._known.add((leader[0], self._shipment.key))
         reference = None if known else self._shipment.reference
         post().send(leader[0], Begin(serial, task, self._shipment.key, reference, leader[1], leader[2], tuple(others)))
@@ -460,7 +459,7 @@ class Rank:
             self._settings = begin.settings
             gpus = {} if begin.settings.gpus is None else {"CUDA_VISIBLE_DEVICES": begin.settings.gpus}
             self._process = TrainingProcess(
-                environment(begin.settings.threads, gpus),
+                environment(begin.settings.threads, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")), gpus),
                 begin.settings.limits,
                 begin.settings.output or relay,
             )

@@ -28,12 +28,14 @@ from hyppo.launch.wire import (
     End,
     Inbox,
     Place,
+    Ready,
     Reference,
     Report,
     Setup,
     Stop,
     Train,
     Unready,
+    resident_memory,
     send,
 )
 from hyppo.replica import Failure, Outcome, Task
@@ -54,30 +56,33 @@ THREADS = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
-# The process died or was ended, and not by an exception of the user's function: only these are worth a retry.
-PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
-
+LOADING = 600.0  # s; importing TensorFlow on a busy file system takes minutes
+MEMORY_EVERY = 0.25  # s between two looks at how much memory a training holds
 OUTPUT = "output.txt"
 CHUNK = 1 << 20
 TAIL_LINES = 50
 MESSAGE_LINES = 5
 OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
+GIGABYTE = 1_000_000_000
 GROWTH = 1 << 30  # bytes by which a process may outgrow twice its first training before it is replaced
 
 OnOutput = Callable[[Task, str], None]
 
 
-def environment(threads: int | None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(threads: int | None, default: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment of a training process: this one's, without the launcher, and with its number of threads.
 
-    `threads` None leaves a number that is set already, and otherwise gives all of this process's CPUs.
+    `threads` None leaves numbers that are set already: what is not set follows OMP_NUM_THREADS, or else is `default`.
+
+    >>> environment(2, 1)["OMP_NUM_THREADS"]
+    '2'
     """
     environ = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
-    for name in THREADS:
-        if threads is not None:
-            environ[name] = str(threads)
-        else:
-            environ.setdefault(name, str(usable_cpus()))
+    if threads is None:
+        # Every number is set: what had kept torch to one thread, a variable of MPICH's, has just been taken out.
+        environ = dict.fromkeys(THREADS, environ.get("OMP_NUM_THREADS", str(default))) | environ
+    else:
+        environ |= dict.fromkeys(THREADS, str(threads))
     environ.update(extra or {})
     # The training process must find this very package before it is told the rest of sys.path.
     environ["PYTHONPATH"] = os.pathsep.join(
@@ -111,10 +116,14 @@ def usable_cpus() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds that a training may take, and that it may go without a report; None for as long as it likes."""
+    """Seconds that a training may take, and go without a report, and bytes it may hold; None for as many as it likes.
+
+    Time runs from the call of the user's function; its script may take `LOADING` seconds more to load.
+    """
 
     replica_timeout: float | None = None
     stall_timeout: float | None = None
+    memory: int | None = None
 
 
 class NotShipped(Exception):
@@ -155,8 +164,11 @@ class TrainingProcess:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._file: IO[str] | None = None
         self._written = 0
-        self._start = 0.0
+        self._ready = False
+        self._start = 0.0  # monotonic; what the limits count from
         self._heard = 0.0
+        self._began = 0.0  # unix
+        self._weighed = 0.0
         self._curve: list[tuple[int, float]] = []
         self._stopping = False
 
@@ -164,10 +176,6 @@ class TrainingProcess:
     def files(self) -> list[int]:
         """Descriptors to wait on: readable when `pump` has something to do. Empty while there is no process."""
         return [fd for fd in (self._replies, self._output, self._death) if fd >= 0]
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
 
     @property
     def deadline(self) -> float | None:
@@ -220,6 +228,7 @@ class TrainingProcess:
         self._inbox = Inbox()
         self._known = set()
         self._first_resident = 0
+        self._ready = False
         self._line = b""
         self._tail.clear()
         with contextlib.suppress(OSError):  # it died at once: the next pump finds out
@@ -242,7 +251,8 @@ class TrainingProcess:
         if self._process is None:
             self._launch()
         self.task = task
-        self._start = self._heard = time.monotonic()
+        self._start = self._heard = time.monotonic() + LOADING
+        self._began = time.time()
         self._curve = []
         self._stopping = False
         self._tail.clear()
@@ -259,7 +269,13 @@ class TrainingProcess:
                 send(self._requests, Stop())
 
     def pump(self) -> Ending | None:
-        """Read what has come, look at the clock and whether the process lives; how the training ended, if it did."""
+        """Read what has come, look at the clock and whether the process lives; how the training ended, if it did.
+
+        Raises
+        ------
+        LaunchError
+            The process died before it could take any training.
+        """
         if self._process is None:
             return None
         ending: Ending | None = None
@@ -269,8 +285,11 @@ class TrainingProcess:
         data, deaf = _drain(self._replies)
         for message in self._inbox.feed(data):
             match message:
-                case Began():
+                case Ready():
+                    self._ready = True
+                case Began(began):
                     self._start = self._heard = time.monotonic()
+                    self._began = began
                 case Report(step, loss):
                     self._heard = time.monotonic()
                     self.reports.append((step, loss))
@@ -284,9 +303,15 @@ class TrainingProcess:
         self._read_output(whole=dead or ending is not None)
         if ending is None and self.task is not None:
             if dead or deaf:
-                ending = self._lost(self._epitaph())
+                failure = self._epitaph()
+                if not self._ready:
+                    self.kill()
+                    raise LaunchError(f"no training process comes up with {sys.executable}: {failure.message}")
+                ending = self._lost(failure)
             elif self.deadline is not None and time.monotonic() > self.deadline:
                 ending = self._lost(self._overdue())
+            elif self._too_large():
+                ending = self._lost(self._oversized())
         elif dead or deaf:
             self.kill()
         if ending is not None:
@@ -298,12 +323,10 @@ class TrainingProcess:
 
     def _lost(self, failure: Failure) -> Outcome | Stopped:
         """The training ended with its process. Asked to stop, it counts as stopped: it is to be trained again."""
-        now = time.time()
-        start = now - (time.monotonic() - self._start)
         self.kill()
         if self._stopping:
             return Stopped()
-        return Outcome(None, failure, start, now, tuple(self._curve), gethostname())
+        return Outcome(None, failure, self._began, time.time(), tuple(self._curve), gethostname())
 
     def _epitaph(self) -> Failure:
         assert self._process is not None
@@ -321,6 +344,17 @@ class TrainingProcess:
         else:
             kind, message = "Exited", f"the training process left with exit code {code} in the middle of a training"
         return self._with_tail(kind, message)
+
+    def _too_large(self) -> bool:
+        if self._limits.memory is None or self._process is None or time.monotonic() < self._weighed + MEMORY_EVERY:
+            return False
+        self._weighed = time.monotonic()
+        return resident_memory(self._process.pid) > self._limits.memory
+
+    def _oversized(self) -> Failure:
+        assert self._limits.memory is not None
+        limit = self._limits.memory / GIGABYTE
+        return self._with_tail("OutOfMemory", f"the training held more than memory_limit={limit:g} GB and was killed")
 
     def _overdue(self) -> Failure:
         timeout, stall = self._limits.replica_timeout, self._limits.stall_timeout

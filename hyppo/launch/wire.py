@@ -84,6 +84,11 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The training process is up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unready:
     """The objective could not be found or loaded here."""
 
@@ -148,6 +153,19 @@ def receive(fd: int) -> Any:
     """
     (size,) = LENGTH.unpack(_exactly(fd, LENGTH.size))
     return pickle.loads(_exactly(fd, size))
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes of a process in memory; 0 where the system does not say.
+
+    >>> resident_memory(os.getpid()) >= 0
+    True
+    """
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 class Inbox:

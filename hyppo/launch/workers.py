@@ -108,7 +108,7 @@ class LocalProcesses:
     count : int
     limits : Limits, optional
     threads : int, optional
-        Compute threads of each; by default the CPUs divided among them.
+        Compute threads of each; by default OMP_NUM_THREADS, or else the CPUs divided among them.
     output : str or callable
         See `TrainingProcess`.
     say : callable
@@ -126,8 +126,7 @@ class LocalProcesses:
     ) -> None:
         if count < 1:
             raise LaunchError(f"workers={count}: at least one training process is needed")
-        if threads is None and count > 1:
-            threads = max(1, usable_cpus() // count)
+        share = max(1, usable_cpus() // count)
         gpus = visible_gpus()
         self._place = Place(devices=(0,) if gpus else ())  # the one that it sees, under its own number
         self.groups: Sequence[int] = (0,) * count
@@ -137,7 +136,7 @@ class LocalProcesses:
         self._said = False
         self._slots = []
         for slot in range(count):
-            environ = environment(threads, {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else None)
+            environ = environment(threads, share, {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else None)
             self._slots.append(_Slot(TrainingProcess(environ, limits or Limits(), output)))
         self._reports: list[Progressed] = []
 

@@ -73,7 +73,7 @@ def refused():
 
 
 def error_on_a_rank():
-    if os.environ["PMI_RANK"] == os.environ["BAD_RANK"]:  # MPI is not started yet
+    if (os.environ.get("PMI_RANK") or os.environ["PMIX_RANK"]) == os.environ["BAD_RANK"]:  # MPI is not started yet
         raise KeyError("no such data set")
     study_of(perform).run(trials=2)
 
