@@ -154,5 +154,5 @@ def fill(params: dict[str, Any], directory: Path, part: Scans, setting: Setting)
     network = {name: value for name, value in params.items() if name not in ("batch", "lr")}
     model = inpainter(setting, **network)
     model.load_weights(directory / WEIGHTS)
-    filled: Float32Array = model.predict(channels_last(part), batch_size=64, verbose=0) / np.float32(SCALE)
+    filled: Float32Array = ops.convert_to_numpy(model(channels_last(part), training=False)) / np.float32(SCALE)
     return filled
