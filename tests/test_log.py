@@ -516,6 +516,31 @@ class TestNetworkFileSystem:
         assert list(events) == EVENTS
         log.close()
 
+    def test_a_writer_that_was_taken_over_from_stops(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(journal_module.fcntl, "flock", lambda fd, operation: None)  # of no use between hosts
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(journal_module.disk, "boot_id", lambda: "other")
+            elsewhere.setattr(journal_module.socket, "gethostname", lambda: "node9")
+            old, _, _ = open_log(path, workload.HEADER)
+        old.append(EVENTS[:3])
+        new, _, events = open_log(path, workload.HEADER, steal=True)
+        assert list(events) == EVENTS[:3]
+        with pytest.raises(LogError, match="deleted or replaced"):
+            old.append([Note("too late")])
+        new.append(EVENTS[3:])
+        with pytest.warns(UserWarning, match="deleted or replaced"):
+            old.close()
+        new.close()
+        assert list(read_log(path)[1]) == EVENTS
+
+    def test_a_forgotten_study_is_not_kept_by_its_clock(self, path: Path) -> None:
+        log, _, _ = open_log(path, workload.HEADER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del log
+            gc.collect()
+        open_log(path, workload.HEADER)[0].close()
+
     def test_writer_on_another_host_that_is_long_gone(self, path: Path) -> None:
         with killed(path, EVENTS):
             rewrite_header(journal_of(path), host="node9", boot="other")

@@ -80,15 +80,17 @@ class Journal:
         self._header_size = 0
         self._unusable = ""
         self._rescued = ""
-        self._file = self._locked(steal)
         self._stop_touching = threading.Event()
+        self._file = self._locked(steal)
         if self.shared:
-            threading.Thread(target=self._touch, name="hyppo-journal", daemon=True).start()
+            arguments = weakref.ref(self), self._stop_touching
+            threading.Thread(target=_touch, args=arguments, name="hyppo-journal", daemon=True).start()
         _open_journals.add(self)
 
     # -- the lock -------------------------------------------------------------------------------------------------
 
     def _locked(self, steal: bool) -> io.FileIO:
+        stolen = False
         while True:
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -111,10 +113,14 @@ class Journal:
                         "by the age of the journal only",
                         stacklevel=2,
                     )
-                    self._refuse_unproven(fd, steal, locked=False)
+                    unproven = self._unproven(fd, locked=False)
                 else:
-                    if self.shared:
-                        self._refuse_unproven(fd, steal, locked=True)
+                    unproven = self._unproven(fd, locked=True) if self.shared else ""
+                if unproven and not steal:
+                    raise LogError(unproven)
+                if unproven and not stolen:
+                    self._take_over(fd)
+                    stolen = True
                 # The writer before may have deleted it between our open and our lock.
                 if os.fstat(fd).st_nlink and os.path.samestat(os.fstat(fd), os.stat(self.path)):
                     disk.sync_directory(self.path.parent)
@@ -127,7 +133,7 @@ class Journal:
             file.close()
 
     def _writer(self, fd: int) -> dict[str, str]:
-        told = header_of(frame.scan(os.pread(fd, 1 << 20, 0)))
+        told = header_of(frame.scan(os.pread(fd, os.fstat(fd).st_size, 0)))
         return told[1] if told else {}
 
     def _taken(self, fd: int, advice: str) -> str:
@@ -139,34 +145,29 @@ class Journal:
             who += " (this process: close the other study first)"
         return f"{self.path}: the study is being written by {who}{advice}"
 
-    def _refuse_unproven(self, fd: int, steal: bool, *, locked: bool) -> None:
-        """Refuse a journal whose writer may live on another host, where the lock proves nothing."""
+    def _unproven(self, fd: int, *, locked: bool) -> str:
+        """Why the writer of this journal may still live where the lock proves nothing; empty where it does not."""
         writer = self._writer(fd)
-        if steal or not writer:
-            return
+        if not writer:
+            return ""
         if writer["boot"] == disk.boot_id():
-            if not locked and _alive(int(writer["pid"])):
-                raise LogError(self._taken(fd, ""))
-            return
+            return self._taken(fd, "") if not locked and _alive(int(writer["pid"])) else ""
         if writer["host"] == socket.gethostname():
-            return  # this machine, before it was restarted
+            return ""  # this machine, before it was restarted
         age = time.time() - os.fstat(fd).st_mtime
-        if age < STALE_AFTER:
-            raise LogError(
-                self._taken(
-                    fd,
-                    f", last seen {age:.0f} s ago; locks of this file system prove nothing across hosts: if that "
-                    f"process is gone, wait {STALE_AFTER - age:.0f} s or take over with steal=True (`--steal`)",
-                )
-            )
+        if age >= STALE_AFTER:
+            return ""
+        return self._taken(
+            fd,
+            f", last seen {age:.0f} s ago; locks of this file system prove nothing across hosts: if that process is "
+            f"gone, wait {STALE_AFTER - age:.0f} s or take over with steal=True (`--steal`)",
+        )
 
-    def _touch(self) -> None:
-        # Other hosts judge by the journal's age whether this writer lives; a training may take hours.
-        while not self._stop_touching.wait(TOUCH_EVERY):
-            try:
-                os.utime(self._file.fileno())
-            except (OSError, ValueError):
-                return
+    def _take_over(self, fd: int) -> None:
+        """Put a copy in the journal's place: a writer that does live finds its own gone, and stops."""
+        copy = keep_aside(self.path, "taken-over", os.pread(fd, os.fstat(fd).st_size, 0))
+        os.replace(copy, self.path)
+        disk.sync_directory(self.path.parent)
 
     def owned(self) -> bool:
         """Whether the name still leads to this journal."""
@@ -247,8 +248,8 @@ class Journal:
 
     def cut(self) -> None:
         """Drop the events, which are in the study file now."""
-        os.ftruncate(self._file.fileno(), self._header_size)
         self.size = self._header_size
+        os.ftruncate(self._file.fileno(), self.size)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class Journal:
         self.release()
 
     def release(self) -> None:
-        """Release the lock and leave the journal, or nothing where nothing was written."""
+        """Release the lock and leave the journal, unless nothing was written to it."""
         self._stop_touching.set()
         if not self._file.closed:
             if os.fstat(self._file.fileno()).st_size == 0 and self.owned():
@@ -290,6 +291,19 @@ def keep_aside(path: Path, why: str, data: bytes) -> Path:
         disk.sync_directory(path.parent)
         return path.with_name(name)
     raise LogError(f"{path.parent} holds a thousand files {stem}; look at them before going on")
+
+
+def _touch(journal: "weakref.ref[Journal]", stop: threading.Event) -> None:
+    """Keep a journal young: other hosts judge by its age whether the writer lives, and a training may take hours."""
+    while not stop.wait(TOUCH_EVERY):
+        alive = journal()
+        if alive is None:
+            return
+        try:
+            os.utime(alive._file.fileno())
+        except (OSError, ValueError):
+            return
+        del alive
 
 
 def _alive(pid: int) -> bool:
