@@ -219,7 +219,7 @@ class TestEveryPoint:
 
     @pytest.mark.slow
     def test_power_cut_in_a_long_run(self, record: Callable[..., list[Record]], memory: Path) -> None:
-        assert list(every_power_cut(record(60), Judge(memory, 60), seeds=6, resume_every=1)) == []
+        assert list(every_power_cut(record(45), Judge(memory, 45), seeds=4, resume_every=3)) == []
 
     @pytest.mark.parametrize("mutant", MUTANTS_OF_KILL)
     def test_kill_finds(self, mutant: str, record: Callable[..., list[Record]], memory: Path) -> None:
@@ -312,8 +312,8 @@ def test_kill_chain_with_a_parallel_reader(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_long_kill_chain(tmp_path: Path) -> None:
-    written, _ = kill_chain(tmp_path / "study.h5", 60)
-    assert written >= 30
+    written, _ = kill_chain(tmp_path / "study.h5", 40)
+    assert written >= 20
 
 
 # -- full disk ----------------------------------------------------------------------------------------------------
