@@ -146,6 +146,9 @@ def positional_arguments_as_in_model_fit(folder):
         hyppo_keras.fit(replica, net(), x, y, 8, 2, 0, [keras.callbacks.TerminateOnNaN()], 0.25, monitor="val_mae")
 
     assert len(train(objective, replica(folder)).curve) == 2
+    listed = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()], add_history=True)
+    assert len(fitted(folder, callbacks=listed)[0].curve) == 2
+    assert len(fitted(folder, callbacks=keras.callbacks.TerminateOnNaN())[0].curve) == 2
 
 
 @check
@@ -270,6 +273,18 @@ def predictions_and_passes(folder):
         np.testing.assert_array_equal(arrays["targets"], y)
         close(np.mean((arrays["prediction"] - y) ** 2), outcome.loss, 1e-4)
     close(kept["model"].predict(x, verbose=0), kept["model"].predict(x, verbose=0))
+
+
+@check
+def validation_data_without_end(folder):
+    def rows():
+        while True:
+            for seed in range(3):
+                yield data(8, seed)
+
+    outcome, _ = fitted(folder, validation_data=rows(), validation_steps=3, predict=True)
+    assert outcome.loss == outcome.curve[-1][1], outcome
+    assert combine([folder]).mean.shape == (24, 1)
 
 
 @check

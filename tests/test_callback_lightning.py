@@ -2,9 +2,11 @@
 
 import copy
 import os
+import socket
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -474,6 +476,70 @@ def test_kinds_of_dropout(body):
     assert dropout_layers(net)
     assert {name: module.training for name, module in net.named_modules()} == modes
     assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
+
+
+RANK = """
+import sys, torch, lightning as L
+sys.path.insert(0, sys.argv[1])
+import test_callback_lightning as here
+rank = int(sys.argv[2])
+
+class Net(here.Net):
+    def __init__(self):
+        super().__init__(0.5)
+        self.body.append(torch.nn.BatchNorm1d(1))
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", self.loss(batch), sync_dist=True)
+
+one = here.replica(here.Path(sys.argv[3]), rank=rank, world_size=2)
+one._stop_asked = lambda: rank == 1 and len(one.curve) >= 2  # one rank is asked, both stop
+loaders = lambda: (here.data(27), here.data(27, 2))
+outcome, kept = here.fit(one, Net, epochs=30, loaders=loaders, callback={"mc_dropout": 5})
+assert kept["trainer"].world_size == 2 and outcome.loss is not None, outcome
+x, y = here.data(27, 2).dataset.tensors
+if rank == 0:
+    found = here.combine([one.directory])
+    assert found.passes == 5 and (found.targets == y.numpy()).all()
+    with here.np.load(one.directory / "predictions.npz") as arrays:
+        here.np.testing.assert_allclose(arrays["prediction"], kept["net"].eval()(x).detach(), rtol=1e-5)
+print(len(outcome.curve), outcome.loss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_two_data_parallel_ranks(tmp_path):
+    """As torchrun starts them: both stop together, the first predicts all rows once, also those of the other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    common |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+        "PL_TRAINER_STRATEGY": "ddp",
+        "PL_TRAINER_DEVICES": "2",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", RANK, str(Path(__file__).parent), str(rank), str(tmp_path)],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [rank.communicate(timeout=150) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    lines = [out.strip().splitlines()[-1] for out, _ in outputs]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("2 ")
 
 
 def test_zero_rates_do_not_count():

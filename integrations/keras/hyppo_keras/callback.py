@@ -162,7 +162,8 @@ def fit(
     position = 5  # of `callbacks` in Model.fit(x, y, batch_size, epochs, verbose, callbacks, ...)
     given = args[position] if len(args) > position else kwargs.pop("callbacks", None)
     if isinstance(given, keras.callbacks.CallbackList):
-        given.append(ours)
+        ours.set_model(model)
+        given.callbacks.append(ours)
         callbacks = given
     else:
         callbacks = [*(given if isinstance(given, list | tuple) else [given] if given else []), ours]

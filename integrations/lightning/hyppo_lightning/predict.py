@@ -56,7 +56,7 @@ def dropping(layers: list[nn.Module]) -> Iterator[None]:
 
 
 def in_order(loader: Any) -> Any:
-    """The whole data set in its own order: replicas, and the ranks of one, must predict the same rows."""
+    """The whole data set in its own order: replicas predict the same rows, also those that other ranks validate."""
     if isinstance(getattr(loader, "sampler", None), RandomSampler | DistributedSampler) and loader.batch_size:
         return DataLoader(
             loader.dataset,
@@ -71,12 +71,15 @@ def in_order(loader: Any) -> Any:
 
 
 def _loaders(trainer: Any) -> list[tuple[Any, float]]:
-    """Validation loaders with the number of their batches that the Trainer uses."""
+    """Validation loaders with the number of their batches that the Trainer uses, on all ranks together."""
     found = trainer.val_dataloaders
     if found is None:
         return []
     loaders = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list | tuple) else [found]
-    return list(zip(loaders, trainer.num_val_batches, strict=False))
+    return [
+        (in_order(loader), count * getattr(getattr(loader, "sampler", None), "num_replicas", 1))
+        for loader, count in zip(loaders, trainer.num_val_batches, strict=False)
+    ]
 
 
 def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
@@ -100,7 +103,7 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
 
     with torch.no_grad(), trainer.precision_plugin.predict_step_context(), mode_kept(module):
         for position, (loader, count) in enumerate(loaders):
-            for index, raw in enumerate(in_order(loader)):
+            for index, raw in enumerate(loader):
                 if index >= count:
                     break
                 batch = trainer.strategy.batch_to_device(raw, dataloader_idx=position)
