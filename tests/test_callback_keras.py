@@ -146,8 +146,9 @@ def positional_arguments_as_in_model_fit(folder):
         hyppo_keras.fit(replica, net(), x, y, 8, 2, 0, [keras.callbacks.TerminateOnNaN()], 0.25, monitor="val_mae")
 
     assert len(train(objective, replica(folder)).curve) == 2
-    listed = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()], add_history=True)
-    assert len(fitted(folder, callbacks=listed)[0].curve) == 2
+    model = net()
+    listed = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()], add_history=True, model=model)
+    assert len(fitted(folder, lambda: model, callbacks=listed)[0].curve) == 2
     assert len(fitted(folder, callbacks=keras.callbacks.TerminateOnNaN())[0].curve) == 2
 
 
