@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 import hyppo
 from benchmarks.sinogram.data import Float32Array, Scans, field_of_view, reconstruct, reconstruct_sparse
@@ -48,11 +49,11 @@ def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> 
         )
         for block, (title, (part, index, filled)) in enumerate(rows.items()):
             truth, linear = part.truth[index], part.linear[index]
-            views = [part.measured[index], linear, filled.mean(axis=0), filled.std(axis=0, ddof=1), truth]
+            views = [part.measured[index], linear, filled.mean(axis=0), _spread(filled), truth]
             back = [reconstruct(f) for f in filled]
             # The measured views alone: what filling adds is to be judged against this too.
             sparse = reconstruct_sparse(part.measured[index], part.kept)
-            images = [sparse, reconstruct(linear), reconstruct(views[2]), np.std(back, axis=0, ddof=1)]
+            images = [sparse, reconstruct(linear), reconstruct(views[2]), _spread(np.stack(back))]
             images.append(part.images[index].astype(np.float64))
             sinogram_peak, image_peak = float(truth.max()), float(part.images[index].max())
             above, below = axes[2 * block], axes[2 * block + 1]
@@ -88,6 +89,12 @@ def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> 
         plt.close(figure)
 
 
+def _spread(pictures: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Standard deviation over replicas (T, ...); nothing can be said of one, and nothing is drawn."""
+    spread: npt.NDArray[Any] = pictures.std(axis=0, ddof=1) if len(pictures) > 1 else np.zeros_like(pictures[0])
+    return spread
+
+
 def _psnr(truth: npt.NDArray[Any], other: npt.NDArray[Any], where: npt.NDArray[np.bool_]) -> float:
     from skimage.metrics import peak_signal_noise_ratio
 
@@ -98,8 +105,8 @@ def _psnr(truth: npt.NDArray[Any], other: npt.NDArray[Any], where: npt.NDArray[n
 def convergence(path: Path, study: hyppo.Study) -> None:
     """Draw every training in the order in which it ended, the trials' means, and what was recommended in the end."""
     best = study.best
-    done = [(t, t.stats) for t in study.trials if t.stats is not None]
-    ended = sorted((r.end or 0.0, t.number, r.loss) for t, _ in done for r in t.replicas if r.loss is not None)
+    done = _finished(study)
+    ended = sorted((r.end or 0.0, t.number, r.loss) for t in study.trials for r in t.replicas if r.loss is not None)
     last = {number: position for position, (_, number, _) in enumerate(ended, start=1)}
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
@@ -136,9 +143,16 @@ def convergence(path: Path, study: hyppo.Study) -> None:
         axis.set(xlabel="trainings finished", ylabel="validation error / linear interpolation's", yscale="log")
         _plain_ticks(axis, [10**loss for _, _, loss in ended] + [1.0, low])
         axis.set_xlim(0, len(ended) + 1)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper center", ncols=3)
         figure.savefig(path)
         plt.close(figure)
+
+
+def _finished(study: hyppo.Study) -> list[tuple[hyppo.Trial, hyppo.LossStats]]:
+    """Trials whose mean can be compared: all of their replicas are trained. Where there is none yet, all with a loss."""
+    some = [(t, t.stats) for t in study.trials if t.stats is not None]
+    return [(t, stats) for t, stats in some if not t.pending] or some
 
 
 def _bar(stats: hyppo.LossStats) -> tuple[float, float, float]:
@@ -149,8 +163,6 @@ def _bar(stats: hyppo.LossStats) -> tuple[float, float, float]:
 
 def _plain_ticks(axis: Axes, values: list[float]) -> None:
     """Ticks that a reader can read on a logarithmic axis of less than two decades."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     low, high = min(values) * 0.95, max(values) * 1.08
     ticks = [m * 10.0**e for e in range(-4, 4) for m in (1, 1.5, 2, 3, 4, 5, 6, 8) if low <= m * 10.0**e <= high]
     axis.set_ylim(low, high)
@@ -162,7 +174,7 @@ def _plain_ticks(axis: Axes, values: list[float]) -> None:
 def parameters(path: Path, study: hyppo.Study) -> None:
     """Draw the loss of every trial against each of its parameters."""
     best = study.best
-    done = [(t, t.stats) for t in study.trials if t.stats is not None]
+    done = _finished(study)
     names = list(best.params)
     columns = 4
     rows = -(-len(names) // columns)

@@ -289,8 +289,9 @@ def show(summary: dict[str, Any], folder: Path) -> None:
         f"({summary['trainings']} trainings, {summary['failed']} failed, {summary['search_seconds']:.0f} s)"
     )
     console.print("  " + ", ".join(f"{name} = {_value(value)}" for name, value in best["params"].items()))
+    spread = "unknown" if best["spread"] is None else f"{best['spread']:.3f}"
     console.print(
-        f"  log10 error {best['mean']:.3f}, spread {best['spread']:.3f} over {best['replicas']} replicas: "
+        f"  log10 error {best['mean']:.3f}, spread {spread} over {best['replicas']} replicas: "
         f"{error:.2f} of linear interpolation's error (90 % interval of the mean {low:.2f} to {high:.2f})"
     )
     for part in EVALUATED:
