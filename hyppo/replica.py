@@ -78,6 +78,11 @@ class Failure:
         text = "".join(traceback.format_exception(error))
         return Failure(type(error).__name__, str(error), text)
 
+    @staticmethod
+    def of_loss(loss: float) -> "Failure":
+        """A training that ended, with a loss of NaN or infinity."""
+        return Failure("NonFiniteLoss", f"the loss is {loss}: the training diverged, or its metric is not defined here")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -223,10 +228,6 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
     return result
 
 
-class NonFiniteLoss(ArithmeticError):
-    """A training that ended with a loss of NaN or infinity."""
-
-
 def name_of(objective: Callable[..., Any]) -> str:
     """How messages call the user's function."""
     return str(getattr(objective, "__qualname__", None) or type(objective).__name__) + "(replica)"
@@ -249,11 +250,12 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
         result = _settle(name_of(objective), objective(replica), replica)
         if result.prediction is not None and replica.rank == 0:
             keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
-        loss = float(result.loss)
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss}: the training diverged, or its metric is not defined here")
+        if math.isfinite(result.loss):
+            loss = float(result.loss)
+        else:
+            failure = Failure.of_loss(result.loss)
     except (Exception, SystemExit) as error:
-        loss, failure = None, Failure.of(error)
+        failure = Failure.of(error)
     end = time.time()
     os.chdir(here)  # a function that changes directory does not move the next one
     return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname())

@@ -87,6 +87,7 @@ class StudyLike(Protocol):
     def tasks(self, trial: Trial) -> list[Task]: ...
     def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
     def note(self, text: str) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +507,7 @@ def run(
     from hyppo.report.progress import Progress
 
     with ExitStack() as stack:
+        stack.callback(study.close)  # whatever comes next, the study file is whole and free for others
         interrupt = stack.enter_context(Interrupt())
         view = stack.enter_context(Progress(study, chosen))
         if _nothing_to_do(study, chosen):

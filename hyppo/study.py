@@ -21,7 +21,7 @@ import numpy as np
 from hyppo.design import design_size, sobol
 from hyppo.errors import StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
-from hyppo.replica import Failure, NonFiniteLoss, Outcome, Replica, Task
+from hyppo.replica import Failure, Outcome, Replica, Task
 from hyppo.seeds import generator_for, seed_for
 from hyppo.space import FloatArray, Space
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial, apply
@@ -211,10 +211,14 @@ class Study:
 
     def _record(self, *events: Event) -> None:
         """Log events, then apply them: what the log refuses did not happen."""
-        self._open().append(events)
-        for event in events:
-            apply(self._trials, event, self._position)
-            self._position += 1
+        try:
+            self._open().append(events)
+            for event in events:
+                apply(self._trials, event, self._position)
+                self._position += 1
+        except KeyboardInterrupt:
+            self.close()  # it may have come between log and history: the next use reads the log again
+            raise
 
     def _header(self) -> Header:
         from hyppo import __version__
@@ -644,8 +648,7 @@ def _losses(losses: Iterable[float] | float) -> list[float]:
 def _told(index: int, seed: int, loss: float, now: float) -> ReplicaRecord:
     if math.isfinite(loss):
         return ReplicaRecord(index, seed, State.DONE, loss=loss, end=now)
-    failure = Failure(NonFiniteLoss.__name__, f"the loss is {loss}")
-    return ReplicaRecord(index, seed, State.FAILED, end=now, failure=failure)
+    return ReplicaRecord(index, seed, State.FAILED, end=now, failure=Failure.of_loss(loss))
 
 
 def _record_of(task: Task, outcome: Outcome) -> ReplicaRecord:
