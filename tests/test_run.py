@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -496,6 +497,23 @@ def test_a_script_on_standard_input(tmp_path):
     assert (done.returncode, done.stdout.split()) == (0, ["2"]), done.stderr
 
 
+def test_a_study_inside_a_training(tmp_path):
+    script = write(
+        tmp_path,
+        """
+        def inner(replica):
+            return replica.params["y"]
+        def train(replica):
+            nested = hyppo.Study(hyppo.Space(y=hyppo.Real(1, 2)), inner, replicas=1, surrogate="random", seed=replica.seed)
+            nested.run(trials=2, progress=False)
+            return min(t.mean for t in nested.trials)
+        """,
+        "study.run(trials=2)\nprint([str(t.state) for t in study.trials])",
+    )
+    done = python(script)
+    assert done.stdout.splitlines()[-1] == "['done', 'done']", done.stderr
+
+
 def test_what_a_training_prints_is_relayed_with_a_prefix(tmp_path):
     script = write(tmp_path, "def train(replica):\n    print('loss is', 1)\n    return 1.0", "study.run(trials=1)")
     assert python(script).stdout == "[trial 0 replica 0] loss is 1\n"
@@ -551,3 +569,58 @@ def test_a_failure_is_shown_with_its_traceback(tmp_path):
 def test_run_is_public():
     with pytest.raises(StudyError, match="budget"):
         run(quick())
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    from hyppo.report import progress
+
+    monkeypatch.setattr(progress, "INCUMBENT_AFTER", 0.0)
+    quick().run(trials=3, trainings=6)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"hyppo: 3 of 3 trials, 6 of 6 trainings in \d+ s; incumbent: trial \d, [\d.e-]+ ± [\d.e-]+ \(x=\S+\)", last
+    )
+
+
+def test_quiet(capsys):
+    quick().run(trials=2, progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_failures_are_counted_and_the_first_is_shown_even_when_quiet(capsys):
+    quick(lambda replica: 1.0 / 0.0, replicas=1).run(trials=3, progress=False)
+    shown = capsys.readouterr().err
+    assert shown.count("failed: ZeroDivisionError") == 1
+    assert "Traceback" in shown
+
+
+def test_a_panel_on_a_terminal(tmp_path):
+    script = write(
+        tmp_path,
+        """
+        def train(replica):
+            for step in range(4):
+                replica.report(step, 0.5)
+                time.sleep(0.3)
+            print("[bold]done")
+            return 0.25
+        """,
+        "study.run(trials=2)",
+    )
+    reader, terminal = os.openpty()
+    running = subprocess.Popen([sys.executable, str(script)], stdout=terminal, stderr=terminal, env=ENVIRON)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(reader, 65536)
+        except OSError:  # the other end of a terminal that is gone
+            break
+    os.close(reader)
+    assert running.wait(20) == 0
+    text = shown.decode()
+    for words in ("╭─", "2 of 2 trials, 2 trainings", "replica 0", "step 3, loss 0.5", "[bold]done"):
+        assert words in text

@@ -15,7 +15,6 @@ import faulthandler
 import gc
 import importlib.util
 import os
-import select
 import signal
 import sys
 import time
@@ -36,6 +35,7 @@ from hyppo.launch.wire import (
     Stop,
     Train,
     Unready,
+    readable,
     receive,
     resident_memory,
     send,
@@ -218,7 +218,7 @@ class Server:
 
     def _stop_asked(self) -> bool:
         if os.getpid() == self._pid:
-            while select.select([self._requests], [], [], 0)[0]:
+            while readable([self._requests], 0.0):
                 try:
                     message = receive(self._requests)
                 except EOFError:

@@ -17,7 +17,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import select
 import signal
 import socket
 import sys
@@ -43,7 +42,7 @@ from hyppo.launch.process import (
     relay,
     visible_gpus,
 )
-from hyppo.launch.wire import Place, Reference
+from hyppo.launch.wire import Place, Reference, readable
 from hyppo.launch.world import communicator
 from hyppo.replica import Outcome, Task
 from hyppo.run import PROCESS_FAILURES, Options, Progressed
@@ -420,7 +419,7 @@ class Rank:
                 pause = SHORTEST
                 continue
             files = self._process.files if self._process is not None else []
-            pause = SHORTEST if select.select(files, [], [], pause)[0] else min(2 * pause, LONGEST)
+            pause = SHORTEST if readable(files, pause) else min(2 * pause, LONGEST)
             self._look()
 
     def _take(self, sender: int, message: Any) -> None:

@@ -39,13 +39,14 @@ from hyppo.launch.wire import (
     send,
 )
 from hyppo.replica import Failure, Outcome, Task
-from hyppo.run import Stopped
+from hyppo.run import OVERRIDES, Stopped
 
 # What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
-# kills or hangs the whole job, and Lightning takes the job's ranks for its own.
+# kills or hangs the whole job, and Lightning takes the job's ranks for its own. What overrides this run's arguments is
+# not meant for a study inside a training either.
 LAUNCHER = re.compile(
     r"^(PMI|PMIX|OMPI_|OPAL_|PRTE_|MPI_|HYDRA|HYDI_|I_MPI_|MPICH_|MPIR_|SLURM_|FLUX_|PALS_|ALPS_"
-    r"|HYPPO_(TRIALS|TRAININGS|TIME_LIMIT|TRIAL_GROUPS|REPLICA_GROUPS|DATA_PARALLEL)$)"
+    rf"|HYPPO_({'|'.join(name.upper() for name in OVERRIDES)})$)"
 )
 THREADS = (
     "OMP_NUM_THREADS",

@@ -6,8 +6,9 @@ up     for each Train: Unready, or Began, Report*, Done
 
 import os
 import pickle
+import select
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,6 +154,17 @@ def receive(fd: int) -> Any:
     """
     (size,) = LENGTH.unpack(_exactly(fd, LENGTH.size))
     return pickle.loads(_exactly(fd, size))
+
+
+def readable(files: Iterable[int], seconds: float) -> bool:
+    """Wait until something can be read from one of `files`, or its other end is closed; at most `seconds`.
+
+    `poll` rather than `select`, which takes no descriptor above 1023.
+    """
+    poll = select.poll()
+    for fd in files:
+        poll.register(fd, select.POLLIN)
+    return bool(poll.poll(1e3 * seconds))
 
 
 def resident_memory(pid: int) -> int:

@@ -1,7 +1,6 @@
 """The workers of one machine: this process, its children, or an executor of the user's. See `hyppo.run.Workers`."""
 
 import concurrent.futures
-import select
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,7 +20,7 @@ from hyppo.launch.process import (
     usable_cpus,
     visible_gpus,
 )
-from hyppo.launch.wire import Place, Reference
+from hyppo.launch.wire import Place, Reference, readable
 from hyppo.replica import Outcome, Replica, Task, train
 from hyppo.run import Progressed, Stopped
 
@@ -163,7 +162,7 @@ class LocalProcesses:
             if (deadline := slot.process.deadline) is not None:
                 timeout = min(timeout, max(0.0, deadline - time.monotonic()) + 0.001)
         # Idle processes are watched too: one that prints must not fill its pipe.
-        select.select([fd for slot in self._slots for fd in slot.process.files], [], [], timeout)
+        readable((fd for slot in self._slots for fd in slot.process.files), timeout)
         for slot in self._slots:
             task, future = slot.process.task, slot.future
             ending = slot.process.pump()
