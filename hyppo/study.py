@@ -173,7 +173,7 @@ class Study:
         if self._read or self._writer is not None or self.log is None or not self.log.exists():
             return
         header, events = read_log(self.log)
-        self._check(header)
+        header.refuse(self._header(), self.log)
         self._replay(events)
 
     def _attend(self) -> None:
@@ -236,11 +236,6 @@ class Study:
             created=time.time(),
             version=__version__,
         )
-
-    def _check(self, header: Header) -> None:
-        difference = self.space.difference(Space.from_json(header.space))
-        if difference:
-            raise StudyError(f"{self.log}: the log is of another space ({difference}); use another file")
 
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""

@@ -50,7 +50,7 @@ class FileLog:
         if not real.parent.is_dir():
             raise LogError(f"{real.parent} is no folder; make it, or give another path to the log")
         if real.exists():
-            _refuse_another_study(real, hdf5.read_header(real), header)
+            hdf5.read_header(real).refuse(header, real)
         journal = Journal(journal_of(real), steal=steal)
         try:
             log = FileLog(real, journal, durability)
@@ -78,7 +78,7 @@ class FileLog:
                 )
         else:
             self._header = left[0] if left and holds_events else header
-        _refuse_another_study(self.path, self._header, header)
+        self._header.refuse(header, self.path)
         self._space = Space.from_json(self._header.space)
 
         pending = events_after(self._extent.sequence, scan.frames)
@@ -246,16 +246,6 @@ def _mode(image: os.stat_result, new: os.stat_result) -> int:
     mode = stat.S_IMODE(image.st_mode)
     # A crash leaves it read-only: then who may write is what the mode of a new file says.
     return mode if mode & 0o222 else mode | stat.S_IMODE(new.st_mode) & 0o222
-
-
-def _refuse_another_study(path: Path, there: Header, here: Header) -> None:
-    difference = Space.from_json(here.space).difference(Space.from_json(there.space))
-    if difference:
-        raise LogError(f"{path} is the log of another space ({difference}); give this study another file")
-    if there.seed != here.seed:
-        raise LogError(
-            f"{path} is the log of a study with seed={there.seed}, not {here.seed}; give this study another file"
-        )
 
 
 def _salvage(events: Sequence[Event], stray: Iterable[frame.Frame]) -> tuple[list[Event], int]:

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hyppo
@@ -46,6 +47,22 @@ class Header:
         3
         """
         return Header(str(uuid.uuid4()), space.to_json(), seed, dict(config or {}), time.time())
+
+    def refuse(self, other: "Header", path: Path) -> None:
+        """Say where `other` wants to go on with the file of this header and is another study.
+
+        Raises
+        ------
+        LogError
+            Another space (the message names the difference) or another root seed.
+        """
+        difference = Space.from_json(other.space).difference(Space.from_json(self.space))
+        if difference:
+            raise LogError(f"{path} is the log of another space ({difference}); give this study another file")
+        if self.seed != other.seed:
+            raise LogError(
+                f"{path} is the log of a study with seed={self.seed}, not {other.seed}; give this study another file"
+            )
 
     def to_json(self) -> str:
         try:
