@@ -504,7 +504,8 @@ def test_a_study_inside_a_training(tmp_path):
         def inner(replica):
             return replica.params["y"]
         def train(replica):
-            nested = hyppo.Study(hyppo.Space(y=hyppo.Real(1, 2)), inner, replicas=1, surrogate="random", seed=replica.seed)
+            space = hyppo.Space(y=hyppo.Real(1, 2))
+            nested = hyppo.Study(space, inner, replicas=1, surrogate="random", seed=replica.seed)
             nested.run(trials=2, progress=False)
             return min(t.mean for t in nested.trials)
         """,

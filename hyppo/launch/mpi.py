@@ -9,7 +9,8 @@
 
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
 MPI: a blocking receive or barrier burns a core under every MPI measured, a look with a sleep that backs off to 5 ms
-costs 0-1 %. There is no collective call but the start and the end of MPI itself.
+costs 0-1 %. There is no collective call but the start and the end of MPI itself. `mpi4py.futures` has no way to report
+from a training, to stop one, or to place one by its group; it can still be had as `run(executor=...)`.
 """
 
 import atexit
