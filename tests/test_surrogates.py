@@ -297,15 +297,23 @@ def test_outputs_keep_the_order_and_come_back(losses, unit):
     assert np.isfinite(t).all()
     order = np.argsort(y)
     assert (np.diff(t[order]) >= -1e-9).all()
-    inside = (fitted.low < (y - fitted.centre) / fitted.scale) & ((y - fitted.centre) / fitted.scale < fitted.high)
+    base = np.log(y) if fitted.logarithm else y
+    inside = (
+        (y < fitted.ceiling)
+        & (fitted.low < (base - fitted.centre) / fitted.scale)
+        & ((base - fitted.centre) / fitted.scale < fitted.high)
+    )
     np.testing.assert_allclose(fitted.inverse(t)[inside], y[inside], rtol=1e-6, atol=1e-6 * fitted.scale)
 
 
 def test_outputs_derivative_equals_finite_differences():
-    y = np.exp(np.random.default_rng(0).standard_normal(30))
-    fitted = outputs.fit(y)
-    difference = (fitted.forward(y + 1e-6) - fitted.forward(y - 1e-6)) / 2e-6
-    np.testing.assert_allclose(fitted.derivative(y), difference, rtol=1e-6)
+    for width in (1.0, 5.0):  # the second spans many decades
+        y = np.exp(width * np.random.default_rng(0).standard_normal(30))
+        fitted = outputs.fit(y)
+        assert fitted.logarithm is (width > 1.0)
+        h = 1e-6 * y
+        difference = (fitted.forward(y + h) - fitted.forward(y - h)) / (2.0 * h)
+        np.testing.assert_allclose(fitted.derivative(y), difference, rtol=1e-5)
 
 
 @pytest.mark.parametrize("losses", [[], [3.0], [0.0, 0.0], [1e300, -1e300, 5.0], [1e-300, 2e-300], [1e9, 1e9 + 1e-6]])
@@ -313,6 +321,13 @@ def test_outputs_of_degenerate_losses_are_finite(losses):
     fitted = outputs.fit(losses)
     assert np.isfinite(fitted.forward(losses)).all()
     assert np.isfinite(fitted.inverse(fitted.forward(losses))).all()
+
+
+def test_outputs_keep_the_bulk_apart_beside_what_diverged():
+    y = np.r_[np.linspace(0.3, 0.5, 20), 1e4, 1e12, 1e300]
+    t = outputs.fit(y).forward(y)
+    assert np.ptp(t[:20]) > 0.1
+    assert (np.diff(t) >= 0.0).all()
 
 
 def test_merge_equals_statistics_of_all_replicas():
