@@ -84,6 +84,16 @@ def _print(replica):
     return 1.0
 
 
+def _bar(replica):
+    print("start", end="\r\n")
+    for percent in range(0, 101, 5):
+        print(f"\r{percent} %", end="", flush=True)
+        time.sleep(0.005)
+    print()
+    print("end without newline", end="")
+    return 1.0
+
+
 def _fork(replica):
     if os.fork() == 0:
         return 99.0  # a copy that comes back as well

@@ -122,7 +122,7 @@ def test_killed_from_outside(local):
     os.kill(pid, signal.SIGKILL)
     start = time.monotonic()
     until(workers, future.done)
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0  # 13 ms where nothing else runs
     assert "SIGKILL" in future.result().failure.message
 
 
@@ -227,6 +227,11 @@ def test_output_goes_to_the_replicas_directory(local, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_of_a_progress_bar_the_last_state_is_kept(local, tmp_path):
+    train(local(), task("bar", folder=tmp_path))
+    assert (tmp_path / "output.txt").read_text() == "start\n100 %\nend without newline\n"
+
+
 def test_a_silent_training_leaves_no_directory(local, tmp_path):
     train(local(), task("square", folder=tmp_path / "replica"))
     assert not (tmp_path / "replica").exists()
@@ -292,7 +297,7 @@ def test_a_kept_process_is_quick(local):
     start = time.monotonic()
     for _ in range(50):
         train(workers, task("square", x=1.0))
-    assert (time.monotonic() - start) / 50 < 0.05  # 1 ms where nothing else runs
+    assert (time.monotonic() - start) / 50 < 0.1  # 1 ms where nothing else runs
 
 
 def test_the_child_ends_with_its_parent(tmp_path):

@@ -383,12 +383,13 @@ class TrainingProcess:
                 return
 
     def _split(self, data: bytes) -> None:
-        *lines, self._line = (self._line + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        *lines, rest = (self._line + data).split(b"\n")
+        self._line = overwritten(rest)
         if len(self._line) > CHUNK:
             lines.append(self._line)
             self._line = b""
         for line in lines:
-            self._put(line)
+            self._put(overwritten(line).rstrip(b"\r"))
 
     def _put(self, line: bytes) -> None:
         text = line.decode(errors="replace")
@@ -446,6 +447,15 @@ class TrainingProcess:
                 os.close(fd)
         self._requests = self._replies = self._output = self._death = -1
         self._process = None
+
+
+def overwritten(line: bytes) -> bytes:
+    """What a terminal shows of a line: of a progress bar, its last state.
+
+    >>> overwritten(b"10 %\\r20 %\\r30 %"), overwritten(b"a line\\r")
+    (b'30 %', b'a line\\r')
+    """
+    return line[line.rfind(b"\r", 0, -1) + 1 :]
 
 
 def _drain(fd: int) -> tuple[bytes, bool]:
