@@ -70,6 +70,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "smac": Optimizer("smac_facades", "forest", "smac", ("smac",), slow=True),
     "smac-gp": Optimizer("smac_facades", "black_box", "smac", ("smac",), slow=True),
     "botorch": Optimizer("botorch_qlognei", "BotorchPeer", "botorch", ("botorch",), slow=True),
+    "hebo": Optimizer("hebo_optimizer", "HeboPeer", "hebo", ("hebo", "pymoo"), slow=True),
     "hpo-uq-rbf": Optimizer("hpo_uq", "rbf", "hpo-uq", interpreter="HPO_UQ_PYTHON"),
     "hpo-uq-gp": Optimizer("hpo_uq", "gp", "hpo-uq", slow=True, interpreter="HPO_UQ_PYTHON"),
     "ax": Optimizer("ax_client", "AxPeer", "ax-platform", ("ax",), slow=True),
