@@ -136,12 +136,13 @@ def convergence(path: Path, study: hyppo.Study) -> None:
         means = [mean for _, mean in lowest]
         axis.step(steps, [*means, means[-1]], where="post", color=TRIAL, linewidth=1.1, label="lowest mean so far")
         low, high = (10**end for end in best.interval)
-        axis.axhspan(
-            low, high, color=RECOMMENDED, alpha=0.15, linewidth=0, label="recommended: 90 % interval of its mean"
-        )
+        # One replica alone says nothing of its mean.
+        if np.isfinite(high):
+            label = "recommended: 90 % interval of its mean"
+            axis.axhspan(low, high, color=RECOMMENDED, alpha=0.15, linewidth=0, label=label)
         axis.errorbar([], [], [], fmt="o", color=TRIAL, markersize=4, elinewidth=0.9, label="trial: mean ± spread")
         axis.set(xlabel="trainings finished", ylabel="validation error / linear interpolation's", yscale="log")
-        _plain_ticks(axis, [10**loss for _, _, loss in ended] + [1.0, low])
+        _plain_ticks(axis, [10**loss for _, _, loss in ended] + [1.0, low or 1.0])
         axis.set_xlim(0, len(ended) + 1)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside upper center", ncols=3)
@@ -150,7 +151,7 @@ def convergence(path: Path, study: hyppo.Study) -> None:
 
 
 def _finished(study: hyppo.Study) -> list[tuple[hyppo.Trial, hyppo.LossStats]]:
-    """Trials whose mean can be compared: all of their replicas are trained. Where there is none yet, all with a loss."""
+    """Trials whose mean can be compared, all of their replicas being trained; before there is one, any with a loss."""
     some = [(t, t.stats) for t in study.trials if t.stats is not None]
     return [(t, stats) for t, stats in some if not t.pending] or some
 

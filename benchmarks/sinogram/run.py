@@ -36,7 +36,8 @@ CAPTIONS: dict[Part, str] = {
 }
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
+# Lines are not wrapped: paths stay whole.
+console = Console(soft_wrap=True)
 
 
 class Size(StrEnum):
@@ -250,7 +251,7 @@ def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> di
             "mean": best.mean,
             "spread": best.spread,
             "replicas": best.replicas,
-            "interval": list(best.interval),
+            "interval": [float(end) if np.isfinite(end) else None for end in best.interval],
         },
         **results,
         "trials": sum(trial.state is not hyppo.State.PENDING for trial in study.trials),
@@ -283,17 +284,15 @@ def typical(filled: Float32Array, data: Scans) -> int:
 def show(summary: dict[str, Any], folder: Path) -> None:
     """Print what was recommended, and a table for each part of the data."""
     best = summary["recommended"]
-    error, low, high = (10.0**value for value in (best["mean"], *best["interval"]))
     console.print(
-        f"\n[bold]Recommended: trial {best['trial']}[/bold] of {summary['trials']} "
-        f"({summary['trainings']} trainings, {summary['failed']} failed, {summary['search_seconds']:.0f} s)"
+        f"\n[bold]Recommended: trial {best['trial']}[/bold] ({summary['trials']} trials finished, "
+        f"{summary['trainings']} trainings, {summary['failed']} failed, {summary['search_seconds']:.0f} s)"
     )
     console.print("  " + ", ".join(f"{name} = {_value(value)}" for name, value in best["params"].items()))
-    spread = "unknown" if best["spread"] is None else f"{best['spread']:.3f}"
-    console.print(
-        f"  log10 error {best['mean']:.3f}, spread {spread} over {best['replicas']} replicas: "
-        f"{error:.2f} of linear interpolation's error (90 % interval of the mean {low:.2f} to {high:.2f})"
-    )
+    console.print(f"  {10.0 ** best['mean']:.2f} of linear interpolation's error, mean of {best['replicas']} trainings")
+    if best["spread"] is not None:
+        low, high = (10.0**end if end is not None else np.inf for end in best["interval"])
+        console.print(f"  spread {best['spread']:.3f} of its log10; 90 % interval of the mean {low:.2f} to {high:.2f}")
     for part in EVALUATED:
         table = Table("filled by", title=CAPTIONS[part], title_justify="left", title_style="bold")
         for heading in ("PSNR (dB)", "SSIM", "error", "image PSNR", "image SSIM"):
