@@ -405,6 +405,9 @@ def recommend(
     noise = model.noise_factor * (1.0 if evidence.noise is None else float(evidence.noise[index]))
     half = 1.645 * math.sqrt(float(prediction.std[chosen]) ** 2 + noise)
     mean, low, high = evidence.outputs.inverse(centre + np.array([0.0, -half, half]))
+    # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training that was seen.
+    seen = float(evidence.score[index])
+    low, high = min(float(low), seen), max(float(high), seen)
     if index == observed:
         reason = "the best observed, and the surrogate agrees"
     else:
@@ -412,7 +415,7 @@ def recommend(
             f"the best observed mean ({evidence.score[observed]:.6g}) is more likely luck: "
             f"its neighbours are worse than those of this point"
         )
-    return Recommendation(int(evidence.row[index]), float(mean), (float(low), float(high)), reason)
+    return Recommendation(int(evidence.row[index]), float(mean), (low, high), reason)
 
 
 @dataclass(frozen=True)

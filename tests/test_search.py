@@ -171,6 +171,9 @@ def test_degenerate_losses(objective, surrogate, risk):
     assert math.isfinite(best.mean)
     assert best.interval[0] <= best.mean <= best.interval[1]
     assert best.reason
+    if risk == 0.0:
+        seen = float(np.clip(np.mean(losses[best.row]), -1e150, 1e150))  # beyond, losses are equal to the search
+        assert best.interval[0] <= seen <= best.interval[1]
 
 
 def test_small_losses_count_beside_large_ones():
