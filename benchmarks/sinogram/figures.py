@@ -187,7 +187,8 @@ def parameters(path: Path, study: hyppo.Study) -> None:
         losses = [10**r.loss for t, _ in done for r in t.replicas if r.loss is not None]
         for axis, name in zip(axes.flat, names, strict=False):
             values = [t.params[name] for t, _ in done]
-            continuous = len(set(values)) > 6 and all(isinstance(value, int | float) for value in values)
+            parameter = study.space.parameters[name]
+            continuous = isinstance(parameter, hyppo.Real)
             levels = sorted(set(values))
             for (trial, stats), value in zip(done, values, strict=True):
                 chosen = trial.number == best.number
@@ -198,9 +199,10 @@ def parameters(path: Path, study: hyppo.Study) -> None:
                     x, middle, [[middle - low], [high - middle]], fmt="o", markersize=3, elinewidth=0.7,
                     color=RECOMMENDED if chosen else TRIAL, zorder=4 if chosen else 3,
                 )  # fmt: skip
-            if continuous and min(values) > 0 and max(values) / min(values) > 5:
-                axis.set_xscale("log")
-            elif not continuous:
+            if isinstance(parameter, hyppo.Real):
+                axis.set_xscale("log" if parameter.log else "linear")
+                axis.set_xlim(parameter.low * 0.8, parameter.high * 1.25)
+            else:
                 axis.set_xticks(range(len(levels)), [str(level) for level in levels])
                 axis.set_xlim(-0.5, len(levels) - 0.5)
             axis.set_xlabel(name)
