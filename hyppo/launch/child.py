@@ -118,9 +118,6 @@ def clear() -> None:
             distributed.destroy_process_group()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-    keras = sys.modules.get("keras")
-    if keras is not None:
-        keras.backend.clear_session()
 
 
 class Server:
@@ -133,7 +130,7 @@ class Server:
         self._script = script
         self._script_ran = False
         self._current: Train | None = None
-        self._objectives: dict[int, Any] = {}
+        self._objectives: dict[int, Callable[..., Any]] = {}
         self._stopped = False
         self._heeded = False
         self._pid = os.getpid()
@@ -163,15 +160,16 @@ class Server:
             self._train(request, objective)
 
     def _find(self, request: Train) -> Callable[..., Any]:
-        if request.objective is not None:
-            self._objectives[request.key] = request.objective
-        reference = self._objectives[request.key]
+        reference = request.objective
+        if reference is None:
+            return self._objectives[request.key]
         if isinstance(reference, ByName) and reference.module == "__main__" and not self._script_ran:
             if self._script is None:
                 raise ImportError(f"{reference.qualname} lives in __main__, and __main__ is no script")
             self._script_ran = True
             run_script(self._script)
-        return find(reference)
+        self._objectives[request.key] = find(reference)
+        return self._objectives[request.key]
 
     def _train(self, request: Train, objective: Callable[..., Any]) -> None:
         place = request.place
@@ -196,7 +194,8 @@ class Server:
         self.training = False
         if os.getpid() != self._pid:  # a copy forked by the user's function, which came back from it as well
             os._exit(0)
-        os.environ.clear()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
         os.environ.update(before)
         if outcome.failure is not None:
             failure = shorten(outcome.failure)
