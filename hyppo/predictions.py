@@ -26,6 +26,7 @@ Gal, Y. and Ghahramani, Z. (2016). Dropout as a Bayesian approximation. ICML.
 
 import os
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,27 +216,38 @@ class Collection:
         ObjectiveError
             Batches whose outputs do not fit one below the other.
         """
-        arrays: Leaves = {}
-        for name, batches in self.parts.items():
-            try:
-                arrays[name] = np.concatenate(batches)
-            except ValueError as error:
-                raise ObjectiveError(
-                    f"the {name} of the batches do not fit one below the other ({error}); the first axis is that of "
-                    "the examples, in every output"
-                ) from None
-            batches.clear()
         path = directory / FILE
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                np.savez(file, passes=np.int64(self.passes or 0), **arrays)  # type: ignore[arg-type]
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    _write(archive, "passes", [np.int64(self.passes or 0)])
+                    for name, batches in self.parts.items():
+                        _write(archive, name, batches)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
         return path
+
+
+def _write(archive: zipfile.ZipFile, name: str, batches: Sequence[Any]) -> None:
+    """One member of an npz file, batch after batch: numpy's savez would want the whole array, a second time."""
+    first = batches[0]
+    forms = {(batch.dtype, batch.shape[1:]) for batch in batches}
+    if len(forms) > 1:
+        seen = ", ".join(sorted(f"{dtype} (..., {str(shape)[1:]}" for dtype, shape in forms))
+        raise ObjectiveError(
+            f"the {name} of the batches do not fit one below the other ({seen}); the first axis is that of the "
+            "examples, in every output, and the rest is the same in every batch"
+        )
+    shape = (sum(len(batch) for batch in batches), *first.shape[1:]) if first.shape else ()
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for batch in batches:
+            member.write(batch.tobytes())
 
 
 def asked_for(mc_dropout: int, predict: bool | None) -> bool | None:
