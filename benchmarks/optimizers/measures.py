@@ -73,7 +73,7 @@ def estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
 
 
 class Races:
-    """Records that are compared: of one split, one budget, one number of pending points; failed ones apart."""
+    """Records of one split, one budget and one number of pending points; failed ones apart."""
 
     def __init__(self, records: Iterable[Record], references: Callable[[str], Reference]) -> None:
         records = list(records)
@@ -82,6 +82,12 @@ class Races:
         self.optimizers = list(dict.fromkeys(r["optimizer"] for r in self.records))
         self.families = list(dict.fromkeys(r["family"] for r in self.records))
         self.references = {name: references(name) for name in dict.fromkeys(r["problem"] for r in self.records)}
+
+    def complete(self) -> "Races":
+        """Those optimisers alone that have run every problem: means over different problems do not compare."""
+        everywhere = {o for o in self.optimizers if {r["problem"] for r in self.of(o)} == self.references.keys()}
+        kept = [r for r in [*self.records, *self.failed] if r["optimizer"] in everywhere]
+        return Races(kept, self.references.__getitem__)
 
     def of(self, optimizer: str, family: str | None = None) -> list[Record]:
         return [r for r in self.records if r["optimizer"] == optimizer and family in (None, r["family"])]

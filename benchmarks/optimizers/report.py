@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.optimizers.measures import Estimate, Races, Record
 from benchmarks.optimizers.peers import OPTIMIZERS
 from benchmarks.optimizers.reference import Reference
@@ -33,7 +35,8 @@ def report(records: Sequence[Record], page: Path, figures: Path, references: Cal
             k: Races([r for r in here if r["pending"] == k], references) for k in sorted({r["pending"] for r in here})
         }
         for pending, races in by_pending.items():
-            parts.append(_section(races, budget, pending, figures, page.parent))
+            parts.append(_section(races.complete(), budget, pending, figures, page.parent))
+            parts.append(_partial(races))
         if 1 in by_pending:
             parts.append(_questions(by_pending))
     text = "\n\n".join(p for p in parts if p)
@@ -69,11 +72,12 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
         "**Random-equivalent speed-up** (geometric mean over problems ± relative standard error; highest in bold), and "
         "mean rank over the races that all have run:",
         table(
-            ["optimiser", "all", *races.families, "mean rank", "seeds"],
+            ["optimiser", "all", "hyppo / it", *races.families, "mean rank", "seeds"],
             [
                 [
                     f"{o} {races.of(o)[0]['version']}",
                     races.speed_up(o).relative(),
+                    "" if o == "hyppo" else races.ratio("hyppo", races, o, races.families).relative(),
                     *(_bold(races, o, f) for f in races.families),
                     ranks[o].text(),
                     str(seeds[o]),
@@ -100,6 +104,28 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
     if races.failed:
         parts.append("Failed races: " + _failures(races.failed) + ".")
     return "\n\n".join(parts)
+
+
+def _partial(races: Races) -> str:
+    """Those that have not run all problems, each beside `hyppo` on the races that both have run."""
+    complete = races.complete().optimizers
+    rows = []
+    for o in (o for o in races.optimizers if o not in complete):
+        ran = races.of(o)
+        rows.append(
+            [
+                f"{o} {ran[0]['version']}",
+                str(len({r["problem"] for r in ran})),
+                str(len(ran)),
+                races.speed_up(o).relative(),
+                races.ratio("hyppo", races, o, races.families).relative(),
+                f"{1000 * races.seconds(o)[0]:.0f}",
+            ]
+        )
+    if not rows:
+        return ""
+    head = ["optimiser", "problems", "races", "x there", "hyppo / it", "CPU, ms an ask"]
+    return "**On part of the problems**, on the races that both have run:\n\n" + table(head, rows)
 
 
 def _failures(failed: Sequence[Record]) -> str:
@@ -180,7 +206,7 @@ def _regret_figure(races: Races, order: Sequence[str], path: Path) -> None:
     rows = -(-len(races.families) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.9 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, family in zip(axes, races.families, strict=False):
+    for family, axis in zip(races.families, axes, strict=False):
         for o in order:
             if not races.of(o, family):
                 continue
@@ -188,7 +214,7 @@ def _regret_figure(races: Races, order: Sequence[str], path: Path) -> None:
             colour = _colour(o, order)
             axis.plot(n, mean, color=colour, lw=2.0 if o == "hyppo" else 1.2, label=o)
             if o == "hyppo":
-                axis.fill_between(n, mean * (1 - error), mean * (1 + error), color=colour, alpha=0.12, lw=0)
+                axis.fill_between(n, mean * np.exp(-error), mean * np.exp(error), color=colour, alpha=0.12, lw=0)
         axis.set_yscale("log")
         axis.set_title(family, fontsize=10)
         axis.set_xlabel("evaluations")
@@ -208,9 +234,12 @@ def _speed_up_figure(races: Races, order: Sequence[str], path: Path) -> None:
     axis = figure.subplots()
     for i, o in enumerate(reversed(order)):
         x = races.speed_up(o)
-        axis.barh(i, x.value or 0.0, xerr=x.error or 0.0, color=_colour(o, order), alpha=0.75, height=0.7)
+        value, log_error = x.value or 1.0, (x.error or 0.0) / (x.value or 1.0)
+        bar = [[value * (1.0 - np.exp(-log_error))], [value * (np.exp(log_error) - 1.0)]]
+        axis.errorbar(value, i, xerr=bar, fmt="o", color=_colour(o, order), capsize=3)
     axis.set_yticks(range(len(order)), list(reversed(order)))
-    axis.set_xlabel("random-equivalent speed-up, all families (bar: standard error)")
+    axis.set_xscale("log")
+    axis.set_xlabel("random-equivalent speed-up, all families, and its standard error")
     axis.grid(axis="x", alpha=0.25)
     _save(figure, path)
 
