@@ -16,8 +16,8 @@ NEEDS = {
     "lightning_digits": ("lightning", "sklearn"),
     "lightning_timeseries": ("lightning",),
     "lightning_gan": ("lightning",),
-    "keras_digits": ("keras", "torch", "sklearn"),
-    "keras_timeseries": ("keras", "jax"),
+    "keras_digits": ("keras", "jax", "sklearn"),
+    "keras_timeseries": ("keras", "tensorflow"),
     "keras_train_step": ("keras", "tensorflow"),
 }
 
