@@ -145,13 +145,20 @@ def test_restarts_are_limited(submit, tmp_path):
     assert "not requeued: 1 restarts were allowed" in job.text
 
 
-def test_a_warning_outside_of_the_run_requeues(submit, tmp_path):
-    (tmp_path / "slow.py").write_text(TUNE.read_text() + "    time.sleep(60)\n")
-    job = submit("slow.py", "--time", 5)
+def test_ranks_killed_by_the_warning_do_not_stand_in_the_way_of_the_restart(submit, tmp_path):
+    # Outside of study.run SIGUSR1 kills rank 0, and Slurm the others: their shared memory stays behind.
+    wait = '    while not Path("go on").exists():\n        time.sleep(0.1)\n'
+    (tmp_path / "slow.py").write_text(TUNE.read_text() + wait)
+    job = submit("slow.py", "--ranks-per-node", 2, "--time", 5)
     until(lambda: "finished" in job.text, 30, lambda: job.text)
     job.warn()
     job.until_requeued(1)
+    assert "User defined signal 1" in job.text
     assert losses(tmp_path / "study.h5") == 20
+    (tmp_path / "go on").touch()
+    job.start_now()
+    job.until("COMPLETED")
+    assert "nothing left to do" in job.text
 
 
 def test_cancelled_jobs_leave_nothing_behind(submit, tmp_path):
