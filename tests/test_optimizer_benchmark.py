@@ -133,10 +133,10 @@ def test_estimate_weighs_problems_alike():
 def test_every_optimizer_spends_its_budget(optimizer, problem):
     if absent := OPTIMIZERS[optimizer].absent():
         pytest.skip(f"{absent} is not installed")
-    record = race(Entry(problem, optimizer, 0, 10))
+    record = race(Entry(problem, optimizer, 0, 18))
     assert record["error"] is None
-    assert record["trainings"] == 10 * problems.problem(problem).replicas
-    assert len(record["observed"]) == 10
+    assert record["trainings"] == 18 * problems.problem(problem).replicas
+    assert len(record["observed"]) == 18
     assert math.isfinite(record["final"])
 
 

@@ -89,7 +89,10 @@ def race(entry: Entry) -> dict[str, Any]:
 
 def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
     budget = entry.budget * problem.replicas
-    peer = create(entry.optimizer, Setting(problem.space, entry.budget, problem.replicas, problem.noisy, entry.seed))
+    peer = create(
+        entry.optimizer,
+        Setting(problem.space, entry.budget, problem.replicas, problem.noisy, entry.seed, entry.pending),
+    )
     clock = getattr(peer, "clock", time.process_time)  # an optimiser in a process of its own brings its clock
     arrival = np.random.default_rng([entry.seed, 8])
     tried: dict[bytes, _Observed] = {}

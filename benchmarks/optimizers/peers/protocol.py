@@ -21,6 +21,8 @@ class Setting:
     noisy : bool
         Whether trainings of a point differ; only peers whose interface has a setting for it make use of it.
     seed : int
+    pending : int
+        Points out at a time.
     """
 
     space: hyppo.Space
@@ -28,6 +30,7 @@ class Setting:
     replicas: int
     noisy: bool
     seed: int
+    pending: int = 1
 
 
 @dataclass(frozen=True)

@@ -32,18 +32,22 @@ class _BoxProblem(OptimizationProblem):  # type: ignore[misc]
 
 
 class PysotPeer:
-    """One strategy; the symmetric Latin hypercube of 2 (d + 1) points that its examples start from."""
+    """One strategy; the symmetric Latin hypercube of 2 (d + 1) points that its examples start from.
+
+    With more pending, as many more: its surrogate needs d + 1 losses before the design is out.
+    """
 
     def __init__(self, setting: Setting, strategy: Any) -> None:
         np.random.seed(setting.seed)  # noqa: NPY002 - the generator that pySOT draws from
         self.box = Box(setting.space)
         self.replicas = setting.replicas
         d = setting.space.dimension
+        design = max(2 * (d + 1), d + 1 + setting.pending)
         self.controller = Controller()
         self.strategy = strategy(
             max_evals=setting.budget + 1,  # at the last evaluation it would answer with its end, not with a point
             opt_prob=_BoxProblem(self.box),
-            exp_design=SymmetricLatinHypercube(dim=d, num_pts=min(2 * (d + 1), setting.budget)),
+            exp_design=SymmetricLatinHypercube(dim=d, num_pts=min(design, setting.budget)),
             surrogate=RBFInterpolant(
                 dim=d, lb=self.box.low, ub=self.box.high, kernel=CubicKernel(), tail=LinearTail(d)
             ),
