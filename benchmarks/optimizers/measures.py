@@ -14,7 +14,7 @@ within each, over seeds.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,9 +46,8 @@ class Estimate:
         """Value and relative error, as a ratio or a speed-up reads best: `22 ±25 %`."""
         if self.value is None:
             return ""
-        if self.error is None:
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} ±{100.0 * self.error / abs(self.value or 1.0):.0f} %"
+        shown = f"{self.value:.0f}" if self.value >= 100.0 else f"{self.value:.3g}"
+        return shown if self.error is None else f"{shown} ±{100.0 * self.error / abs(self.value or 1.0):.0f} %"
 
     def text(self, digits: int = 1, factor: float = 1.0) -> str:
         if self.value is None:
@@ -83,9 +82,10 @@ class Races:
         self.families = list(dict.fromkeys(r["family"] for r in self.records))
         self.references = {name: references(name) for name in dict.fromkeys(r["problem"] for r in self.records)}
 
-    def complete(self) -> "Races":
+    def complete(self, leave_out: Collection[str] = ()) -> "Races":
         """Those optimisers alone that have run every problem: means over different problems do not compare."""
         everywhere = {o for o in self.optimizers if {r["problem"] for r in self.of(o)} == self.references.keys()}
+        everywhere -= set(leave_out)
         kept = [r for r in [*self.records, *self.failed] if r["optimizer"] in everywhere]
         return Races(kept, self.references.__getitem__)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.optimizers.measures import Estimate, Races, Record
 from benchmarks.optimizers.peers import OPTIMIZERS
-from benchmarks.optimizers.reference import Reference
+from benchmarks.optimizers.reference import SAMPLES, Reference
 
 BEGIN, END = "<!-- optimizers: begin -->", "<!-- optimizers: end -->"
 NOISY = ("bbob-noisy", "bbob-mixint-noisy", "surface-noisy", "network")
@@ -35,8 +35,9 @@ def report(records: Sequence[Record], page: Path, figures: Path, references: Cal
             k: Races([r for r in here if r["pending"] == k], references) for k in sorted({r["pending"] for r in here})
         }
         for pending, races in by_pending.items():
-            parts.append(_section(races.complete(), budget, pending, figures, page.parent))
-            parts.append(_partial(races))
+            variants = [o for o in races.optimizers if _own(o) not in (None, "hyppo")]
+            parts.append(_section(races.complete(leave_out=variants), budget, pending, figures, page.parent))
+            parts.append(_partial(races, variants))
         if 1 in by_pending:
             parts.append(_questions(by_pending))
     text = "\n\n".join(p for p in parts if p)
@@ -69,8 +70,8 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
     parts = [
         f"### {budget} evaluations, {mode}",
         "Problems: " + ", ".join(f"{f} {n}" for f, n in problems.items()) + f"; {len(races.records)} races.",
-        "**Random-equivalent speed-up** (geometric mean over problems ± relative standard error; highest in bold), and "
-        "mean rank over the races that all have run:",
+        "**Random-equivalent speed-up** (geometric mean over problems ± relative standard error; highest in bold; the "
+        f"yardstick ends at {SAMPLES // budget:,}), and mean rank over the races that all have run:",
         table(
             ["optimiser", "all", "hyppo / it", *races.families, "mean rank", "seeds"],
             [
@@ -106,11 +107,11 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
     return "\n\n".join(parts)
 
 
-def _partial(races: Races) -> str:
+def _partial(races: Races, variants: Sequence[str]) -> str:
     """Those that have not run all problems, each beside `hyppo` on the races that both have run."""
-    complete = races.complete().optimizers
+    elsewhere = [*races.complete().optimizers, *variants]
     rows = []
-    for o in (o for o in races.optimizers if o not in complete):
+    for o in (o for o in races.optimizers if o not in elsewhere):
         ran = races.of(o)
         rows.append(
             [
@@ -143,8 +144,7 @@ def _bold(races: Races, optimizer: str, family: str) -> str:
 
 
 def _first(races: Races, family: str) -> list[str]:
-    rivals = [o for o in races.optimizers if races.of(o, family) and _own(o) in (None, "hyppo")]
-    order = sorted(rivals, key=lambda o: -(races.speed_up(o, family).value or 0.0))
+    order = sorted(races.optimizers, key=lambda o: -(races.speed_up(o, family).value or 0.0))
     if len(order) < 2:
         return [family, *order, "", "", "", ""]
     ratio = races.ratio(order[0], races, order[1], [family])
