@@ -2,18 +2,22 @@
 
     queue      replicas that are pending and not submitted; those that the log had come first
     running    future -> (task, slot)
+    late       share of a training's time that a slot would wait for a search
 
-A point is asked only when a slot is free for it, so that every ask knows all losses there are. Losses that wait
-together are settled in one append to the log.
+A point is asked only when a slot is free for it, so that every ask knows all losses there are: as many points in one
+search as slots are free. Only where slots would wait long, since trainings are short or slots are many, points are
+asked ahead, at most half as many as there are slots; each is then older than its training by as many losses at most
+as points wait before it. Losses that wait together are settled in one append to the log.
 """
 
+import math
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
@@ -25,6 +29,7 @@ from hyppo.errors import ObjectiveError, StudyError
 from hyppo.replica import Outcome, Replica, Task
 from hyppo.trial import State, Trial
 
+LATE = 0.02  # above this points are asked ahead
 LOOK = 0.2  # s; how long a signal may wait for an answer
 # The process died or hung, and not by an exception of the user's function: only these are worth a retry.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
@@ -84,6 +89,7 @@ class StudyLike(Protocol):
     @property
     def best(self) -> Any: ...
     def ask(self) -> Trial: ...
+    def ask_batch(self, count: int) -> Sequence[Trial]: ...
     def tasks(self, trial: Trial) -> list[Task]: ...
     def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
     def note(self, text: str) -> None: ...
@@ -262,26 +268,96 @@ class View(Protocol):
         """Show where the run is, if it is time to."""
 
 
-class Loop:
-    """One run of a study on workers."""
+class Queue:
+    """Replicas that wait for a slot, by the trial group that works on their trial: its home."""
 
-    def __init__(self, study: StudyLike, workers: Workers, options: Options, view: View, interrupt: Interrupt) -> None:
+    def __init__(self) -> None:
+        self._tasks: OrderedDict[int, deque[Task]] = OrderedDict()  # by trial
+        self._home: dict[int, int] = {}  # trial -> group
+        self._trials: dict[int | None, OrderedDict[int, None]] = {}  # home -> its trials in the queue
+
+    def __len__(self) -> int:
+        return sum(len(tasks) for tasks in self._tasks.values())
+
+    @property
+    def trials(self) -> Sequence[int]:
+        return tuple(self._tasks)
+
+    def add(self, task: Task, first: bool = False) -> None:
+        trials = self._trials.setdefault(self._home.get(task.trial), OrderedDict())
+        tasks = self._tasks.setdefault(task.trial, deque())
+        trials[task.trial] = None
+        if first:
+            tasks.appendleft(task)
+            trials.move_to_end(task.trial, last=False)
+            self._tasks.move_to_end(task.trial, last=False)
+        else:
+            tasks.append(task)
+
+    def of(self, home: int | None) -> int:
+        """Replicas of the trials of a group, or of none."""
+        return sum(len(self._tasks[trial]) for trial in self._trials.get(home, ()))
+
+    def holds(self, trial: int, index: int) -> bool:
+        return any(task.index == index for task in self._tasks.get(trial, ()))
+
+    def take(self, group: int) -> Task | None:
+        """The next replica of the group's own trials, or else of a trial of none, which becomes its own."""
+        for home in (group, None):
+            for trial in self._trials.get(home, ()):
+                return self._pop(trial, group)
+        return None
+
+    def take_any(self, group: int) -> Task | None:
+        """The next replica of any trial."""
+        return next((self._pop(trial, group) for trial in self._tasks), None)
+
+    def _pop(self, trial: int, group: int) -> Task:
+        home = self._home.get(trial)
+        task = self._tasks[trial].popleft()
+        if home is None:
+            self._home[trial] = group
+        if not self._tasks[trial]:
+            del self._tasks[trial], self._trials[home][trial]
+        elif home is None:
+            del self._trials[None][trial]
+            self._trials.setdefault(group, OrderedDict())[trial] = None
+        return task
+
+
+class Loop:
+    """One run of a study on workers; `clock` tells its seconds, from any origin."""
+
+    def __init__(
+        self,
+        study: StudyLike,
+        workers: Workers,
+        options: Options,
+        view: View,
+        interrupt: Interrupt,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.study = study
         self.workers = workers
         self.options = options
         self.view = view
         self.interrupt = interrupt
-        self.began = time.monotonic()
+        self.clock = clock
+        self.began = clock()
         trials = study.trials
-        self.queue: deque[Task] = deque(task for trial in trials for task in study.tasks(trial))
+        self.queue = Queue()
+        for trial in trials:
+            for task in study.tasks(trial):
+                self.queue.add(task)
         self.running: dict[Future[Outcome], tuple[Task, int]] = {}
         self.free = list(range(len(workers.groups)))
-        self.home: dict[int, int] = {}  # trial -> the trial group that works on it
         self.shown: dict[tuple[int, int], Running] = {}
         self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
         self.finished = False  # nothing is left to ask
+        self.search_seconds = 0.0  # of a search, lately
+        self.training_seconds: float | None = None  # of a training, lately
 
     def go(self) -> None:
         """Run until the budget is spent, the space is exhausted, or a stop is asked.
@@ -297,6 +373,7 @@ class Loop:
             self._fill()
             if not self.running:
                 return
+            self._ask_ahead()
             self.workers.wait(LOOK)
             self._collect()
             self.view.show(self.status())
@@ -305,15 +382,15 @@ class Loop:
     def _wind_down(self) -> None:
         """Ask what runs to end, and wait for it for as long as the grace lasts."""
         assert self.interrupt.asked is not None
-        end = time.monotonic() + self.options.grace
+        end = self.clock() + self.options.grace
         if self.running:
             self.view.say(
                 f"{self.interrupt.asked.name}: no new trainings; waiting up to {self.options.grace:g} s for "
                 f"{len(self.running)} that run (Ctrl-C again ends them now)"
             )
         self.workers.stop()
-        while self.running and time.monotonic() < end:
-            self.workers.wait(min(LOOK, max(0.0, end - time.monotonic())))
+        while self.running and self.clock() < end:
+            self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
             self._collect()
 
     # -- what to train next ---------------------------------------------------------------------------------------
@@ -327,62 +404,83 @@ class Loop:
             future = self.workers.submit(task, slot)
             self.free.remove(slot)
             self.running[future] = (task, slot)
-            self.shown[task.trial, task.index] = Running(task, time.monotonic())
+            self.shown[task.trial, task.index] = Running(task, self.clock())
 
     def _next(self, group: int) -> Task | None:
         """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
-        if self._out_of_time or not self._another_training:
-            return None
-        self._drop_settled()
-        own = next((t for t in self.queue if self.home.get(t.trial) == group), None)
-        task = own or next((t for t in self.queue if t.trial not in self.home), None)
-        if task is None:
-            task = self._ask() or next(iter(self.queue), None)
-        if task is not None:
-            self.queue.remove(task)
-            self.home.setdefault(task.trial, group)
-        return task
+        while not self._out_of_time and self._another_training:
+            task = self.queue.take(group)
+            if task is None:
+                self._ask(self._wanted())
+                task = self.queue.take(group) or self.queue.take_any(group)
+            if task is None or self._awaited(task):
+                return task
+        return None
 
-    def _ask(self) -> Task | None:
-        """First of the replicas that become pending now, the others are queued; None where no more is to be asked."""
+    def _awaited(self, task: Task) -> bool:
+        """Whether the study still waits for it: losses may have been told from elsewhere meanwhile."""
+        return any(r.index == task.index for r in self.study.trials[task.trial].pending)
+
+    def _wanted(self) -> int:
+        """New trials that the free slots can do with, at least one."""
+        free = Counter(self.workers.groups[slot] for slot in self.free)
+        return max(1, sum(self._trials_for(slots - self.queue.of(group)) for group, slots in free.items()))
+
+    def _trials_for(self, replicas: int) -> int:
+        """Trials that bring as many replicas."""
+        return math.ceil(max(0, replicas) / self.study.replicas[0])
+
+    def _ask(self, count: int) -> None:
+        """Queue the replicas of up to `count` trials that become pending now."""
         if self.finished or not self._another_trial:
-            return None
-        if self.options.trials is not None and self.study.exhausted:
-            # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
-            # alone, but they bring the number of trials no nearer.
-            self._finish()
-            return None
-        known = {(task.trial, task.index) for task, _ in self.running.values()}
-        known |= {(task.trial, task.index) for task in self.queue}
+            return
+        if self.options.trials is not None:
+            count = min(count, self.options.trials - len(self.study.trials))
+            if self.study.exhausted:
+                # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
+                # alone, but they bring the number of trials no nearer.
+                self._finish()
+                return
+        if self.options.trainings is not None:
+            left = self.options.trainings - self.settled - len(self.running) - len(self.queue)
+            count = min(count, max(1, self._trials_for(left)))
+        began = self.clock()
         try:
-            trial = self.study.ask()
+            asked = [self.study.ask()] if count == 1 else self.study.ask_batch(count)
         except StudyError:
             if not self.study.exhausted:
                 raise
             if not self.running:  # otherwise what runs now may be worth a further replica later
                 self._finish()
-            return None
-        tasks = [task for task in self.study.tasks(trial) if (task.trial, task.index) not in known]
-        self.queue.extend(tasks)
-        return next(iter(tasks), None)
+            return
+        self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
+        for trial in asked:
+            for task in self.study.tasks(trial):
+                if (task.trial, task.index) not in self.shown and not self.queue.holds(task.trial, task.index):
+                    self.queue.add(task)
+
+    def _ask_ahead(self) -> None:
+        """Ask now what slots that become free will want, where a search would keep them waiting."""
+        if self.free or self._out_of_time or self.training_seconds is None:
+            return
+        late = self.search_seconds / max(self.training_seconds, 1e-9)
+        if late < LATE:
+            return
+        # Twice what is taken while a search lasts: half of it is there when the next search begins.
+        slots = len(self.workers.groups)
+        depth = min(slots // 2, math.ceil(2.0 * late * slots))
+        ready = self.queue.of(None)
+        if 2 * ready <= depth and depth > ready and self._more_trainings_than_queued:
+            self._ask(self._trials_for(depth - ready))
 
     def _finish(self) -> None:
         self.finished = True
         self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
 
-    def _drop_settled(self) -> None:
-        """Forget queued replicas that the study does not await any more."""
-        if not self.queue:
-            return
-        trials = self.study.trials
-        awaited = {(n, r.index) for n in {t.trial for t in self.queue} for r in trials[n].pending}
-        if any((t.trial, t.index) not in awaited for t in self.queue):
-            self.queue = deque(t for t in self.queue if (t.trial, t.index) in awaited)
-
     @property
     def _out_of_time(self) -> bool:
         limit = self.options.time_limit
-        return limit is not None and time.monotonic() - self.began >= limit
+        return limit is not None and self.clock() - self.began >= limit
 
     @property
     def _another_trial(self) -> bool:
@@ -391,6 +489,11 @@ class Loop:
     @property
     def _another_training(self) -> bool:
         return self.options.trainings is None or self.settled + len(self.running) < self.options.trainings
+
+    @property
+    def _more_trainings_than_queued(self) -> bool:
+        begun = self.settled + len(self.running) + len(self.queue)
+        return self.options.trainings is None or begun < self.options.trainings
 
     # -- what came back -------------------------------------------------------------------------------------------
 
@@ -404,7 +507,7 @@ class Loop:
         for future in [future for future in self.running if future.done()]:
             task, slot = self.running.pop(future)
             self.free.append(slot)
-            self.shown.pop((task.trial, task.index), None)
+            began = self.shown.pop((task.trial, task.index)).since
             error = future.exception()
             if isinstance(error, Stopped):
                 continue
@@ -412,10 +515,13 @@ class Loop:
                 self._settle(ended)
                 raise error
             outcome = future.result()
+            seconds = self.clock() - began
+            before = seconds if self.training_seconds is None else self.training_seconds
+            self.training_seconds = before + 0.1 * (seconds - before)
             if self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
                 self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
-                self.queue.appendleft(again)
+                self.queue.add(again, first=True)
             else:
                 ended.append((task, outcome))
         self.free.sort()
@@ -447,14 +553,14 @@ class Loop:
 
     def status(self) -> Status:
         trials = self.study.trials
-        open_trials = {t.trial for t, _ in self.running.values()} | {t.trial for t in self.queue}
+        open_trials = {t.trial for t, _ in self.running.values()} | set(self.queue.trials)
         return Status(
             trials=len(trials),
             trials_settled=len(trials) - len(open_trials),
             trainings=self.settled,
             failed=self.failures,
             running=tuple(self.shown.values()),
-            elapsed=time.monotonic() - self.began,
+            elapsed=self.clock() - self.began,
         )
 
 

@@ -35,6 +35,8 @@ SURROGATES = ("auto", "gp", "rbf", "random")
 REFIT_ALWAYS = 100  # points up to which hyperparameters are fitted at every ask
 FITTED_ON = 300  # points that hyperparameters are fitted to at most
 CONDITIONED_ON = 600  # points that a surrogate is conditioned on at most: an ask stays under a second at any n
+PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
+BATCH_POOL = 300  # further candidates where a search is for several points
 
 RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
 SMALLEST_RADIUS = RADIUS / 64
@@ -174,29 +176,64 @@ def _process(space: Space, evidence: _Evidence, previous: Sequence[Mapping[str, 
     return model, {"by": "gp", "theta": start.tolist(), "fitted_at": fitted_at, "known_noise": known}
 
 
-def _by_improvement(
-    space: Space,
-    evidence: _Evidence,
-    pending: FloatArray,
-    taken: Set[bytes],
-    generator: np.random.Generator,
-    pool: FloatArray,
-    previous: Sequence[Mapping[str, Any]],
-) -> Proposal:
-    """The Gaussian process's turn."""
-    model, origin = _process(space, evidence, previous)
-    posterior = model.predict_mean(evidence.x)
-    best = float(posterior.min())
-    expected_noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))
-    informed = acquisition.expected_improvement.with_pending(model, space.features(pending), expected_noise)
-    parents = evidence.unit[np.argsort(posterior, kind="stable")[:5]]
-    near = acquisition.candidates.around(space, generator, parents, 600)
-    pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
+class _Improvement:
+    """The Gaussian process's turns in one search: the first is optimised, later ones pick from the pool of it."""
 
-    def worth(unit: FloatArray) -> FloatArray:
-        return acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+    def __init__(
+        self,
+        space: Space,
+        evidence: _Evidence,
+        pending: FloatArray,
+        taken: Set[bytes],
+        generator: np.random.Generator,
+        pool: FloatArray,
+        previous: Sequence[Mapping[str, Any]],
+        given: int,
+        room: int,
+    ) -> None:
+        model, self.origin = _process(space, evidence, previous)
+        posterior = model.predict_mean(evidence.x)
+        best = float(posterior.min())
+        noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))
+        where = space.features(pending)
+        if pending.shape[0] > PENDING_SHOWN:
+            # Elsewhere a pending point makes no place the best one less.
+            promise = acquisition.expected_improvement.log_ei(model, where, best)
+            where = where[np.sort(np.argsort(-promise, kind="stable")[:PENDING_SHOWN])]
+        informed = acquisition.expected_improvement.with_pending(model, where, noise)
+        parents = evidence.unit[np.argsort(posterior, kind="stable")[:5]]
+        near = acquisition.candidates.around(space, generator, parents, 600)
+        pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
 
-    return Proposal(acquisition.candidates.evolve(space, generator, pool, worth, taken), origin)
+        def worth(unit: FloatArray) -> FloatArray:
+            return acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+
+        self.first: FloatArray | None = acquisition.candidates.evolve(space, generator, pool, worth, taken)
+        self._space, self._best, self._noise, self._room = space, best, noise, room
+        self._informed, self._given = informed, given
+        if room > 1:
+            parents = np.vstack([self.first[None, :], parents])
+            closer = acquisition.candidates.around(space, generator, parents, BATCH_POOL)
+            self._points = acquisition.candidates.free(space, np.vstack([pool, closer]), taken)
+            self._keys = space.keys(self._points)
+            self._pool: surrogates.pool.Pool | None = None
+
+    def next(self, given: Sequence[FloatArray], taken: Set[bytes]) -> FloatArray | None:
+        """The next point where this search has given `given` so far; None where the pool has no other."""
+        if self.first is not None:
+            first, self.first = self.first, None
+            return first
+        if self._pool is None:
+            self._pool = surrogates.pool.Pool(self._informed, self._space.features(self._points), self._room)
+        for unit in given[self._given :]:
+            self._pool.add(self._space.features(unit[None, :])[0], self._noise)
+        self._given = len(given)
+        prediction = self._pool.prediction
+        worths = acquisition.expected_improvement.log_ei_at(prediction, self._best)
+        for row in np.argsort(-worths, kind="stable"):
+            if self._keys[row] not in taken:
+                return np.asarray(self._points[row])
+        return None
 
 
 def _is_process_turn(previous: Sequence[Mapping[str, Any]]) -> bool:
@@ -230,45 +267,71 @@ def _radius(evidence: _Evidence, d: int, previous: Sequence[Mapping[str, Any]]) 
     return {"by": "rbf", "radius": radius, "successes": successes, "failures": failures, "best": best}
 
 
-def _by_distance(
-    space: Space,
-    evidence: _Evidence,
-    pending: FloatArray,
-    taken: Set[bytes],
-    generator: np.random.Generator,
-    pool: FloatArray,
-    previous: Sequence[Mapping[str, Any]],
-    *,
-    ensemble: bool,
-) -> Proposal:
-    """The radial basis function's turn."""
-    d = space.dimension
-    origin = _radius(evidence, d, previous)
-    turn = sum(1 for earlier in previous if earlier.get("by") == "rbf")
-    # DYCORS lets the probability fall with the logarithm of the budget spent; without a budget, by a power that stays
-    # near that curve for budgets of 50 to 100.
-    probability = 1.0
-    if (turn + turn // len(acquisition.weighted.WEIGHTS)) % 2:
-        probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
-    incumbent = evidence.unit[int(np.argmin(evidence.y))]
-    near = acquisition.candidates.dycors(
-        space, generator, incumbent, float(origin["radius"]), probability, min(100 * d, 2_000)
-    )
-    candidates = acquisition.candidates.free(space, near, taken)
-    if candidates.shape[0] == 0:
-        candidates = pool
-    shown = evidence.at(_thinned(evidence, CONDITIONED_ON))
-    ridge = 1e-6 * shown.n
-    x = space.features(candidates)
-    if ensemble and shown.noise is not None:
-        spread = np.sqrt(shown.noise * shown.count)
-        value = surrogates.ensemble.fit(shown.x, shown.y, spread, generator, ridge=ridge).predict(x).mean
-    else:
-        value = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge).predict(x).mean
-    centres = np.vstack([evidence.x, space.features(pending)])
-    weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
-    scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
-    return Proposal(candidates[int(np.argmin(scores))], origin)
+class _Distance:
+    """The radial basis function's turns in one search: one fit for all of them."""
+
+    def __init__(
+        self,
+        space: Space,
+        evidence: _Evidence,
+        generator: np.random.Generator,
+        pool: FloatArray,
+        *,
+        ensemble: bool,
+    ) -> None:
+        self._space, self._evidence, self._generator, self._pool = space, evidence, generator, pool
+        self._ensemble = ensemble
+        self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
+
+    def _fitted(self) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
+        if self._model is None:
+            shown = self._evidence.at(_thinned(self._evidence, CONDITIONED_ON))
+            ridge = 1e-6 * shown.n
+            if self._ensemble and shown.noise is not None:
+                spread = np.sqrt(shown.noise * shown.count)
+                self._model = surrogates.ensemble.fit(shown.x, shown.y, spread, self._generator, ridge=ridge)
+            else:
+                self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
+        return self._model
+
+    def next(
+        self, pending: FloatArray, taken: Set[bytes], previous: Sequence[Mapping[str, Any]]
+    ) -> tuple[FloatArray, dict[str, Any]] | None:
+        """The next point and its origin; None where neither the neighbourhood nor the pool has a free one."""
+        space, evidence, d = self._space, self._evidence, self._space.dimension
+        origin = _radius(evidence, d, previous)
+        turn = sum(1 for earlier in previous if earlier.get("by") == "rbf")
+        # DYCORS lets the probability fall with the logarithm of the budget spent; without a budget, by a power that
+        # stays near that curve for budgets of 50 to 100.
+        probability = 1.0
+        if (turn + turn // len(acquisition.weighted.WEIGHTS)) % 2:
+            probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
+        row = int(np.argmin(evidence.y))
+        near = acquisition.candidates.dycors(
+            space, self._generator, evidence.unit[row], float(origin["radius"]), probability, min(100 * d, 2_000)
+        )
+        candidates = acquisition.candidates.free(space, near, taken)
+        if candidates.shape[0] == 0:
+            candidates = acquisition.candidates.free(space, self._pool, taken)
+        if candidates.shape[0] == 0:
+            return None
+        x = space.features(candidates)
+        value = self._fitted().predict(x).mean
+        centres = _nearby(np.vstack([evidence.x, space.features(pending)]), evidence.x[row], x)
+        weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
+        scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
+        chosen: FloatArray = candidates[int(np.argmin(scores))]
+        return chosen, origin
+
+
+def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
+    """Those of `centres` that can be the nearest of one to a point x, where `middle` is one of them.
+
+    No x is farther from its nearest centre than from the middle, so that centres beyond twice the farthest x play no
+    part: of ten thousand centres few are left near the end of a search.
+    """
+    reach = float(np.max(np.sum((x - middle) ** 2, axis=1)))
+    return centres[np.sum((centres - middle) ** 2, axis=1) <= 4.0 * reach * (1.0 + 1e-9) + 1e-12]
 
 
 def _checked(surrogate: str, risk: float) -> None:
@@ -329,22 +392,95 @@ def propose(
     >>> proposal.origin["by"], bool(0.1 < proposal.unit[0] < 0.7)
     ('gp', True)
     """
+    found = propose_batch(space, data, pending, taken, generator, 1, surrogate=surrogate, risk=risk, previous=previous)
+    return found[0] if found else None
+
+
+def propose_batch(
+    space: Space,
+    data: Observations,
+    pending: FloatArray,
+    taken: Set[bytes],
+    generator: np.random.Generator,
+    count: int,
+    *,
+    surrogate: str = "auto",
+    risk: float = 0.0,
+    previous: Sequence[Mapping[str, Any]] = (),
+) -> list[Proposal]:
+    """Up to `count` points to try, from one fit of each surrogate; the first is what `propose` gives.
+
+    Each further point takes those before it for pending. Fewer come where the space has no more.
+
+    Parameters
+    ----------
+    count : int
+        At least 1; the others are those of `propose`.
+
+    Raises
+    ------
+    StudyError
+        As `propose`.
+
+    Examples
+    --------
+    >>> from hyppo.space import Real
+    >>> space = Space(a=Real(0, 1))
+    >>> unit = np.array([[0.0], [0.4], [1.0]])
+    >>> data = Observations(unit, np.array([1.0, 0.1, 1.2]), np.full(3, np.nan), np.ones(3, dtype=np.int64))
+    >>> batch = propose_batch(space, data, np.empty((0, 1)), set(), np.random.default_rng(0), 3)
+    >>> [proposal.origin["by"] for proposal in batch]
+    ['gp', 'rbf', 'gp']
+    """
     _checked(surrogate, risk)
-    taken = taken | set(space.keys(data.unit)) | set(space.keys(pending))
-    pool = acquisition.candidates.fresh(space, generator, taken, acquisition.candidates.POOL)
+    seen = {*taken, *space.keys(data.unit), *space.keys(pending)}
+    pool = acquisition.candidates.fresh(space, generator, seen, max(acquisition.candidates.POOL, count))
     if pool.shape[0] == 0:
-        return None
+        return []
     if surrogate == "random":
-        return Proposal(pool[0], {"by": "random"})
+        return [Proposal(unit, {"by": "random"}) for unit in pool[:count]]
     evidence = _evidence(space, data, risk)
     if evidence.n < 2 or not np.ptp(evidence.y) > 0.0:
-        # Nothing to learn from yet: as far from everything as the pool has.
-        centres = np.vstack([evidence.x, space.features(pending)])
-        distance = acquisition.weighted.distances(space.features(pool), centres)
-        return Proposal(pool[int(np.argmax(distance))], {"by": "design"})
-    if surrogate == "gp" or (surrogate == "auto" and _is_process_turn(previous)):
-        return _by_improvement(space, evidence, pending, taken, generator, pool, previous)
-    return _by_distance(space, evidence, pending, taken, generator, pool, previous, ensemble=surrogate == "rbf")
+        return _apart(space, np.vstack([evidence.x, space.features(pending)]), pool, count)
+    origins = list(previous)
+    given: list[FloatArray] = []
+    proposals: list[Proposal] = []
+    improvement: _Improvement | None = None
+    distance = _Distance(space, evidence, generator, pool, ensemble=surrogate == "rbf")
+    while len(proposals) < count:
+        unit: FloatArray | None = None
+        if surrogate == "gp" or (surrogate == "auto" and _is_process_turn(origins)):
+            if improvement is None:
+                waiting, room = np.vstack([pending, *given]), count - len(given)
+                improvement = _Improvement(
+                    space, evidence, waiting, seen, generator, pool, origins, given=len(given), room=room
+                )
+            unit, origin = improvement.next(given, seen), improvement.origin
+        if unit is None:
+            found = distance.next(np.vstack([pending, *given]), seen, origins)
+            if found is None:
+                break
+            unit, origin = found
+        if proposals:
+            origin = origin | {"batch": len(proposals)}
+        seen.update(space.keys(unit[None, :]))
+        given.append(unit)
+        origins.append(origin)
+        proposals.append(Proposal(unit, origin))
+    return proposals
+
+
+def _apart(space: Space, centres: FloatArray, pool: FloatArray, count: int) -> list[Proposal]:
+    """Points of the pool as far from everything as it has, while there is nothing to learn from."""
+    x = space.features(pool)
+    distance = acquisition.weighted.distances(x, centres)
+    proposals: list[Proposal] = []
+    for _ in range(min(count, pool.shape[0])):
+        row = int(np.argmax(distance))
+        proposals.append(Proposal(pool[row], {"by": "design"}))
+        distance = np.minimum(distance, acquisition.weighted.distances(x, x[row : row + 1]))
+        distance[row] = -1.0
+    return proposals
 
 
 def recommend(

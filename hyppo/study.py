@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyppo.columns import Columns
 from hyppo.design import design_size, sobol
 from hyppo.errors import StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hyppo.predictions import Predictions
-    from hyppo.search import Observations, Recommendation, Surface
+    from hyppo.search import Recommendation, Surface
 
 Objective = Callable[[Replica], Any]
 
@@ -151,9 +152,8 @@ class Study:
         self._attended = False
         self._closing: weakref.finalize[Any, Any] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        # Memos of what the history determines: coordinates and identities of the trials, by number, and the design.
-        self._coordinates: list[FloatArray] = []
-        self._keys: list[bytes] = []
+        # Memos of what the history determines.
+        self._columns = Columns(space)
         self._design: FloatArray = np.empty((0, space.dimension))
 
     def __repr__(self) -> str:
@@ -207,7 +207,7 @@ class Study:
         for position, event in enumerate(events):
             apply(trials, event, position)
         self._trials, self._position, self._read = trials, len(events), True
-        self._coordinates, self._keys = [], []
+        self._columns = Columns(self.space)
 
     def _record(self, *events: Event) -> None:
         """Log events, then apply them: what the log refuses did not happen."""
@@ -271,95 +271,103 @@ class Study:
         LogError
             The log cannot be opened or written.
         """
+        return self.ask_batch(1)[0]
+
+    def ask_batch(self, count: int) -> tuple[Trial, ...]:
+        """Up to `count` trials from one look at the losses, at little more than the cost of one.
+
+        The first is the one that `ask` would give; each knows those before it as pending. Fewer come where the space
+        has no more new points: one at a time that is worth further replicas, then.
+
+        Raises
+        ------
+        StudyError
+            `count` is not an integer of at least 1.
+        SpaceExhausted, LogError
+            As for `ask`.
+
+        Examples
+        --------
+        >>> from hyppo.space import Real
+        >>> [trial.number for trial in Study(Space(x=Real(0, 1))).ask_batch(3)]
+        [0, 1, 2]
+        """
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise StudyError(f"count: expected an integer of at least 1, got {count!r}")
         self._open()
-        proposal = self._propose()
-        if proposal is None:
-            return self._replicate()
-        unit, origin = proposal
-        number = len(self._trials)
-        indices = range(self.replicas[0])
+        proposals = self._propose(int(count))
+        if not proposals:
+            return (self._replicate(),)
+        first, now = len(self._trials), time.time()
         self._record(
-            Asked(
-                number,
-                self.space.decode(unit),
-                tuple((index, seed_for(self.seed, number, index)) for index in indices),
-                origin,
-                time.time(),
+            *(
+                Asked(
+                    number,
+                    self.space.decode(unit),
+                    tuple((index, seed_for(self.seed, number, index)) for index in range(self.replicas[0])),
+                    origin,
+                    now,
+                )
+                for number, (unit, origin) in enumerate(proposals, start=first)
             )
         )
-        return self._trials[number]
+        return tuple(self._trials[first:])
 
     @property
     def exhausted(self) -> bool:
         """Whether every point of a finite space was tried."""
         size = self.space.size
-        return size is not None and len(self._taken()) >= size
+        return size is not None and len(self._known().taken) >= size
 
-    def _units(self, trials: Iterable[Trial]) -> FloatArray:
-        """Lattice coordinates of trials, (n, d)."""
-        for trial in self._trials[len(self._coordinates) :]:
-            self._coordinates.append(self.space.encode(trial.params))
-        return np.array([self._coordinates[t.number] for t in trials]).reshape(-1, self.space.dimension)
+    def _known(self) -> Columns:
+        """The trials as arrays."""
+        self._columns.update(self._trials)
+        return self._columns
 
-    def _taken(self) -> set[bytes]:
-        """Identities of all points that have a trial."""
-        self._keys += self.space.keys(self._units(self._trials[len(self._keys) :]))
-        return set(self._keys)
-
-    def _propose(self) -> tuple[FloatArray, dict[str, Any]] | None:
-        """Coordinates and origin of the next new point; None where none is left."""
-        taken = self._taken()
+    def _propose(self, count: int) -> list[tuple[FloatArray, dict[str, Any]]]:
+        """Coordinates and origins of the next new points, up to `count`; none where none is left."""
+        known = self._known()
+        taken = set(known.taken)
         if self.space.size is not None and len(taken) >= self.space.size:
-            return None
-        observed = sum(t.settled is not None for t in self._trials)
+            return []
         leading = design_size(self.space.dimension)
         # The design goes on where losses are slow to come (many ranks at the start) or trainings fail.
-        if len(self._trials) < leading or observed < max(2, leading // 2):
-            unit = self._next_designed(taken)
-            if unit is not None:
-                return unit, {"by": "design"}
-        from hyppo.search import propose
+        slow = known.settled().size < max(2, leading // 2)
+        designed = self._designed(taken, count if slow else min(count, leading - len(self._trials)))
+        proposals = [(unit, {"by": "design"}) for unit in designed]
+        if len(proposals) == count:
+            return proposals
+        taken.update(self.space.keys(np.array(designed).reshape(-1, self.space.dimension)))
+        from hyppo.search import propose_batch
 
-        proposal = propose(
+        found = propose_batch(
             self.space,
-            self._observations(),
-            self._units(t for t in self._trials if t.settled is None and t.state is State.PENDING),
+            known.observations(),
+            np.vstack([known.pending_units(), *designed]),
             taken,
-            generator_for(self.seed, SEARCH_PURPOSE, len(self._trials)),
+            generator_for(self.seed, SEARCH_PURPOSE, len(self._trials) + len(proposals)),
+            count - len(proposals),
             surrogate=self.surrogate,
             risk=self.risk,
-            previous=[t.origin for t in self._trials],
+            previous=[t.origin for t in self._trials] + [origin for _, origin in proposals],
         )
-        return None if proposal is None else (proposal.unit, proposal.origin)
+        return proposals + [(proposal.unit, proposal.origin) for proposal in found]
 
-    def _next_designed(self, taken: set[bytes]) -> FloatArray | None:
-        """First point of the design that was not tried; None where the design has found all that it can."""
+    def _designed(self, taken: set[bytes], count: int) -> list[FloatArray]:
+        """The first `count` points of the design that were not tried; fewer where it has found all that it can."""
         length = design_size(self.space.dimension)
-        while True:
+        while count > 0:
             if len(self._design) < length:
                 self._design = sobol(self.space, length, self.seed)
-            for key, unit in zip(self.space.keys(self._design), self._design, strict=True):
-                if key not in taken:
-                    return np.asarray(unit)
-            if len(self._design) < length:
-                return None
+            points = [u for k, u in zip(self.space.keys(self._design), self._design, strict=True) if k not in taken]
+            if len(points) >= count or len(self._design) < length:
+                return points[:count]
             length *= 2
-
-    def _observations(self) -> "Observations":
-        from hyppo.search import Observations
-
-        settled = self._settled()
-        stats = [t.stats for t in settled]
-        return Observations(
-            unit=self._units(settled),
-            mean=np.array([s.mean for s in stats if s], dtype=np.float64),
-            spread=np.array([math.nan if s.std is None else s.std for s in stats if s], dtype=np.float64),
-            count=np.array([s.n for s in stats if s], dtype=np.int64),
-        )
+        return []
 
     def _settled(self) -> list[Trial]:
         """Trials with a finite loss, in the order in which they first had one."""
-        return sorted((t for t in self._trials if t.settled is not None), key=lambda t: t.settled or 0)
+        return [self._trials[number] for number in self._known().settled()]
 
     def _replicate(self) -> Trial:
         """A further replica for the known point that deserves it most: the best of those with the fewest replicas."""
@@ -514,7 +522,7 @@ class Study:
         if settled:
             recommendation = recommend(
                 self.space,
-                self._observations(),
+                self._known().observations(),
                 surrogate=self.surrogate,
                 risk=self.risk,
                 required=self.required,
@@ -547,7 +555,9 @@ class Study:
         self._load()
         from hyppo.search import surface
 
-        fitted = surface(self.space, self._observations(), risk=self.risk, previous=[t.origin for t in self._trials])
+        fitted = surface(
+            self.space, self._known().observations(), risk=self.risk, previous=[t.origin for t in self._trials]
+        )
         if fitted is None:
             raise StudyError("no surrogate yet: it takes four points with losses that differ")
         return fitted

@@ -356,7 +356,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def no_point_twice(self):
-        keys = self.space.keys(self.study._units(self.study.trials))
+        keys = [self.space.keys(self.space.encode(t.params)[None, :])[0] for t in self.study.trials]
         assert len(set(keys)) == len(keys)
         assert [t.number for t in self.study.trials] == list(range(len(keys)))
 

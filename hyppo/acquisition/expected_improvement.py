@@ -15,7 +15,7 @@ import numpy as np
 from hyppo._kernels.acquisition import log_expected_improvement
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
-from hyppo.surrogates.base import FittedModel
+from hyppo.surrogates.base import FittedModel, Prediction
 from hyppo.surrogates.gp import GP
 
 
@@ -36,8 +36,12 @@ def log_ei(model: FittedModel, x: FloatArray, best: float) -> FloatArray:
     """
     if not np.isfinite(best):
         raise SurrogateError(f"best: expected a finite number, got {best!r}")
-    prediction = model.predict(x)
-    out = np.empty(x.shape[0])
+    return log_ei_at(model.predict(x), best)
+
+
+def log_ei_at(prediction: Prediction, best: float) -> FloatArray:
+    """log EI where the posterior is known already, (q,)."""
+    out = np.empty(prediction.mean.size)
     log_expected_improvement(
         np.ascontiguousarray(prediction.mean, dtype=np.float64),
         np.ascontiguousarray(prediction.std, dtype=np.float64),

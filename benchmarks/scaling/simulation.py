@@ -1,0 +1,293 @@
+"""Simulated groups on a virtual clock, driven by the real loop, the real study and a real study file.
+
+    virtual time   seconds that the manager really spent, plus what was skipped while it had nothing to do
+    group          trains one replica at a time, for a log-normal virtual time
+    start          until every group has had work          drain   from the last work handed out to the end
+    utilisation    share of group time spent in training between start and drain
+    stale          losses that came in between the ask of a point and the start of its training
+
+The manager's seconds are those of its CPU, and those of the wall while the disk syncs: other programs on the machine
+do not count. Trainings run in virtual time only: while the manager is busy they go on, and what has ended waits.
+"""
+
+import heapq
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hyppo
+from benchmarks.scaling import problem
+from hyppo.log import StudyLog
+from hyppo.replica import Outcome, Task
+from hyppo.run import Interrupt, Loop, Options, Progressed, Status
+from hyppo.trial import Event, Trial
+
+
+class Clock:
+    """Virtual seconds since it was made. With `free` the manager costs nothing: only what is skipped counts."""
+
+    def __init__(self, free: bool = False) -> None:
+        self.free = free
+        self._skipped = 0.0
+        self._waited = 0.0
+        self._began = time.process_time()
+
+    @property
+    def manager(self) -> float:
+        """Seconds that the manager has spent: CPU, and waits for the disk."""
+        return time.process_time() - self._began + self._waited
+
+    def __call__(self) -> float:
+        return self._skipped if self.free else self._skipped + self.manager
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which the manager has nothing to do."""
+        self._skipped += max(0.0, seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Count seconds in which the manager waited for the disk."""
+        self._waited += max(0.0, seconds)
+
+
+@dataclass
+class Spent:
+    """Seconds of the manager by what it did, and how often."""
+
+    ask: float = 0.0
+    tell: float = 0.0
+    log: float = 0.0
+    points: int = 0  # new points
+    appends: int = 0
+    searches: list[tuple[int, int, float]] = field(default_factory=list)  # (trials before, points, seconds) of each
+
+    @property
+    def steps(self) -> int:
+        return len(self.searches)
+
+
+class TimedLog:
+    """A study's log, with the time that the disk takes counted."""
+
+    def __init__(self, log: StudyLog, clock: Clock, spent: Spent) -> None:
+        self._log, self._clock, self._spent = log, clock, spent
+
+    def append(self, events: Sequence[Event]) -> None:
+        cpu, wall = time.process_time(), time.perf_counter()
+        self._log.append(events)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        self._clock.waited(wall - cpu)
+        self._spent.log += max(cpu, wall)
+        self._spent.appends += 1
+
+    def checkpoint(self) -> None:
+        self._log.checkpoint()
+
+    def close(self) -> None:
+        self._log.close()
+
+
+class TimedStudy(hyppo.Study):
+    """A study that notes what its asks and tells cost, apart from the log's share."""
+
+    def __init__(self, clock: Clock, spent: Spent, **arguments: Any) -> None:
+        super().__init__(problem.SPACE, **arguments)
+        self.clock, self.spent = clock, spent
+        self.known = 0  # losses so far
+        self.known_at_ask: dict[int, int] = {}  # by trial
+        self._timed: TimedLog | None = None
+
+    def _open(self) -> StudyLog:
+        log = super()._open()
+        if self._timed is None:
+            self._timed = TimedLog(log, self.clock, self.spent)
+        return self._timed
+
+    def ask(self) -> Trial:
+        return self.ask_batch(1)[0]
+
+    def ask_batch(self, count: int) -> tuple[Trial, ...]:
+        began, logged = self.clock.manager, self.spent.log
+        known = self.known
+        trials = super().ask_batch(count)
+        seconds = self.clock.manager - began - (self.spent.log - logged)
+        self.spent.ask += seconds
+        self.spent.points += len(trials)
+        self.spent.searches.append((trials[0].number, len(trials), seconds))
+        self.known_at_ask |= {trial.number: known for trial in trials}
+        return trials
+
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
+        began, logged = self.clock.manager, self.spent.log
+        super().settle(outcomes)
+        self.known += len(outcomes)
+        self.spent.tell += self.clock.manager - began - (self.spent.log - logged)
+
+
+class Groups:
+    """Trial groups of one slot each, which train in virtual time. See `hyppo.run.Workers`."""
+
+    def __init__(self, count: int, clock: Clock, mean: float, sigma: float, study: TimedStudy) -> None:
+        self.groups: Sequence[int] = range(count)
+        self.clock, self.mean, self.sigma, self.study = clock, mean, sigma, study
+        self.trained: list[tuple[float, float]] = []  # (start, end)
+        self.stale: list[int] = []
+        self.peak = 0  # the most that trained at a time
+        self.all_busy: float | None = None  # when every group has had work
+        self._had: set[int] = set()
+        self._ends: list[tuple[float, int, Task, Future[Outcome]]] = []
+
+    def submit(self, task: Task, slot: int) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        start = self.clock()
+        end = start + problem.seconds_of(task.seed, self.mean, self.sigma)
+        heapq.heappush(self._ends, (end, len(self.trained), task, future))
+        self.trained.append((start, end))
+        self.stale.append(self.study.known - self.study.known_at_ask[task.trial])
+        self.peak = max(self.peak, len(self._ends))
+        self._had.add(slot)
+        if self.all_busy is None and len(self._had) == len(self.groups):
+            self.all_busy = start
+        return future
+
+    def wait(self, timeout: float) -> None:
+        if self._ends:
+            self.clock.skip(min(self._ends[0][0] - self.clock(), timeout))
+        now = self.clock()
+        while self._ends and self._ends[0][0] <= now:
+            end, serial, task, future = heapq.heappop(self._ends)
+            loss = problem.noisy_loss(task.params, task.seed)
+            future.set_result(Outcome(loss, None, self.trained[serial][0], end, host=f"group-{serial}"))
+
+    def reports(self) -> list[Progressed]:
+        return []
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._ends.clear()
+
+
+class Nobody:
+    """No view: showing is not part of what is measured."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def failed(self, task: Task, outcome: Outcome) -> None:
+        pass
+
+    def show(self, status: Status, force: bool = False) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out of one simulated run; seconds are virtual, but for the manager's own."""
+
+    groups: int
+    seconds: float
+    sigma: float
+    replicas: int
+    trials: int
+    surrogate: str
+    free: bool
+    seed: int
+    elapsed: float
+    start: float
+    drain: float
+    utilisation: float
+    utilisation_in_all: float
+    asks_per_second: float
+    spent: dict[str, Any]
+    manager: float  # seconds of ask, tell, log and all else
+    stale_mean: float
+    stale_most: int
+    regret: float  # true loss of the recommended point, the optimum's is 0
+    best_seen: float  # least true loss of all points
+
+    @property
+    def per_event(self) -> dict[str, float]:
+        """Milliseconds of the manager for each training: ask, tell, log, and the loop itself."""
+        events = self.trials * self.replicas
+        parts = {name: self.spent[name] for name in ("ask", "tell", "log")}
+        parts["loop"] = self.manager - sum(parts.values())
+        return {name: 1e3 * seconds / events for name, seconds in parts.items()}
+
+
+def _load() -> None:
+    """Import and compile what the first asks would: a run of hours does not notice."""
+    with hyppo.Study(problem.SPACE) as study:
+        for number in range(24):
+            trial = study.ask()
+            study.tell(trial.number, [float(number % 7), float(number % 5)])
+        study.ask_batch(4)
+
+
+def simulate(
+    groups: int,
+    seconds: float,
+    trials: int,
+    path: Path | None,
+    *,
+    sigma: float = 0.5,
+    replicas: int = 1,
+    seed: int = 0,
+    surrogate: str = "auto",
+    free: bool = False,
+) -> Report:
+    """Run one simulated study to its end.
+
+    Parameters
+    ----------
+    groups, trials : int
+    seconds : float
+        Mean virtual seconds of a training.
+    path : path or None
+        Study file to make; in memory where None.
+    sigma : float
+        Standard deviation of the logarithm of the training times.
+    free : bool
+        The manager's own time does not count: every ask then knows all losses there are.
+    """
+    _load()
+    clock, spent = Clock(free), Spent()
+    study = TimedStudy(
+        clock, spent, objective=problem.trained, log=path, replicas=replicas, seed=seed, surrogate=surrogate
+    )
+    workers = Groups(groups, clock, seconds, sigma, study)
+    Loop(study, workers, Options(trials=trials), Nobody(), Interrupt(), clock).go()
+    elapsed, manager = clock(), clock.manager
+    start = workers.all_busy if workers.all_busy is not None else elapsed
+    stop = max(s for s, _ in workers.trained)
+    inside = sum(max(0.0, min(e, stop) - max(s, start)) for s, e in workers.trained)
+    best = study.best
+    report = Report(
+        groups=groups,
+        seconds=seconds,
+        sigma=sigma,
+        replicas=replicas,
+        trials=trials,
+        surrogate=surrogate,
+        free=free,
+        seed=seed,
+        elapsed=elapsed,
+        start=start,
+        drain=elapsed - stop,
+        utilisation=inside / (groups * (stop - start)) if stop > start else float("nan"),
+        utilisation_in_all=sum(e - s for s, e in workers.trained) / (groups * elapsed),
+        asks_per_second=spent.points / elapsed,
+        spent=asdict(spent),
+        manager=manager,
+        stale_mean=float(np.mean(workers.stale)),
+        stale_most=max(workers.stale),
+        regret=problem.true_loss(best.params) - problem.OPTIMUM,
+        best_seen=min(problem.true_loss(t.params) for t in study.trials) - problem.OPTIMUM,
+    )
+    study.close()
+    return report

@@ -1,0 +1,104 @@
+"""What the search sees of the trials, as arrays.
+
+    symbol     shape   meaning
+    unit       (n, d)  lattice coordinates, rows by trial number
+    mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN where unknown
+    count      (n,)    finite losses
+    settled    (n,)    position of the first finite loss in the order of events, -1 where there is none
+    waiting    (n,)    pending, without a loss yet
+
+A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
+where the trial is another object than before, which is how a trial changes.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyppo.space import FloatArray, IntArray, Space
+from hyppo.trial import State, Trial
+
+if TYPE_CHECKING:
+    from hyppo.search import Observations
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Columns:
+    """The columns of a growing list of trials; `update` before reading.
+
+    >>> from hyppo.space import Real
+    >>> from hyppo.trial import ReplicaRecord
+    >>> columns = Columns(Space(x=Real(0, 1)))
+    >>> columns.update([Trial(0, {"x": 0.5}, (ReplicaRecord(0, 7),))])
+    >>> columns.pending_units().tolist(), len(columns.taken)
+    ([[0.5]], 1)
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._trials: list[Trial] = []
+        self._unit: FloatArray = np.empty((0, space.dimension))
+        self._mean: FloatArray = np.empty(0)
+        self._std: FloatArray = np.empty(0)
+        self._count: IntArray = np.empty(0, dtype=np.int64)
+        self._settled: IntArray = np.empty(0, dtype=np.int64)
+        self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
+        self.taken: set[bytes] = set()  # identities of all points; not to be changed
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Bring every row up to what `trials`, which only ever grow, say now."""
+        known = len(self._trials)
+        changed = [i for i, (old, new) in enumerate(zip(self._trials, trials, strict=False)) if old is not new]
+        new = trials[known:]
+        if new:
+            self._reserve(len(trials))
+            units = np.array([self._space.encode(trial.params) for trial in new])
+            self._unit[known : len(trials)] = units
+            self.taken.update(self._space.keys(units))
+        self._trials = list(trials)
+        for i in (*changed, *range(known, len(trials))):
+            trial, stats = trials[i], trials[i].stats
+            self._mean[i] = np.nan if stats is None else stats.mean
+            self._std[i] = np.nan if stats is None or stats.std is None else stats.std
+            self._count[i] = 0 if stats is None else stats.n
+            self._settled[i] = -1 if trial.settled is None else trial.settled
+            self._waiting[i] = trial.settled is None and trial.state is State.PENDING
+
+    def _reserve(self, n: int) -> None:
+        """Make room for n rows, twice as many at a time."""
+        if n <= self._mean.size:
+            return
+        room = max(64, 2 * n)
+
+        def grown(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            out = np.empty((room, *column.shape[1:]), dtype=column.dtype)
+            out[: column.shape[0]] = column
+            return out
+
+        self._unit, self._mean, self._std = grown(self._unit), grown(self._mean), grown(self._std)
+        self._count, self._settled, self._waiting = grown(self._count), grown(self._settled), grown(self._waiting)
+
+    def settled(self) -> IntArray:
+        """Numbers of the trials with a loss, in the order in which they first had one."""
+        settled = self._settled[: len(self._trials)]
+        rows = np.flatnonzero(settled >= 0)
+        return rows[np.argsort(settled[rows], kind="stable")]
+
+    def observations(self) -> "Observations":
+        """Trials with a loss, as `hyppo.search` takes them."""
+        from hyppo.search import Observations
+
+        rows = self.settled()
+        return Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])
+
+    def pending_units(self) -> FloatArray:
+        """Coordinates of the trials that wait for their first loss, (p, d)."""
+        rows = np.flatnonzero(self._waiting[: len(self._trials)])
+        return self._unit[rows]
+
+    def units(self) -> FloatArray:
+        """Coordinates of all trials, (n, d)."""
+        return self._unit[: len(self._trials)].copy()
