@@ -320,8 +320,7 @@ class _Distance:
         centres = _nearby(np.vstack([evidence.x, space.features(pending)]), evidence.x[row], x)
         weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
         scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
-        chosen: FloatArray = candidates[int(np.argmin(scores))]
-        return chosen, origin
+        return candidates[int(np.argmin(scores))], origin
 
 
 def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
@@ -331,7 +330,8 @@ def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArra
     part: of ten thousand centres few are left near the end of a search.
     """
     reach = float(np.max(np.sum((x - middle) ** 2, axis=1)))
-    return centres[np.sum((centres - middle) ** 2, axis=1) <= 4.0 * reach * (1.0 + 1e-9) + 1e-12]
+    near = np.sum((centres - middle) ** 2, axis=1) <= 4.0 * reach * (1.0 + 1e-9) + 1e-12
+    return np.asarray(centres[near])
 
 
 def _checked(surrogate: str, risk: float) -> None:
