@@ -7,6 +7,7 @@ uninterrupted one would have asked.
 
 import atexit
 import math
+import os
 import tempfile
 import time
 import uuid
@@ -194,7 +195,9 @@ class Study:
             if self.log is None:
                 self._writer = MemoryLog()
             else:
-                self._writer, _, events = open_log(self.log, self._header())
+                # `hyppo run --steal` says that the writer before is gone where a shared file system cannot
+                steal = bool(os.environ.get("HYPPO_STEAL"))
+                self._writer, _, events = open_log(self.log, self._header(), steal=steal)
                 self._replay(events)
                 self._closing = weakref.finalize(self, self._writer.close)
                 # at exit, too: weakref's own exit hook is as old as the first finalizer of the process, often torch's,
@@ -296,8 +299,9 @@ class Study:
             raise StudyError(f"count: expected an integer of at least 1, got {count!r}")
         self._open()
         proposals = self._propose(int(count))
-        if not proposals:
-            return (self._replicate(),)
+        contender = self._contender(*proposals[0]) if proposals else self._neediest()
+        if contender is not None:
+            return (self._replicate(contender),)
         first, now = len(self._trials), time.time()
         self._record(
             *(
@@ -369,19 +373,42 @@ class Study:
         """Trials with a finite loss, in the order in which they first had one."""
         return [self._trials[number] for number in self._known().settled()]
 
-    def _replicate(self) -> Trial:
-        """A further replica for the known point that deserves it most: the best of those with the fewest replicas."""
+    def _contender(self, unit: FloatArray, origin: dict[str, Any]) -> Trial | None:
+        """The known point that deserves the next training more than a new one does; None under fixed replicas."""
+        fewest, most = self.replicas
+        settled = self._settled()
+        free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
+        if fewest == most or not free.any():
+            return None
+        from hyppo.replication import contender
+        from hyppo.search import Proposal
+
+        row = contender(
+            self.space,
+            self._known().observations(),
+            free,
+            Proposal(unit, origin),
+            fewest,
+            risk=self.risk,
+            previous=[t.origin for t in self._trials],
+        )
+        return None if row is None else settled[row]
+
+    def _neediest(self) -> Trial:
+        """Of an exhausted space, the best of the points with the fewest replicas."""
         free = [t for t in self._trials if not t.pending and t.state is State.DONE]
         if not free:
             raise SpaceExhausted(
                 f"all {self.space.size} points of the space were tried and none can be trained again now; "
                 "tell the pending ones first"
             )
-        trial = min(free, key=lambda t: (len(t.replicas), t.stats.score(self.risk) if t.stats else math.inf, t.number))
+        return min(free, key=lambda t: (len(t.replicas), t.stats.score(self.risk) if t.stats else math.inf, t.number))
+
+    def _replicate(self, trial: Trial) -> Trial:
+        """Ask for one further replica of a known point."""
         index = 1 + max(r.index for r in trial.replicas)
-        origin = {"by": "replicate"}
         seed = seed_for(self.seed, trial.number, index)
-        self._record(Asked(trial.number, trial.params, ((index, seed),), origin, time.time()))
+        self._record(Asked(trial.number, trial.params, ((index, seed),), {"by": "replicate"}, time.time()))
         return self._trials[trial.number]
 
     # -- tell -----------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ FLOORS = [
     ("hyppo/log/", "hyppo/surrogates/"),
     ("hyppo/acquisition/",),
     ("hyppo/search.py",),
+    ("hyppo/replication.py",),
     ("hyppo/columns.py",),
     ("hyppo/study.py",),
     ("hyppo/run.py", "hyppo/report/", "hyppo/effects.py"),
