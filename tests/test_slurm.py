@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from hyppo.errors import LaunchError
+from hyppo import Real, Space, Study
+from hyppo.errors import LaunchError, LogError
 from hyppo.launch.slurm import Job, format_time, normalised, parse_time
+from hyppo.log import journal
 
 
 def job(**changes):
@@ -102,6 +104,25 @@ def test_the_warning_leaves_time_for_the_requeue(seconds, margin, grace, warning
     assert f"--grace {patience:g} " in made.script()
 
 
+def test_a_restart_on_another_node_takes_the_study_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.disk, "filesystem", lambda path: "nfs4")
+    monkeypatch.setattr(journal.fcntl, "flock", lambda fd, operation: None)  # of no use between hosts
+    space = Space(x=Real(0, 1))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(journal.disk, "boot_id", lambda: "other")
+        elsewhere.setattr(journal.socket, "gethostname", lambda: "node9")
+        lost = Study(space, log=tmp_path / "study.h5")
+        number = lost.ask().number
+    with pytest.raises(LogError, match="on node9"):
+        Study(space, log=tmp_path / "study.h5").ask()
+    assert "${SLURM_RESTART_COUNT:+--steal}" in job().script()
+    monkeypatch.setenv("HYPPO_STEAL", "1")  # what --steal does
+    with Study(space, log=tmp_path / "study.h5") as study:
+        assert study.tell(number, [0.5]) is None
+    with pytest.warns(UserWarning, match="deleted or replaced"):
+        lost.close()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -190,6 +211,7 @@ def test_options_of_run_and_arguments_of_the_script_go_on(folder):
     assert "--account=abc" in directives(text)
     (start,) = [line for line in commands(text) if line.startswith("srun")]
     words = shlex.split(start.removesuffix("&"))
+    words.remove("${SLURM_RESTART_COUNT:+--steal}")
     assert words[words.index("run") :] == [
         "run", "--grace", "7", "--trials", "9", "--retries", "2", "tune.py", "--", "--trials", "of its own",
     ]  # fmt: skip

@@ -65,6 +65,14 @@ def run(
         str | None, typer.Option(help="What trainings print: 'relay' to stdout, or 'file' in their directory.")
     ] = None,
     progress: Annotated[bool | None, typer.Option(help="Show how it goes.")] = None,
+    steal: Annotated[
+        bool,
+        typer.Option(
+            "--steal",
+            help="Take the study over from a process on another host that is gone.",
+            rich_help_panel=FAULTS,
+        ),
+    ] = False,
 ) -> None:
     """Run a script, alone or under mpirun, with arguments of its study.run overridden.
 
@@ -74,6 +82,8 @@ def run(
         value = context.params.get(name)
         if value is not None:
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
+    if steal:
+        os.environ["HYPPO_STEAL"] = "1"
     path = script.resolve()
     sys.argv[:] = [str(script), *context.args]
     if not sys.flags.safe_path:

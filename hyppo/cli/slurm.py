@@ -18,8 +18,8 @@ from hyppo.launch.slurm import MARK, Job, installed_mpi, parse_time
 ALLOCATION = "Allocation"
 END = "Before the time is up"
 SCRIPT = "Job script"
-# Options of `hyppo run` that mean something in a job: not those of a run without MPI, nor what `-o` means here.
-LEFT_OUT = ("workers", "output", "progress")
+# Options of `hyppo run` that a job has no use for, sets itself, or that mean something else here.
+LEFT_OUT = ("workers", "output", "progress", "steal")
 
 
 class Mpi(StrEnum):

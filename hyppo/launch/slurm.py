@@ -240,7 +240,7 @@ class Job:
         ]
 
     def _start(self) -> list[str]:
-        run = [PurePath(self.python).name, "-m", "hyppo", "run", "--grace", f"{self.patience:g}", *self.command]
+        run = [PurePath(self.python).name, "-m", "hyppo", "run", "--grace", f"{self.patience:g}"]
         lines = []
         if self.mpi == "mpiexec":
             # mpiexec starts one process a node by srun, and the ranks share its CPUs: they need all of the node's.
@@ -265,8 +265,9 @@ class Job:
             start.append("--kill-on-bad-exit=1")
         return [
             *lines,
+            "# --steal: in a restart the run before is over, on whatever node it held the study file.",
             f"{shlex.join(start)} \\",
-            f"    {shlex.join(run)} &",
+            f"    {shlex.join(run)} ${{SLURM_RESTART_COUNT:+--steal}} {shlex.join(self.command)} &",
             "run=$!",
             "warned=",
             "trap 'warned=1; kill -USR1 \"$run\"' USR1",
