@@ -1,0 +1,294 @@
+"""KerasTuner's `build(hp)` functions, unchanged: the space is taken from the `hp` calls that they make.
+
+KerasTuner itself is not needed. Its spaces are trees; hyppo's are flat: every parameter that `build` may ask for is
+in the space and has a value in every trial, and has no effect where `build` does not ask for it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from hyppo.errors import SpaceError, StudyError
+from hyppo.replica import Replica
+from hyppo.space import Choice, Integer, Ordinal, Real, Space
+
+Parameter = Integer | Real | Choice | Ordinal
+Scalar = int | float | str | bool | None
+
+MOST_BUILDS = 500  # networks built to find the parameters of a function
+
+
+class HyperParameters:
+    """What `build` is called with: the methods of KerasTuner's class of this name that build functions use.
+
+    A call gives the value from `values`, or else the parameter's default (KerasTuner's: the lowest, or the first).
+    What was asked for is in `parameters`.
+
+    Examples
+    --------
+    >>> hp = HyperParameters({"units": 64})
+    >>> hp.Int("units", 32, 128, step=32), hp.Float("lr", 1e-4, 1e-2, sampling="log")
+    (64, 0.0001)
+    >>> hp.parameters["units"]
+    Integer(low=32, high=128, step=32, log=False)
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.parameters: dict[str, Parameter] = {}
+        self.values: dict[str, Any] = {}  # of what was asked for, as `build` sees them
+        self._given = dict(values)
+        self._scopes: list[str] = []
+        self._active = True
+
+    def Int(
+        self,
+        name: str,
+        min_value: int,
+        max_value: int,
+        step: int | None = None,
+        sampling: str = "linear",
+        default: int | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> int:
+        """An integer between two bounds, both included; under `sampling="log"` a step is a factor."""
+        name = self._scoped(name)
+        log = _is_log(name, sampling)
+        if log and step is not None:
+            parameter: Parameter = Ordinal(_powers(name, min_value, max_value, step))
+        else:
+            parameter = Integer(min_value, max_value, step=step or 1, log=log)
+        return int(self._ask(name, parameter, min_value if default is None else default, parent_name, parent_values))
+
+    def Float(
+        self,
+        name: str,
+        min_value: float,
+        max_value: float,
+        step: float | None = None,
+        sampling: str = "linear",
+        default: float | None = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> float:
+        """A real number between two bounds, both included; under `sampling="log"` a step is a factor."""
+        name = self._scoped(name)
+        log = _is_log(name, sampling)
+        low, high = float(min_value), float(max_value)
+        parameter: Parameter
+        if step is None:
+            parameter = Real(low, high, log=log)
+        elif log:
+            parameter = Ordinal(_powers(name, low, high, step))
+        else:
+            parameter = Ordinal([float(f"{low + i * step:.15g}") for i in range(int((high - low) / step + 1e-9) + 1)])
+        return float(self._ask(name, parameter, low if default is None else default, parent_name, parent_values))
+
+    def Choice(
+        self,
+        name: str,
+        values: Sequence[Scalar],
+        ordered: bool | None = None,
+        default: Scalar = None,
+        parent_name: str | None = None,
+        parent_values: Any = None,
+    ) -> Any:
+        """One of `values`; numbers are ordered unless told otherwise."""
+        if ordered is None:
+            ordered = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        parameter = Ordinal(values) if ordered else Choice(values)
+        first = values[0] if default is None and None not in values else default
+        return self._ask(self._scoped(name), parameter, first, parent_name, parent_values)
+
+    def Boolean(
+        self, name: str, default: bool = False, parent_name: str | None = None, parent_values: Any = None
+    ) -> bool:
+        """False or True."""
+        return bool(self._ask(self._scoped(name), Choice([False, True]), default, parent_name, parent_values))
+
+    def Fixed(self, name: str, value: Any, parent_name: str | None = None, parent_values: Any = None) -> Any:
+        """`value`, which is not searched."""
+        self.values[self._scoped(name)] = value
+        return value
+
+    @contextlib.contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        """Parameters inside are called `name/...`."""
+        self._scopes.append(name)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    @contextlib.contextmanager
+    def conditional_scope(self, parent_name: str, parent_values: Any) -> Iterator[None]:
+        """Parameters inside are part of the space, and have their defaults where the parent has another value."""
+        before = self._active
+        self._active = before and self._holds(parent_name, parent_values)
+        try:
+            yield
+        finally:
+            self._active = before
+
+    def get(self, name: str) -> Any:
+        """The value of a parameter that was asked for before."""
+        name = self._scoped(name)
+        if name not in self.values:
+            raise StudyError(f"hp.get({name!r}): asked for so far: {', '.join(self.values) or 'nothing'}")
+        return self.values[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return self._scoped(name) in self.values
+
+    def _scoped(self, name: str) -> str:
+        return "/".join([*self._scopes, str(name)])
+
+    def _holds(self, parent_name: str, parent_values: Any) -> bool:
+        if self._scoped(parent_name) not in self.values:
+            raise StudyError(f"a parameter depends on {parent_name!r}, which must be asked for before it")
+        listed = isinstance(parent_values, Sequence | set) and not isinstance(parent_values, str)
+        return self.get(parent_name) in (parent_values if listed else [parent_values])
+
+    def _ask(self, name: str, parameter: Parameter, default: Any, parent_name: str | None, parent_values: Any) -> Any:
+        known = self.parameters.setdefault(name, parameter)
+        if known != parameter:
+            raise SpaceError(
+                f"build asks for {name!r} as {known} and as {parameter}: in a flat space one name is one parameter; "
+                "give the two different names"
+            )
+        active = self._active and (parent_name is None or self._holds(parent_name, parent_values))
+        self.values[name] = self._given.get(name, default) if active else default
+        return self.values[name]
+
+
+class _Asked(HyperParameters):
+    """The point of a trial: every parameter that is asked for must be part of its space."""
+
+    def __init__(self, values: Mapping[str, Any], space: Space) -> None:
+        super().__init__(values)
+        self._space = space
+
+    def _ask(self, name: str, parameter: Parameter, default: Any, parent_name: str | None, parent_values: Any) -> Any:
+        if self._space.parameters.get(name) != parameter:
+            raise SpaceError(
+                f"build asks for {name!r} as {parameter}, which it did not while its parameters were collected "
+                f"(found: {', '.join(self._space.names)}); ask for it whatever the other parameters are, and use its "
+                "value where it applies"
+            )
+        return super()._ask(name, parameter, default, parent_name, parent_values)
+
+
+def _is_log(name: str, sampling: str | None) -> bool:
+    if sampling not in (None, "linear", "log"):
+        raise SpaceError(
+            f"{name!r}: sampling={sampling!r} has no counterpart; search the distance from the upper bound with "
+            'sampling="log" instead'
+        )
+    return sampling == "log"
+
+
+def _powers(name: str, low: Any, high: Any, factor: float) -> list[Any]:
+    if not low > 0 or not factor > 1:
+        raise SpaceError(f"{name!r}: sampling='log' needs min_value > 0 and step > 1, got {low!r} and {factor!r}")
+    values = [low]
+    while values[-1] * factor <= high * (1 + 1e-12):
+        values.append(values[-1] * factor)
+    return values
+
+
+def _branches(parameter: Parameter) -> list[Any]:
+    """Values on which a function's course may depend: all of a choice, the ends of an integer."""
+    match parameter:
+        case Integer():
+            return [parameter.value(0), parameter.value(parameter.levels - 1)]
+        case Choice() | Ordinal():
+            return list(parameter.values)
+        case _:
+            return []
+
+
+def _parameters_of(build: Callable[[HyperParameters], Any]) -> dict[str, Parameter]:
+    """Every parameter that `build` asks for: with the defaults, and with each branch of what it asked for then."""
+    found: dict[str, Parameter] = {}
+    waiting: list[dict[str, Any]] = [{}]
+    tried = 0
+    while waiting:
+        values = waiting.pop(0)
+        hp = HyperParameters(values)
+        hp.parameters = found  # a name stands for one parameter in all branches
+        before = set(found)
+        if tried >= MOST_BUILDS:
+            raise SpaceError(f"build has more than {MOST_BUILDS} branches to look into; give the space as a hyppo.Space")
+        tried += 1
+        try:
+            build(hp)
+        except (SpaceError, StudyError):
+            raise
+        except Exception:
+            if not values:
+                raise
+            # A combination that cannot be built fails in its trial, with its traceback; what it asked for counts.
+        for name in [name for name in found if name not in before]:
+            branches = _branches(found[name])
+            waiting += [{**values, name: value} for value in branches if value != hp.values.get(name)]
+    return found
+
+
+class Build:
+    """A `build(hp)` function with its space. Called with a replica, it builds that trial's network.
+
+    Attributes
+    ----------
+    space : hyppo.Space
+        All that the function may ask for.
+    """
+
+    def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
+        self._build = build
+        # Networks are built to be thrown away: not on a device that trainings will want.
+        with keras.device("cpu:0"):
+            found = _parameters_of(build)
+        if not found:
+            raise SpaceError("build asks for no parameter: there is nothing to search")
+        self.space = Space(found)
+
+    def __call__(self, replica: Replica) -> Any:
+        return self._build(_Asked(replica.params, self.space))
+
+
+def from_build(build: Any) -> Build:
+    """A KerasTuner build function, or a HyperModel with one, for hyppo.
+
+    The function is run some times to see what it asks for: with the defaults, then with each value of each choice and
+    both ends of each integer, as far as these lead to further parameters. `hp.Fixed` is not part of the space.
+
+    Parameters
+    ----------
+    build : callable, or an object with such a method `build`
+        Takes `hp`, returns a compiled model.
+
+    Raises
+    ------
+    SpaceError
+        Nothing is asked for, or one name stands for two parameters, or `sampling="reverse_log"`.
+
+    Examples
+    --------
+    ::
+
+        network = hyppo_keras.from_build(build)
+
+        def train(replica):
+            hyppo_keras.fit(replica, network(replica), x, y, validation_split=0.2, epochs=20)
+
+        study = hyppo.Study(network.space, train)
+    """
+    method = getattr(build, "build", build)
+    if not callable(method):
+        raise StudyError(f"build: expected a function of hp, or an object with one called build, got {build!r}")
+    return Build(method)
