@@ -108,6 +108,8 @@ class Options:
         Seconds of this call after which nothing new is started; what runs is finished.
     trial_groups, replica_groups, data_parallel : int, optional
         How MPI ranks are divided; what is left out is chosen.
+    manager : {"dedicated", "shared"}, optional
+        Whether the first rank only asks, or trains as well; by default it does where a GPU would idle otherwise.
     replica_timeout, stall_timeout : float, optional
         Seconds that a training may take, and that it may go without a report, before it is killed and has failed.
     memory_limit : float, optional
@@ -135,6 +137,7 @@ class Options:
     trial_groups: int | None = None
     replica_groups: int | None = None
     data_parallel: int | None = None
+    manager: str | None = None
     replica_timeout: float | None = None
     stall_timeout: float | None = None
     memory_limit: float | None = None
@@ -160,6 +163,8 @@ class Options:
             raise StudyError(f"retries: expected an integer of at least 0, got {self.retries!r}")
         if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not self.grace >= 0:
             raise StudyError(f"grace: expected seconds, at least 0, got {self.grace!r}")
+        if self.manager not in (None, "dedicated", "shared"):
+            raise StudyError(f"manager: expected 'dedicated' or 'shared', got {self.manager!r}")
         if self.output not in (None, "relay", "file"):
             raise StudyError(f"output: expected 'relay' or 'file', got {self.output!r}")
 
@@ -195,6 +200,7 @@ OVERRIDES: dict[str, Callable[[str], Any]] = {
     "trial_groups": int,
     "replica_groups": int,
     "data_parallel": int,
+    "manager": str,
     "replica_timeout": float,
     "stall_timeout": float,
     "memory_limit": float,

@@ -38,6 +38,14 @@ def run(
     data_parallel: Annotated[
         int | None, typer.Option(min=1, help="Ranks that train one replica together.", rich_help_panel=RANKS)
     ] = None,
+    manager: Annotated[
+        str | None,
+        typer.Option(
+            help="Whether rank 0 only asks ('dedicated') or trains as well ('shared'): by default the latter where a "
+            "GPU would idle otherwise.",
+            rich_help_panel=RANKS,
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Training processes, without MPI.", rich_help_panel=RANKS)
     ] = None,

@@ -7,6 +7,9 @@
     leader -> rank   Begin, Halt, Kill                to the other data-parallel ranks of its group
     rank -> leader   Ended
 
+Rank 0 may train too (`manager=shared`): it then sends itself what it sends to others, and looks after its training
+process whenever it waits. While it searches for a point that process is left alone, and fills its pipes at worst.
+
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
 MPI: a blocking receive or barrier burns a core under every MPI measured, a look with a sleep that backs off to 5 ms
 costs 0-1 %. There is no collective call but the start and the end of MPI itself. `mpi4py.futures` has no way to report
@@ -60,10 +63,11 @@ PORTS_A_RANK = 32
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A rank serves from now on: where it is, and which GPUs it sees."""
+    """A rank serves from now on: where it is, which GPUs it sees, and how many the batch system gave to its node."""
 
     node: str
     gpus: tuple[str, ...]
+    gpus_of_node: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,8 @@ def post() -> Post:
 
 def _release() -> None:
     """Let the other ranks go, and take in what they still send: MPI's finalisation would wait for it."""
+    if own := _own_rank():
+        own.close()
     for rank in range(1, communicator().size):
         post().send(rank, Release())
     fleet, end, pause = set(_fleet()), time.monotonic() + FAREWELL, SHORTEST
@@ -228,16 +234,37 @@ def workers(
     """The ranks of this job as workers, and the sentence of their plan."""
     fleet = muster(say)
     size = communicator().size
-    nodes = [node_name(), *(fleet[rank].node for rank in range(1, size))]
-    visible = [(), *(fleet[rank].gpus for rank in range(1, size))]
-    gpus = {}
-    for node in dict.fromkeys(nodes):
-        seen = {gpu for rank in range(1, size) if nodes[rank] == node for gpu in visible[rank]}
-        if seen:
-            gpus[node] = len(seen)
-    plan = partition(size, nodes, gpus, options.trial_groups, options.replica_groups, options.data_parallel, replicas)
+    hellos = [introduction(), *(fleet[rank] for rank in range(1, size))]
+    nodes = [hello.node for hello in hellos]
+    plan = partition(
+        size,
+        nodes,
+        gpus_of(hellos),
+        options.trial_groups,
+        options.replica_groups,
+        options.data_parallel,
+        replicas,
+        options.manager,
+    )
     say(plan.sentence)
-    return MpiWorkers(objective, plan, nodes, visible, options, limits), plan.sentence
+    return MpiWorkers(objective, plan, nodes, [hello.gpus for hello in hellos], options, limits), plan.sentence
+
+
+def gpus_of(hellos: Sequence[Hello]) -> dict[str, int]:
+    """GPUs of each node that has any: those that its ranks see.
+
+    Where a batch system shows each rank its own GPU alone, all of them call it 0: then its count is right.
+
+    >>> gpus_of([Hello("a", ("0", "1")), Hello("a", ("0", "1")), Hello("b", ())])
+    {'a': 2}
+    >>> gpus_of([Hello("a", ("0",), 4), Hello("a", ("0",), 4)])
+    {'a': 4}
+    """
+    seen: dict[str, set[str]] = {}
+    for hello in hellos:
+        seen.setdefault(hello.node, set()).update(hello.gpus)
+    told = {hello.node: hello.gpus_of_node for hello in hellos}
+    return {node: max(len(gpus), told[node]) for node, gpus in seen.items() if gpus}
 
 
 _serials = itertools.count(1)  # numbers the trainings of this job, across runs and studies
@@ -272,6 +299,7 @@ class MpiWorkers:
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
         self._reports: list[Progressed] = []
+        self._own = _own_rank(make=plan.shared)
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -323,15 +351,19 @@ class MpiWorkers:
         while True:
             came = post().receive()
             if came is not None:
-                heard = self._hear(came[1]) or heard
+                if self._own is None or not self._own.take(*came):
+                    heard = self._hear(came[1]) or heard
                 continue
             if heard:
                 return
             left = end - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST)
+            if self._own is None:
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, LONGEST)
+            else:
+                pause = self._own.rest(min(pause, left))
 
     def _hear(self, message: Any) -> bool:
         """Take one message in; whether it is of a training of this run."""
@@ -363,6 +395,8 @@ class MpiWorkers:
         for serial, its in self._submitted.items():
             post().send(self._units[its.slot][0], Kill(serial))
         self._submitted.clear()
+        if self._own is not None:  # nobody looks at what it sends itself from here on
+            self._own.abandon()
 
 
 # -- the other ranks --------------------------------------------------------------------------------------------------
@@ -372,6 +406,12 @@ def node_name() -> str:
     """What tells this rank's node from others; virtual nodes of one host, as Slurm can have, count as several."""
     host, slurm = socket.gethostname(), os.environ.get("SLURMD_NODENAME", "")
     return f"{host}/{slurm}" if slurm and not host.startswith(slurm) else host
+
+
+def introduction() -> Hello:
+    """What this rank has to say of itself."""
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    return Hello(node_name(), visible_gpus(), int(gpus) if gpus.isdigit() else 0)
 
 
 def attend() -> None:
@@ -411,19 +451,28 @@ class Rank:
         """Train what rank 0 says until it releases this rank."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
-        post().send(0, Hello(node_name(), visible_gpus()))
+        post().send(0, introduction())
         pause = SHORTEST
         while True:
             came = post().receive()
             if came is not None:
-                self._take(*came)
+                if isinstance(came[1], Release):
+                    self.close()
+                    self._leave()
+                self.take(*came)
                 pause = SHORTEST
-                continue
-            files = self._process.files if self._process is not None else []
-            pause = SHORTEST if readable(files, pause) else min(2 * pause, LONGEST)
-            self._look()
+            else:
+                pause = self.rest(pause)
 
-    def _take(self, sender: int, message: Any) -> None:
+    def rest(self, pause: float) -> float:
+        """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
+        files = self._process.files if self._process is not None else []
+        pause = SHORTEST if readable(files, pause) else min(2 * pause, LONGEST)
+        self._look()
+        return pause
+
+    def take(self, sender: int, message: Any) -> bool:
+        """Do what a message asks of a rank that trains; False where it is for the one that asks."""
         match message:
             case Begin():
                 self._begin(sender, message)
@@ -433,16 +482,17 @@ class Rank:
                 self._tell_others(Halt())
             case Kill(serial):
                 if self._training is not None and self._training.serial == serial:
-                    self._abandon()
+                    self.abandon()
             case Ended(serial, ending):
-                if self._training is not None and self._training.serial == serial and sender in self._training.others:
-                    self._training.others[sender] = ending
-            case Release():
-                self._abandon()
-                self._leave()
+                if self._training is None or self._training.serial != serial or sender not in self._training.others:
+                    return False
+                self._training.others[sender] = ending
+            case _:
+                return False
+        return True
 
     def _begin(self, asker: int, begin: Begin) -> None:
-        self._abandon()
+        self.abandon()
         if begin.objective is not None:
             self._references[begin.key] = begin.objective
         reference = self._references[begin.key]
@@ -541,7 +591,7 @@ class Rank:
                 if ending is None:
                     post().send(rank, message)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """End the training that runs, here and in the group that this rank leads."""
         training = self._training
         if training is None:
@@ -550,6 +600,12 @@ class Rank:
         if training.own is None and self._process is not None:
             self._process.close()
         self._training = None
+
+    def close(self) -> None:
+        """End the training that runs, and the process that trains."""
+        self.abandon()
+        if self._process is not None:
+            self._process.close()
 
     def _leave(self) -> NoReturn:
         """End this rank together with the others, without going through the rest of the script.
@@ -560,8 +616,6 @@ class Rank:
 
         status = 0
         try:
-            if self._process is not None:
-                self._process.close()
             post().send(0, Bye())
             post().flush(FAREWELL)
             atexit._run_exitfuncs()
@@ -576,6 +630,16 @@ class Rank:
         # without counts as crashed, and the launcher kills what still runs (seen: every second job of a busy machine).
         ctypes.CDLL(None).exit(status)
         raise AssertionError("exit does not return")
+
+
+_own: list[Rank] = []
+
+
+def _own_rank(make: bool = False) -> Rank | None:
+    """Rank 0 as one that trains: kept from one run to the next, as the others are."""
+    if make and not _own:
+        _own.append(Rank())
+    return _own[0] if _own else None
 
 
 def _decisive(endings: Sequence[Ending]) -> Ending:

@@ -20,8 +20,8 @@ from hyppo.launch.process import (
     usable_cpus,
     visible_gpus,
 )
-from hyppo.launch.wire import Place, Reference, readable
-from hyppo.replica import Outcome, Replica, Task, train
+from hyppo.launch.wire import Place, Reference, Unready, readable
+from hyppo.replica import Failure, Outcome, Replica, Task, train
 from hyppo.run import Progressed, Stopped
 
 Objective = Callable[[Replica], Any]
@@ -194,15 +194,20 @@ class LocalProcesses:
         self._here.close()
 
 
-def _train_elsewhere(reference: Reference, task: Task) -> Outcome:
+def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
     """One training on an executor's worker."""
-    return train(find(reference), Replica(task))
+    try:
+        objective = find(reference)
+    except Exception as error:  # whatever importing the user's modules, or loading what he pickled, raises
+        return Unready(Failure.of(error))
+    return train(objective, Replica(task))
 
 
 class OnExecutor:
     """Trains on any `concurrent.futures.Executor`: a pool of processes or threads, dask's, mpi4py's.
 
-    It can neither report while it trains, nor be asked to stop, nor outlive a killed worker of a process pool.
+    It can neither report while it trains, nor be asked to stop, nor outlive a killed worker of a process pool. The
+    objective goes by name, and by value where a worker does not find that name: dask's workers do not know the script.
 
     Parameters
     ----------
@@ -222,15 +227,21 @@ class OnExecutor:
         self.groups: Sequence[int] = (0,) * count
         self._executor = executor
         self._shipment = Shipment(objective)
-        self._running: dict[Future[Outcome], Future[Outcome]] = {}
+        self._running: dict[Future[Outcome | Unready], tuple[Task, int, Future[Outcome]]] = {}
         if self._shipment.reference is None:
             raise LaunchError(self._shipment.why_not)
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
-        assert self._shipment.reference is not None
         future: Future[Outcome] = Future()
-        self._running[self._executor.submit(_train_elsewhere, self._shipment.reference, task)] = future
+        self._start(task, future)
         return future
+
+    def _start(self, task: Task, future: Future[Outcome]) -> None:
+        if self._shipment.reference is None:
+            future.set_exception(LaunchError(self._shipment.why_not))
+            return
+        remote = self._executor.submit(_train_elsewhere, self._shipment.reference, task)
+        self._running[remote] = task, self._shipment.key, future
 
     def wait(self, timeout: float) -> None:
         if not self._running:
@@ -238,15 +249,18 @@ class OnExecutor:
             return
         done, _ = concurrent.futures.wait(self._running, timeout, concurrent.futures.FIRST_COMPLETED)
         for remote in done:
-            future = self._running.pop(remote)
+            task, key, future = self._running.pop(remote)
             if remote.cancelled():
                 future.set_exception(Stopped())
             elif (error := remote.exception()) is not None:
                 lost = LaunchError(f"the executor lost a training: {type(error).__name__}: {error}")
                 lost.__cause__ = error
                 future.set_exception(lost)
+            elif isinstance(ending := remote.result(), Unready):
+                self._shipment.refused(key, ending.failure)
+                self._start(task, future)
             else:
-                future.set_result(remote.result())
+                future.set_result(ending)
 
     def reports(self) -> list[Progressed]:
         return []

@@ -28,8 +28,26 @@ def expected_size() -> int | None:
     return max((int(text) for text in sizes if text.isdigit()), default=None)
 
 
+def pool_of_mpi4py() -> bool:
+    """Whether this is `python -m mpi4py.futures script.py`: all ranks but the first are then a pool's workers.
+
+    `MPIPoolExecutor` has them, and takes them out of the script before it begins.
+    """
+    arguments = iter(sys.orig_argv[1:])
+    for argument in arguments:
+        if argument in ("-W", "-X"):
+            next(arguments, None)
+        elif argument == "-m":
+            return next(arguments, "").startswith("mpi4py.futures")
+        elif argument == "-c" or not argument.startswith("-"):
+            break
+    return False
+
+
 def launched_by_mpi() -> bool:
-    """Whether a launcher started this process as one of several ranks."""
+    """Whether a launcher started this process as one of several ranks that run the same script."""
+    if pool_of_mpi4py():
+        return False
     expected = expected_size()
     if expected is not None:
         return expected > 1
