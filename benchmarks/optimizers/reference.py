@@ -1,5 +1,6 @@
 """Random search as the yardstick: what share of random points is as good as a given loss."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,9 @@ def reference(name: str, folder: Path) -> Reference:
             return Reference(file["losses"], file["shares"])
     made = _make(problem(name))
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, losses=made.losses, shares=made.shares)
+    part = path.with_suffix(f".{os.getpid()}.npz")  # another process may be making the same one
+    np.savez_compressed(part, losses=made.losses, shares=made.shares)
+    part.replace(path)
     return made
 
 
