@@ -27,6 +27,12 @@ def _square(replica):
     return replica.params["x"] ** 2
 
 
+def _reseed(replica):
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    return 1.0
+
+
 def _draw(replica):
     return random.random() + np.random.rand()  # noqa: NPY002 - what users' code draws from
 
@@ -166,6 +172,12 @@ def _close_all(replica):
 def _grow(replica):
     _HELD.append(np.ones(int(replica.params["x"]) * 131_072))  # x MB
     return float(os.getpid())
+
+
+def _leak(replica):
+    while True:
+        _HELD.append(np.ones(4 * 131_072))  # 4 MB
+        time.sleep(0.002)
 
 
 def _hold(replica):

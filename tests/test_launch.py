@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hyppo.errors import LaunchError, StudyError
+from hyppo.errors import LaunchError
 from hyppo.launch import process, world
 from hyppo.launch.partition import devices, partition
 from hyppo.launch.process import Limits
@@ -200,11 +200,12 @@ def test_threads_follow_what_is_set(monkeypatch):
     assert threads(3, 1) == ("3", "3", "3")
 
 
-@pytest.mark.parametrize("do", ["print", "fork", "chdir", "close_output"])
+@pytest.mark.parametrize("do", ["print", "fork", "chdir", "close_output", "reseed"])
 def test_bad_manners_are_survived(local, tmp_path, do):
     workers = local()
     assert train(workers, task(do, folder=tmp_path)).loss == 1.0
     assert train(workers, task("where")).loss == 0.0
+    assert train(workers, task("draw", seed=3)).loss == train(InProcess(perform), task("draw", seed=3)).loss
     assert train(workers, task("square", x=2.0)).loss == 4.0
 
 
@@ -321,36 +322,37 @@ def test_the_child_ends_with_its_parent(tmp_path):
     assert not alive(pid)
 
 
-def test_an_executor_must_say_how_many_it_trains():
-    class Mute(concurrent.futures.Executor):
-        pass
-
-    with pytest.raises(StudyError, match="workers=n"):
-        OnExecutor(perform, Mute())
-
-
-def test_an_executor_that_breaks_is_a_launch_error():
-    with concurrent.futures.ProcessPoolExecutor(1) as executor:
-        workers = OnExecutor(perform, executor)
-        future = workers.submit(task("kill"), 0)
-        until(workers, future.done)
-        with pytest.raises(LaunchError, match="BrokenProcessPool"):
-            future.result()
-
-
 # -- the division of ranks --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("world_size", range(2, 20))
 @pytest.mark.parametrize("nodes", [1, 2, 3])
-@pytest.mark.parametrize("asked", [{}, {"trial_groups": 1}, {"replica_groups": 1}, {"replicas": 5}])
-def test_no_rank_is_lost_or_used_twice(world_size, nodes, asked):
-    plan = partition(world_size, [f"n{rank % nodes}" for rank in range(world_size)], **asked)
-    ranks = [rank for group in plan.groups for unit in group for rank in unit]
-    assert sorted(ranks + list(plan.idle)) == list(range(1, world_size))
-    assert plan.idle == ()
-    assert all(group for group in plan.groups)
-    assert str(world_size) in plan.sentence
+@pytest.mark.parametrize("manager", ["dedicated", "shared"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"trial_groups": 1},
+        {"replica_groups": 1},
+        {"replicas": 5},
+        {"trial_groups": 4},
+        {"replica_groups": 3},
+        {"trial_groups": 2, "replica_groups": 2},
+        {"data_parallel": 2},
+        {"data_parallel": 3, "trial_groups": 2},
+    ],
+)
+def test_no_rank_is_lost_or_used_twice(nodes, manager, asked):
+    both = "trial_groups" in asked and "replica_groups" in asked
+    for world_size in range(8, 22):
+        plan = partition(world_size, [f"n{rank % nodes}" for rank in range(world_size)], manager=manager, **asked)
+        ranks = [rank for group in plan.groups for unit in group for rank in unit]
+        assert sorted(ranks + list(plan.idle)) == list(range(manager == "dedicated", world_size))
+        assert len(plan.idle) < asked.get("data_parallel", 1) * nodes or both
+        assert ("idle" in plan.sentence) == bool(plan.idle)
+        assert all(group for group in plan.groups)
+        assert len(plan.groups) == asked.get("trial_groups", len(plan.groups))
+        assert {len(unit) for group in plan.groups for unit in group} == {asked.get("data_parallel", 1)}
+        assert str(world_size) in plan.sentence
 
 
 @pytest.mark.parametrize(
@@ -386,15 +388,69 @@ def test_data_parallel_ranks_span_nodes_only_where_none_is_large_enough():
     assert plan.groups == (((1, 2, 3, 4),),)
 
 
+def test_data_parallel_ranks_across_nodes_span_as_few_as_they_can():
+    nodes = ["a"] * 3 + ["b"] * 4 + ["c"] * 4
+    assert partition(11, nodes, data_parallel=8).groups == (((3, 4, 5, 6, 7, 8, 9, 10),),)
+    plan = partition(7, ["a"] * 4 + ["b"] * 3, data_parallel=2)
+    assert (plan.groups, plan.idle) == ((((1, 2), (4, 5)),), (3, 6))  # a trial group of two, though one a node each
+    plan = partition(7, ["a"] * 4 + ["b"] * 3, data_parallel=2, trial_groups=3)  # more than fit on single nodes
+    assert plan.groups == (((1, 2),), ((3, 6),), ((4, 5),))
+    assert "1 trial group across nodes" in plan.sentence
+
+
+@pytest.mark.parametrize(
+    ("sizes", "arguments", "shapes", "across"),
+    [
+        ((5, 4), {}, [[1, 2], [3, 4], [5, 6], [7, 8]], 0),
+        ((4, 3), {}, [[1, 2, 3], [4, 5, 6]], 0),
+        ((3, 2, 2), {}, [[1, 2, 3], [4, 5, 6]], 2),  # no node has three: groups must span nodes to have them
+        ((5, 4), {"trial_groups": 2}, [[1, 2, 3, 4], [5, 6, 7, 8]], 0),
+        ((3, 6), {"trial_groups": 4}, [[1, 2], [3, 4], [5, 6], [7, 8]], 0),
+        ((5, 4), {"trial_groups": 1}, [[1, 2, 3, 4, 5, 6, 7, 8]], 1),
+        ((5, 4), {"replica_groups": 3}, [[1, 2, 3], [4, 8], [5, 6, 7]], 1),
+        ((5, 4), {"trial_groups": 2, "replica_groups": 3}, [[1, 2, 3], [5, 6, 7]], 0),
+        ((5, 4), {"trial_groups": 2, "replica_groups": 4}, [[1, 2, 3, 4], [5, 6, 7, 8]], 0),
+    ],
+)
+def test_trial_groups_stay_on_a_node_unless_they_must(sizes, arguments, shapes, across):
+    nodes = [f"n{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    plan = partition(len(nodes), nodes, **arguments)
+    assert [[rank for unit in group for rank in unit] for group in plan.groups] == shapes
+    assert ("across" in plan.sentence) == bool(across)
+    if across:
+        assert f"{across} trial group{'s' if across > 1 else ''} across nodes" in plan.sentence
+
+
 @pytest.mark.parametrize("asked", [{"trial_groups": 5}, {"replica_groups": 5}, {"data_parallel": 5}])
 def test_too_few_ranks_is_an_error_that_says_how_many(asked):
-    with pytest.raises(LaunchError, match=r"6 ranks"):
+    with pytest.raises(LaunchError, match=r"start 6 ranks or more"):
         partition(5, ["n"] * 5, **asked)
+    assert partition(5, ["n"] * 5, **asked, manager="shared").idle == ()
+
+
+def test_the_first_rank_trains_only_where_a_gpu_would_idle():
+    def shared(ranks, gpus, **arguments):
+        return partition(sum(ranks), [n for n, size in zip("ab", ranks, strict=False) for _ in range(size)], gpus,
+                         **arguments).shared  # fmt: skip
+
+    assert not shared([4], {})
+    assert not shared([5], {"a": 4})
+    assert shared([4], {"a": 4})
+    assert shared([3], {"a": 4})
+    assert not shared([4], {"a": 2})
+    assert shared([4, 4], {"a": 4, "b": 4})
+    assert not shared([5, 4], {"a": 4, "b": 4})
+    assert not shared([4, 4], {"b": 4})  # its own node has none
+    assert not shared([4], {"a": 4}, manager="dedicated")
+    assert shared([4], {}, manager="shared")
 
 
 def test_gpus_are_counted():
-    assert "1 without a rank" in partition(4, ["n"] * 4, {"n": 4}).sentence
-    assert "shared" in partition(4, ["n"] * 4, {"n": 2}).sentence
+    assert partition(4, ["n"] * 4, {"n": 4}).sentence == (
+        "4 ranks on 1 node: rank 0 asks and trains, 4 train as 2 trial groups of 2 replica groups, 1 rank each; 4 GPUs"
+    )
+    assert "4 GPUs, 1 without a rank" in partition(4, ["n"] * 4, {"n": 4}, manager="dedicated").sentence
+    assert "2 GPUs, 1 rank more than GPUs" in partition(4, ["n"] * 4, {"n": 2}).sentence
     assert devices([1, 2, 3, 4], ["a", "a", "a", "b", "b"], [["0", "1"]] * 5) == {1: "0", 2: "1", 3: "0", 4: "1"}
 
 
@@ -407,6 +463,24 @@ def bare(monkeypatch):
         if process.LAUNCHER.match(name):
             monkeypatch.delenv(name)
     return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pool"),
+    [
+        (["-m", "mpi4py.futures", "tune.py"], True),
+        (["-W", "ignore", "-u", "-m", "mpi4py.futures", "tune.py"], True),
+        (["-m", "mpi4py.futures.server"], True),
+        (["-m", "mpi4py", "tune.py"], False),
+        (["tune.py", "-m", "mpi4py.futures"], False),
+        (["-c", "pass", "-m", "mpi4py.futures"], False),
+    ],
+)
+def test_ranks_of_a_pool_are_left_to_it(bare, arguments, pool):
+    bare.setenv("PMI_RANK", "0")
+    bare.setenv("PMI_SIZE", "4")
+    bare.setattr(sys, "orig_argv", ["python", *arguments])
+    assert world.launched_by_mpi() == (not pool)
 
 
 @pytest.mark.parametrize(

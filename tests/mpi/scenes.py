@@ -37,7 +37,8 @@ def contract():
 
     mpi.attend()
     for check in CHECKS:
-        workers, _ = mpi.workers(perform, Options(trials=1), Limits(), 3, lambda text: None)
+        options = Options(trials=1).overridden(os.environ)
+        workers, _ = mpi.workers(perform, options, Limits(), 3, lambda text: None)
         try:
             check(workers)
             say("passed", check.__name__)
@@ -55,6 +56,36 @@ def deaths():
 def ill(replica):
     replica.params["x"] = 2.0
     return perform(replica)
+
+
+def manners():
+    kinds = ["fork", "mpi", "print", "chdir", "reseed", "daemon", "huge", "long_message", "leak", "close_all"]
+    deeds = hyppo.Space(do=hyppo.Choice(kinds))
+    study = hyppo.Study(deeds, ill, replicas=1, surrogate="random", log=folder / "s.h5")
+    study.run(trials=len(kinds), memory_limit=0.4)
+    say("trials", len(study.trials))
+    other = study_of(draw, log=folder / "other.h5", seed=5)
+    other.run(trials=4)
+
+
+def draw(replica):
+    import random
+
+    assert os.getcwd() == os.environ["PWD"]
+    return random.random()
+
+
+def shared():
+    study = study_of(child_of, log=folder / "s.h5")
+    study.run(trials=6, manager="shared")
+    say("rank 0 is", os.getpid())
+    study.run(trials=8)  # on the others alone again
+
+
+def child_of(replica):
+    time.sleep(0.1)
+    say("child of", os.getppid())
+    return 1.0
 
 
 def again():
@@ -143,6 +174,22 @@ def one_of_two():
     study = study_of(half_dead, log=folder / "s.h5")
     study.run(trials=2, data_parallel=2)
     say("states", [str(t.state) for t in study.trials])
+
+
+def neighbours():
+    study = study_of(one_leaves, log=folder / "s.h5")
+    study.run(trials=6, data_parallel=2, trial_groups=2)
+
+
+def one_leaves(replica):
+    (replica.directory / f"rank-{replica.rank}").write_text(str(os.getpid()))
+    time.sleep(0.3)
+    if replica.trial == 0 and replica.rank == 1:
+        os._exit(5)
+    if replica.trial == 0:
+        time.sleep(60)
+    time.sleep(0.7 if replica.trial == 1 else 0.1)
+    return 1.0
 
 
 def half_dead(replica):

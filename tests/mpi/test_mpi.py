@@ -1,6 +1,7 @@
 """Real MPI processes: equal to serial, survives what a training does, nothing hangs, nothing is left over."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 
 import hyppo
 from hyppo.launch.process import LAUNCHER
+from hyppo.log import read_log
+from hyppo.trial import Note
 
 from ..workers_contract import CHECKS
 
@@ -110,8 +113,9 @@ def test_all_ranks_train_by_default(tmp_path):
     assert all(t.state == "done" and len(t.replicas) == 2 for t in hyppo.load(tmp_path / "s.h5").trials)
 
 
-def test_contract(tmp_path):
-    code, out, errors = finish(start(3, SCENES, "contract", tmp_path))
+@pytest.mark.parametrize(("ranks", "manager"), [(3, "dedicated"), (2, "shared")])
+def test_contract(tmp_path, ranks, manager):
+    code, out, errors = finish(start(ranks, SCENES, "contract", tmp_path, HYPPO_MANAGER=manager))
     assert code == 0, errors
     assert out.split() == [word for check in CHECKS for word in ("passed", check.__name__)]
 
@@ -134,6 +138,43 @@ def test_a_training_that_dies_leaves_the_job_alone(tmp_path):
     assert printed.read_text()
 
 
+def test_bad_manners_are_survived(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "manners", tmp_path, PWD=str(Path.cwd())))
+    assert (code, out) == (0, "trials 10\n"), errors
+    kinds = {t.params["do"]: t.replicas[0] for t in hyppo.load(tmp_path / "s.h5").trials}
+    assert {do for do, replica in kinds.items() if replica.loss == 1.0} == {
+        "fork", "mpi", "print", "chdir", "reseed", "daemon"
+    }  # fmt: skip
+    assert {do: replica.failure.type for do, replica in kinds.items() if replica.failure} == {
+        "huge": "ObjectiveError",
+        "long_message": "Diverged",
+        "leak": "OutOfMemory",
+        "close_all": "Killed",
+    }
+    daemon = int(next((tmp_path / "s.h5.d").glob("*/*/pid")).read_text())
+    assert not psutil.pid_exists(daemon) or gone([psutil.Process(daemon)])
+    draws = {r.seed: r.loss for t in hyppo.load(tmp_path / "other.h5").trials for r in t.replicas}
+    assert draws == {seed: random.Random(seed % 2**32).random() for seed in draws}
+
+
+def test_the_first_rank_trains_where_it_is_asked_to(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "shared", tmp_path, HYPPO_OUTPUT="relay"))
+    assert code == 0, errors
+    assert "rank 0 asks and trains, 3 train as" in errors
+    assert "rank 0 asks, 2 train as" in errors
+    before, after = out.split("rank 0 is ")
+    first, after = after.split("\n", 1)
+    parents = [line.split()[-1] for line in before.splitlines() if "child of" in line]
+    assert len(parents) == 6
+    assert first in parents
+    assert len(set(parents)) == 3
+    later = {line.split()[-1] for line in after.splitlines() if "child of" in line}
+    assert later
+    assert first not in later
+    _, events = read_log(tmp_path / "s.h5")
+    assert any("rank 0 asks and trains" in event.text for event in events if isinstance(event, Note))
+
+
 def test_further_runs_and_studies_find_the_ranks_still_there(tmp_path):
     code, out, errors = finish(start(3, SCENES, "again", tmp_path))
     assert (code, out.splitlines()) == (0, ["first 4", "second 3 {2.0}"]), errors
@@ -149,7 +190,7 @@ def test_trial_groups_work_on_trials_of_their_own(tmp_path):
 
 
 def test_data_parallel_ranks_meet_their_own_group(tmp_path):
-    code, out, errors = finish(start(5, SCENES, "together", tmp_path), 85)
+    code, out, errors = finish(start(4, SCENES, "together", tmp_path, HYPPO_MANAGER="shared"), 85)
     assert (code, out) == (0, "losses [3.0, 3.0, 3.0, 3.0]\n"), errors
     met = [sorted(p.read_text() for p in d.glob("rank-*")) for d in (tmp_path / "s.h5.d").glob("trial-*/replica-*")]
     assert all(len(texts) == 2 and texts[0] == texts[1] for texts in met)  # one seed, one port
@@ -160,6 +201,21 @@ def test_a_rank_that_dies_fails_the_training_of_its_group(tmp_path):
     code, out, errors = finish(start(3, SCENES, "one_of_two", tmp_path))
     assert (code, out) == (0, "states ['failed', 'done']\n"), errors
     assert hyppo.load(tmp_path / "s.h5").trials[0].replicas[0].failure.type == "Exited"
+
+
+def test_a_rank_that_dies_leaves_the_other_groups_alone(tmp_path):
+    code, _, errors = finish(start(5, SCENES, "neighbours", tmp_path))
+    assert code == 0, errors
+    trials = hyppo.load(tmp_path / "s.h5").trials
+    assert [t.state for t in trials] == ["failed", "done", "done", "done", "done", "done"]
+    assert trials[0].replicas[0].end < trials[1].replicas[0].end  # it died while the other group trained
+    pids = [
+        [int((tmp_path / f"s.h5.d/trial-{t.number:05d}/replica-00/rank-{rank}").read_text()) for rank in (0, 1)]
+        for t in trials
+    ]
+    groups = {tuple(pair) for pair in pids}
+    assert tuple(pids[1]) in {tuple(pair) for pair in pids[2:]}  # the same two processes as before
+    assert len(groups) == 3  # the other group's first two, those that replaced them, and the neighbours
 
 
 def test_an_objective_that_no_rank_can_have_is_refused(tmp_path):

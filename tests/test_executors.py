@@ -1,0 +1,168 @@
+"""Studies on executors that are not ours: process pools, dask's, mpi4py's."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import hyppo
+from hyppo.errors import LaunchError, StudyError
+from hyppo.launch.process import LAUNCHER
+from hyppo.launch.workers import OnExecutor
+
+from .workers_contract import perform, task, train, until
+
+pytestmark = pytest.mark.timeout(90)
+
+ENVIRON = {k: v for k, v in os.environ.items() if not LAUNCHER.match(k)}
+ENVIRON |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+ENVIRON |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+# A user's script: the function lives in it, and each executor has its own way to the function.
+SCRIPT = """
+import os, sys
+import numpy as np
+import hyppo
+
+def train(replica):
+    (replica.directory / "pid").write_text(str(os.getpid()))
+    if replica.trial == 1 and replica.index == 0:
+        raise ArithmeticError("diverged")
+    return replica.params["x"] ** 2 + 0.01 * np.random.default_rng(replica.seed).normal()
+
+study = hyppo.Study(hyppo.Space(x=hyppo.Real(-1, 1)), train, log=sys.argv[1], replicas=2, seed=3, surrogate="rbf")
+if __name__ == "__main__":
+"""
+RUN = "study.run(trials=6, executor=executor, workers=2, progress=False)\nprint(len(study.trials), 'trials')"
+RUNS = {
+    "alone": "study.run(trials=6, progress=False)\nprint(len(study.trials), 'trials')",
+    "pool": f"""
+import concurrent.futures
+with concurrent.futures.ProcessPoolExecutor(2) as executor:
+{textwrap.indent(RUN, "    ")}
+""",
+    "spawned pool": f"""
+import concurrent.futures, multiprocessing
+with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
+{textwrap.indent(RUN, "    ")}
+""",
+    "dask": f"""
+from dask.distributed import Client
+with Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    executor = client.get_executor()
+{textwrap.indent(RUN, "    ")}
+""",
+    "mpi4py": f"""
+from mpi4py.futures import MPIPoolExecutor
+with MPIPoolExecutor() as executor:
+{textwrap.indent(RUN, "    ")}
+""",
+    "mpi4py, on a communicator": f"""
+from mpi4py import MPI
+from mpi4py.futures import MPICommExecutor
+with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
+    if executor is not None:
+{textwrap.indent(RUN, "        ")}
+""",
+}
+
+
+def study_on(kind, folder, *command):
+    """Trials of the script on an executor, and the processes that trained."""
+    script, log = folder / "script.py", folder / "s.h5"
+    script.write_text(SCRIPT + textwrap.indent(RUNS[kind], "    "))
+    run = subprocess.run(
+        [*command, str(script), str(log)], env=ENVIRON, cwd=folder, capture_output=True, text=True, timeout=80
+    )
+    assert (run.returncode, run.stdout) == (0, "6 trials\n"), run.stderr
+    assert run.stderr.count("Traceback") == 1, run.stderr  # that of the training that fails
+    return hyppo.load(log).trials, {path.read_text() for path in folder.glob("s.h5.d/*/*/pid")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return study_on("alone", tmp_path_factory.mktemp("alone"), sys.executable)[0]
+
+
+def losses(trials):
+    return [(t.number, [(r.index, r.seed, r.state, r.loss) for r in t.replicas]) for t in trials]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "pool",
+        "spawned pool",
+        "dask",
+        pytest.param("mpi4py", marks=pytest.mark.mpi),
+        pytest.param("mpi4py, on a communicator", marks=pytest.mark.mpi),
+    ],
+)
+def test_a_study_on_an_executor(tmp_path, alone, kind):
+    command = [sys.executable]
+    if kind == "dask":
+        pytest.importorskip("distributed")
+    elif kind.startswith("mpi4py"):
+        if MPIEXEC is None:
+            pytest.skip("there is no mpiexec")
+        command = [MPIEXEC, "-n", "3", sys.executable]
+        if kind == "mpi4py":
+            command += ["-m", "mpi4py.futures"]
+    trials, workers = study_on(kind, tmp_path, *command)
+    assert [t.number for t in trials] == list(range(6))
+    assert len(workers) == 2
+    assert trials[1].replicas[0].failure.type == "ArithmeticError"
+    assert "in train" in trials[1].replicas[0].failure.traceback
+    # Two at a time as against one: the points of the design are the same, later ones were asked knowing less.
+    assert losses(trials)[:2] == losses(alone)[:2]
+    assert [[r.seed for r in t.replicas] for t in trials] == [[r.seed for r in t.replicas] for t in alone]
+
+
+def test_an_executor_must_say_how_many_it_trains():
+    class Mute(concurrent.futures.Executor):
+        pass
+
+    with pytest.raises(StudyError, match="workers=n"):
+        OnExecutor(perform, Mute())
+
+
+def test_an_executor_that_breaks_is_a_launch_error():
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        workers = OnExecutor(perform, executor)
+        future = workers.submit(task("kill"), 0)
+        until(workers, future.done)
+        with pytest.raises(LaunchError, match="BrokenProcessPool"):
+            future.result()
+
+
+def test_what_a_worker_does_not_find_by_name_goes_by_value():
+    """As to dask's workers, which know nothing of the script."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        workers = OnExecutor(perform, executor)
+        name, workers._shipment.reference = workers._shipment.reference, hyppo.launch.wire.ByName("gone", "perform")
+        assert train(workers, task("square", x=3.0)).loss == 9.0
+        assert workers._shipment.reference != name
+
+
+def test_what_no_worker_can_load_is_a_launch_error():
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        workers = OnExecutor(Unloadable(), executor)
+        with pytest.raises(LaunchError, match="define it at the top level"):
+            train(workers, task("square"))
+
+
+class Unloadable:
+    """An objective that travels, and does not arrive."""
+
+    def __reduce__(self):
+        return (int, ("no number",))
+
+    def __call__(self, replica):
+        return 0.0
