@@ -25,6 +25,7 @@ import numpy as np
 from hyppo import acquisition, surrogates
 from hyppo.errors import StudyError
 from hyppo.space import FloatArray, IntArray, Space
+from hyppo.threads import on_one_thread
 
 if TYPE_CHECKING:
     from hyppo.surrogates.gp import GP
@@ -396,6 +397,7 @@ def propose(
     return found[0] if found else None
 
 
+@on_one_thread
 def propose_batch(
     space: Space,
     data: Observations,
@@ -483,6 +485,7 @@ def _apart(space: Space, centres: FloatArray, pool: FloatArray, count: int) -> l
     return proposals
 
 
+@on_one_thread
 def recommend(
     space: Space,
     data: Observations,
@@ -571,6 +574,7 @@ class Surface:
         return self.outputs.inverse(y)
 
 
+@on_one_thread
 def surface(
     space: Space, data: Observations, *, risk: float = 0.0, previous: Sequence[Mapping[str, Any]] = ()
 ) -> Surface | None:
