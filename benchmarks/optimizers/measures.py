@@ -86,8 +86,7 @@ class Races:
         """Those optimisers alone that have run every problem: means over different problems do not compare."""
         everywhere = {o for o in self.optimizers if {r["problem"] for r in self.of(o)} == self.references.keys()}
         everywhere -= set(leave_out)
-        kept = [r for r in [*self.records, *self.failed] if r["optimizer"] in everywhere]
-        return Races(kept, self.references.__getitem__)
+        return Races([r for r in self.records if r["optimizer"] in everywhere], self.references.__getitem__)
 
     def of(self, optimizer: str, family: str | None = None) -> list[Record]:
         return [r for r in self.records if r["optimizer"] == optimizer and family in (None, r["family"])]

@@ -102,8 +102,6 @@ def _section(races: Races, budget: int, pending: int, figures: Path, base: Path)
             f"![Regret against evaluations, a panel a family]({where}/{stem}-regret.svg)",
             f"![Speed-up by family]({where}/{stem}-speed-up.svg)",
         ]
-    if races.failed:
-        parts.append("Failed races: " + _failures(races.failed) + ".")
     return "\n\n".join(parts)
 
 
@@ -123,10 +121,13 @@ def _partial(races: Races, variants: Sequence[str]) -> str:
                 f"{1000 * races.seconds(o)[0]:.0f}",
             ]
         )
-    if not rows:
-        return ""
-    head = ["optimiser", "problems", "races", "x there", "hyppo / it", "CPU, ms an ask"]
-    return "**On part of the problems**, on the races that both have run:\n\n" + table(head, rows)
+    parts = []
+    if rows:
+        head = ["optimiser", "problems", "races", "x there", "hyppo / it", "CPU, ms an ask"]
+        parts += ["**On part of the problems**, on the races that both have run:", table(head, rows)]
+    if races.failed:
+        parts.append("Failed races, which count nowhere: " + _failures(races.failed) + ".")
+    return "\n\n".join(parts)
 
 
 def _failures(failed: Sequence[Record]) -> str:
