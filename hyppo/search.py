@@ -43,7 +43,8 @@ RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
 SMALLEST_RADIUS = RADIUS / 64
 SUCCESSES = 3
 
-NOISY = -3.0  # log of a learned noise variance: below -5 where there is no noise, above -2.5 where it matters
+NOISY = -3.0  # log of a learned noise variance from which it rules the search
+SOME_NOISE = -5.0  # and from which observations are not taken for the truth
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Recommendation:
 
     row: int  # of the observations
     mean: float  # estimate of the score, original units
-    interval: tuple[float, float]  # 90 %, for the score of a retraining with as many replicas; infinite where unknown
+    interval: tuple[float, float]  # 90 %, for the mean score of training it again and again; infinite where unknown
     reason: str
 
 
@@ -498,9 +499,13 @@ def recommend(
     """The visited point with the best estimate of the score, which is not the luckiest observation.
 
     Under noise the estimate is the posterior mean, with a little of the observation, since a smooth process smooths a
-    sharp optimum away, and a little of the uncertainty, since a point must have earned its place. Choosing so instead
-    of by the observed mean was worth 1.5 times the trainings on problems with three replicas. Where the process sees
-    no noise the observation is the truth; every blend was worse there.
+    sharp optimum away, and some of the uncertainty, since a point must have earned its place. Choosing so instead of by
+    the observed mean was worth 1.4 times the trainings on problems with three replicas and 1.5 times with single noisy
+    ones. Where the process sees no noise the observation is the truth: every blend was worse there.
+
+    The interval is for the mean, not for one training. Where replicas tell the noise, a third of its variance is kept
+    beside the posterior's, for a posterior that was chosen because it is low; where the process has to guess the noise,
+    all of it, and the observation is always inside. So the interval held the true mean in 92 % and 85 % of searches.
 
     Parameters
     ----------
@@ -535,18 +540,20 @@ def recommend(
         return Recommendation(int(evidence.row[observed]), score, (score - half, score + half), reason)
     model, _ = _process(space, evidence, previous)
     prediction = model.predict(evidence.x[able])
-    noisy = 1.0 if evidence.noise is not None else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) - NOISY)))
+    known = evidence.noise is not None
+    noisy = 1.0 if known else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) - SOME_NOISE)))
     y = evidence.y[able]
-    cautious = 0.85 * prediction.mean + 0.15 * y + 0.3 * prediction.std
+    cautious = 0.85 * prediction.mean + 0.15 * y + 0.6 * prediction.std
     chosen = int(np.argmin(noisy * cautious + (1.0 - noisy) * y))
     index = int(able[chosen])
     centre = float(noisy * prediction.mean[chosen] + (1.0 - noisy) * y[chosen])
-    noise = model.noise_factor * (1.0 if evidence.noise is None else float(evidence.noise[index]))
+    noise = model.noise_factor * (1.0 if evidence.noise is None else 0.3 * float(evidence.noise[index]))
     half = 1.645 * math.sqrt(float(prediction.std[chosen]) ** 2 + noise)
-    mean, low, high = evidence.outputs.inverse(centre + np.array([0.0, -half, half]))
-    # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training that was seen.
-    seen = float(evidence.score[index])
-    low, high = min(float(low), seen), max(float(high), seen)
+    mean, low, high = (float(v) for v in evidence.outputs.inverse(centre + np.array([0.0, -half, half])))
+    if not known:
+        # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
+        seen = float(evidence.score[index])
+        low, high = min(low, seen), max(high, seen)
     if index == observed:
         reason = "the best observed, and the surrogate agrees"
     else:
@@ -554,7 +561,7 @@ def recommend(
             f"the best observed mean ({evidence.score[observed]:.6g}) is more likely luck: "
             f"its neighbours are worse than those of this point"
         )
-    return Recommendation(int(evidence.row[index]), float(mean), (low, high), reason)
+    return Recommendation(int(evidence.row[index]), mean, (low, high), reason)
 
 
 @dataclass(frozen=True)

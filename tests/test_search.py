@@ -166,12 +166,13 @@ OBJECTIVES = {
 def test_degenerate_losses(objective, surrogate, risk):
     points, losses, origins = run(MIXED, objective, 14, surrogate=surrogate, risk=risk, lag=1)
     assert len(set(MIXED.keys(points))) == 14
-    best = recommend(MIXED, observations(points, losses), risk=risk, previous=origins)
+    data = observations(points, losses)
+    best = recommend(MIXED, data, risk=risk, previous=origins)
     assert 0 <= best.row < 14
     assert math.isfinite(best.mean)
     assert best.interval[0] <= best.mean <= best.interval[1]
     assert best.reason
-    if risk == 0.0:
+    if risk == 0.0 and data.count.max() == 1:  # with replicas, a lucky mean may lie outside
         seen = float(np.clip(np.mean(losses[best.row]), -1e150, 1e150))  # beyond, losses are equal to the search
         assert best.interval[0] <= seen <= best.interval[1]
 
