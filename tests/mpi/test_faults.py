@@ -51,7 +51,8 @@ def interrupted(log, ranks, victim):
     """One start of the job, until a while after it has got on, `victim` is killed."""
     before = settled(log)
     job = start(ranks, TUNE, log, 100_000, 0.05, **ONE_GROUP)
-    until(lambda: len(settled(log)) > len(before))
+    until(lambda: len(settled(log)) > len(before) or job.poll() is not None)
+    assert job.poll() is None, finish(job)
     time.sleep(random.uniform(0.0, 0.4))
     everyone = family(job.pid)
     children = [p for p in everyone if "hyppo.launch.child" in p.cmdline()]
@@ -60,8 +61,8 @@ def interrupted(log, ranks, victim):
     known = settled(log)
     if victim == "training":
         kill([random.choice(children)])
-        until(lambda: len(settled(log)) > len(known) + 2)  # the job goes on
-        assert job.poll() is None
+        until(lambda: len(settled(log)) > len(known) + 2 or job.poll() is not None)
+        assert job.poll() is None, finish(job)  # the job goes on
         known = settled(log)
         everyone = family(job.pid)
     if victim in ("training", "job"):

@@ -10,6 +10,7 @@ from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep
 from hyppo.replica import Replica
+from hyppo_lightning.group import check_group
 from hyppo_lightning.predict import batches
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class HyppoCallback(_Base):
     ------
     StudyError
         A mode or number of passes that cannot be; and from `trainer.fit`: a second callback, a second fit, a fit
-        without training, a metric that was never logged.
+        without training, a metric that was never logged, a Trainer that leaves the ranks of the replica.
 
     Examples
     --------
@@ -91,6 +92,7 @@ class HyppoCallback(_Base):
             return
         if sum(isinstance(callback, HyppoCallback) for callback in trainer.callbacks) > 1:
             raise StudyError("the Trainer has more than one HyppoCallback; give it one: a training has one result")
+        check_group(trainer, self._monitor.replica)
         self._monitor.begin()
         # last, because others (weight averaging) may exchange the weights as training ends; a new list, since the
         # Trainer is walking along this one
