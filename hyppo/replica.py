@@ -89,7 +89,7 @@ class Outcome:
     """How one training ended.
 
     `start` and `end` are unix seconds around the user's function, taken where it ran; `curve` holds what was
-    reported, as (step, loss).
+    reported, as (step, loss). `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
     """
 
     loss: float | None
@@ -98,6 +98,7 @@ class Outcome:
     end: float
     curve: tuple[tuple[int, float], ...] = ()
     host: str = ""
+    pruned: bool = False
 
 
 class Replica:

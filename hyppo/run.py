@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.replica import Outcome, Replica, Task
+from hyppo.stopping import Curves, Rule
 from hyppo.trial import State, Trial
 
 LATE = 0.02  # above this points are asked ahead
@@ -67,12 +68,25 @@ class Workers(Protocol):
     def stop(self) -> None:
         """Ask the trainings that run to end soon."""
 
+    def halt(self, task: Task) -> None:
+        """Ask one training to end soon, if it runs."""
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` at each report of a training that keeps `wait` from returning."""
+
     def close(self) -> None:
         """End every training that still runs, and the processes that are of this run alone."""
 
 
 class Stopped(Exception):
-    """A training that ended early because it was asked to: it stays pending, and is trained again, whole."""
+    """A training that ended early because it was asked to.
+
+    It stays pending, and is trained again, whole; unless the study's rule gave it up.
+    """
+
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        super().__init__(outcome)  # what pickle makes it from again
+        self.outcome = outcome
 
 
 class StudyLike(Protocol):
@@ -81,6 +95,7 @@ class StudyLike(Protocol):
     objective: Callable[[Replica], Any] | None
     isolate: bool
     replicas: tuple[int, int]
+    stopping: Rule | None
 
     @property
     def trials(self) -> tuple[Trial, ...]: ...
@@ -362,6 +377,9 @@ class Loop:
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
         self.finished = False  # nothing is left to ask
+        self.curves = Curves(trials if study.stopping is not None else ())
+        self.halted: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
+        workers.listen(self._hear)
         self.search_seconds = 0.0  # of a search, lately
         self.training_seconds: float | None = None  # of a training, lately
 
@@ -411,6 +429,7 @@ class Loop:
             self.free.remove(slot)
             self.running[future] = (task, slot)
             self.shown[task.trial, task.index] = Running(task, self.clock())
+            self.curves.begin(task.trial, task.index)
 
     def _next(self, group: int) -> Task | None:
         """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
@@ -503,19 +522,45 @@ class Loop:
 
     # -- what came back -------------------------------------------------------------------------------------------
 
-    def _collect(self) -> None:
-        """Settle what has ended, together."""
+    def _hear(self) -> None:
+        """Take in what was reported, and ask the study's rule about it."""
         for report in self.workers.reports():
             key = report.trial, report.index
-            if key in self.shown:
-                self.shown[key] = replace(self.shown[key], step=report.step, loss=report.loss)
+            if key not in self.shown:
+                continue
+            self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
+            if self.study.stopping is not None:
+                self.curves.add(*key, report.step, report.loss)
+                if key not in self.halted and self._given_up(report):
+                    self._halt(running.task)
+
+    def _given_up(self, report: Progressed) -> bool:
+        """Whether the rule stops the trial that reports; one that has a loss is not stopped any more."""
+        assert self.study.stopping is not None
+        trials = self.study.trials
+        levels = self.curves.at(report.step)
+        pruned = sum(t.state is State.PRUNED and t.number not in levels for t in trials)
+        reports = self.curves.reports(report.trial, report.index)
+        return trials[report.trial].mean is None and self.study.stopping.stops(report.trial, reports, levels, pruned)
+
+    def _halt(self, task: Task) -> None:
+        self.halted.add((task.trial, task.index))
+        self.workers.halt(task)
+
+    def _collect(self) -> None:
+        """Settle what has ended, together."""
+        self._hear()
         ended: list[tuple[Task, Outcome]] = []
         for future in [future for future in self.running if future.done()]:
             task, slot = self.running.pop(future)
             self.free.append(slot)
             began = self.shown.pop((task.trial, task.index)).since
+            halted = (task.trial, task.index) in self.halted
+            self.halted.discard((task.trial, task.index))
             error = future.exception()
             if isinstance(error, Stopped):
+                if halted and error.outcome is not None:
+                    ended.append((task, replace(error.outcome, loss=None, failure=None, pruned=True)))
                 continue
             if error is not None:
                 self._settle(ended)
@@ -548,7 +593,11 @@ class Loop:
         self.study.settle(ended)
         self.settled += len(ended)
         for task, outcome in ended:
-            if outcome.failure is None:
+            if outcome.pruned:
+                for mate, _ in tuple(self.running.values()):
+                    if mate.trial == task.trial and (mate.trial, mate.index) not in self.halted:
+                        self._halt(mate)
+            elif outcome.failure is None:
                 self.succeeded = True
             else:
                 self.failures += 1
@@ -625,6 +674,8 @@ def run(
         if _nothing_to_do(study, chosen):
             view.say(f"nothing left to do: {_spent(study, chosen)}")
             return
+        if chosen.executor is not None and study.stopping is not None:
+            raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
         workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say)
         stack.callback(workers.close)
         study.note(f"{socket.gethostname()}: {plan}")

@@ -26,6 +26,7 @@ from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
 from hyppo.replica import Failure, Outcome, Replica, Task
 from hyppo.seeds import generator_for, seed_for
 from hyppo.space import FloatArray, Space
+from hyppo.stopping import Rule, rule_of, with_censored
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial, apply
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ class Study:
         The score is `mean + risk * spread`.
     surrogate : {"auto", "gp", "rbf", "random"}
         What proposes points.
+    stopping : {"median", "halving"} or a rule of `hyppo.stopping`, optional
+        Give trials up that are worse than the others at the same step of training: `replica.should_stop` turns true,
+        and their further replicas are dropped. By default every training ends by itself.
     isolate : bool
         Train in a process of its own (default), which a crash or a hang cannot take down with it.
 
@@ -125,6 +129,7 @@ class Study:
         seed: int = 0,
         risk: float = 0.0,
         surrogate: str = "auto",
+        stopping: str | Rule | None = None,
         isolate: bool = True,
     ) -> None:
         if not isinstance(space, Space):
@@ -145,6 +150,7 @@ class Study:
         self.seed = int(seed)
         self.risk = float(risk)
         self.surrogate = surrogate
+        self.stopping = rule_of(stopping)
         self.isolate = isolate
         self._trials: list[Trial] = []
         self._position = 0
@@ -344,9 +350,10 @@ class Study:
         taken.update(self.space.keys(np.array(designed).reshape(-1, self.space.dimension)))
         from hyppo.search import propose_batch
 
+        pruned = [t.number for t in self._trials if t.settled is None and t.state is State.PRUNED]
         found = propose_batch(
             self.space,
-            known.observations(),
+            with_censored(known.observations(), known.units()[pruned]),
             np.vstack([known.pending_units(), *designed]),
             taken,
             generator_for(self.seed, SEARCH_PURPOSE, len(self._trials) + len(proposals)),
@@ -517,7 +524,10 @@ class Study:
         """Take in how trainings ended, all in one append to the log."""
         now = time.time()
         self._record(
-            *(Settled(task.trial, (_record_of(task, outcome),), closed=False, time=now) for task, outcome in outcomes)
+            *(
+                Settled(task.trial, (_record_of(task, outcome),), closed=outcome.pruned, time=now)
+                for task, outcome in outcomes
+            )
         )
 
     def directory(self, number: int, index: int) -> Path:
@@ -684,10 +694,11 @@ def _told(index: int, seed: int, loss: float, now: float) -> ReplicaRecord:
 
 
 def _record_of(task: Task, outcome: Outcome) -> ReplicaRecord:
+    ended = State.DONE if outcome.failure is None else State.FAILED
     return ReplicaRecord(
         index=task.index,
         seed=task.seed,
-        state=State.DONE if outcome.failure is None else State.FAILED,
+        state=State.PRUNED if outcome.pruned else ended,
         loss=outcome.loss,
         start=outcome.start,
         end=outcome.end,

@@ -73,6 +73,12 @@ class ByHand:
     def stop(self):
         pass
 
+    def halt(self, task):
+        pass
+
+    def listen(self, heard):
+        pass
+
     def close(self):
         pass
 

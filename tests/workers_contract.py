@@ -85,6 +85,27 @@ def check_stop_leaves_a_training_unsettled(workers):
         future.result()
 
 
+def check_halt_ends_one_training(workers):
+    if type(workers).__name__ == "OnExecutor":
+        return  # its trainings do not hear
+    asked = task("patient", trial=3, index=1)
+    workers.halt(asked)  # does not run yet: nothing to end
+    reports = []
+
+    def hear():
+        reports.extend(workers.reports())
+        if reports:
+            workers.halt(asked)
+
+    workers.listen(hear)
+    future = workers.submit(asked, 0)
+    until(workers, lambda: hear() or future.done())
+    with pytest.raises(Stopped) as stopped:
+        future.result()
+    assert stopped.value.outcome.curve[0] == (0, 1.0)
+    assert train(workers, task("square", x=2.0)).loss == 4.0  # the next one is not asked
+
+
 def check_close_ends_a_training(workers):
     workers.submit(task("sleep", x=0.3), 0)
     start = time.monotonic()

@@ -106,6 +106,8 @@ class Begin:
 class Halt:
     """Raise `should_stop` in the training that runs."""
 
+    serial: int
+
 
 @dataclass(frozen=True, slots=True)
 class Kill:
@@ -388,8 +390,16 @@ class MpiWorkers:
         return reports
 
     def stop(self) -> None:
-        for its in self._submitted.values():
-            post().send(self._units[its.slot][0], Halt())
+        for serial, its in self._submitted.items():
+            post().send(self._units[its.slot][0], Halt(serial))
+
+    def halt(self, task: Task) -> None:
+        for serial, its in self._submitted.items():
+            if its.task == task:
+                post().send(self._units[its.slot][0], Halt(serial))
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        pass  # the trainings of other processes never keep `wait`
 
     def close(self) -> None:
         for serial, its in self._submitted.items():
@@ -476,10 +486,11 @@ class Rank:
         match message:
             case Begin():
                 self._begin(sender, message)
-            case Halt():
-                if self._process is not None:
-                    self._process.stop()
-                self._tell_others(Halt())
+            case Halt(serial):
+                if self._training is not None and self._training.serial == serial:
+                    if self._process is not None:
+                        self._process.stop()
+                    self._tell_others(message)
             case Kill(serial):
                 if self._training is not None and self._training.serial == serial:
                     self.abandon()

@@ -296,7 +296,7 @@ class TrainingProcess:
                     self.reports.append((step, loss))
                     self._curve.append((step, loss))
                 case Done(outcome, heeded, resident):
-                    ending = Stopped() if heeded else outcome
+                    ending = Stopped(outcome) if heeded else outcome
                     self._first_resident = self._first_resident or resident
                     outgrown = resident > 2 * self._first_resident + GROWTH
                 case Unready(failure):
@@ -325,9 +325,8 @@ class TrainingProcess:
     def _lost(self, failure: Failure) -> Outcome | Stopped:
         """The training ended with its process. Asked to stop, it counts as stopped: it is to be trained again."""
         self.kill()
-        if self._stopping:
-            return Stopped()
-        return Outcome(None, failure, self._began, time.time(), tuple(self._curve), gethostname())
+        outcome = Outcome(None, failure, self._began, time.time(), tuple(self._curve), gethostname())
+        return Stopped(outcome) if self._stopping else outcome
 
     def _epitaph(self) -> Failure:
         assert self._process is not None

@@ -45,6 +45,8 @@ class InProcess:
         self._waiting: list[tuple[Task, Future[Outcome]]] = []
         self._reports: list[Progressed] = []
         self._stopping = False
+        self._halted: set[tuple[int, int]] = set()
+        self._heard: Callable[[], None] = lambda: None
 
     @property
     def busy(self) -> bool:
@@ -65,16 +67,19 @@ class InProcess:
         for task, future in self._waiting:
             heeded = False
 
-            def stop_asked() -> bool:
+            def stop_asked(task: Task = task) -> bool:
                 nonlocal heeded
-                heeded = heeded or self._stopping
-                return self._stopping
+                asked = self._stopping or (task.trial, task.index) in self._halted
+                heeded = heeded or asked
+                return asked
 
             def report(step: int, loss: float, task: Task = task) -> None:
                 self._reports.append(Progressed(task.trial, task.index, step, loss))
+                self._heard()
 
             outcome = train(self._objective, Replica(task, on_report=report, stop_asked=stop_asked))
-            settle_future(future, Stopped() if heeded else outcome)
+            self._halted.discard((task.trial, task.index))
+            settle_future(future, Stopped(outcome) if heeded else outcome)
         self._waiting.clear()
 
     def reports(self) -> list[Progressed]:
@@ -83,6 +88,13 @@ class InProcess:
 
     def stop(self) -> None:
         self._stopping = True
+
+    def halt(self, task: Task) -> None:
+        if any(task == its for its, _ in self._waiting):
+            self._halted.add((task.trial, task.index))
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
 
     def close(self) -> None:
         self._waiting.clear()
@@ -187,6 +199,15 @@ class LocalProcesses:
             slot.process.stop()
         self._here.stop()
 
+    def halt(self, task: Task) -> None:
+        for slot in self._slots:
+            if slot.process.task == task:
+                slot.process.stop()
+        self._here.halt(task)
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._here.listen(heard)
+
     def close(self) -> None:
         for slot in self._slots:
             slot.process.close()
@@ -268,6 +289,12 @@ class OnExecutor:
     def stop(self) -> None:
         for remote in self._running:
             remote.cancel()
+
+    def halt(self, task: Task) -> None:
+        pass
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        pass
 
     def close(self) -> None:
         self.stop()

@@ -1,0 +1,312 @@
+"""Rules that stop trainings early: what they decide, what becomes of a trial, and that a signal's stop differs."""
+
+import pickle
+import signal
+from functools import partial
+
+import numpy as np
+import pytest
+
+import hyppo
+from benchmarks.curves import __main__ as benchmark
+from benchmarks.curves import table
+from hyppo.replica import Outcome
+from hyppo.run import Interrupt, Loop, Options, Stopped
+from hyppo.search import Observations
+from hyppo.stopping import Curves, Halving, Median, rule_of, with_censored
+from hyppo.trial import State, Trial
+
+pytestmark = pytest.mark.timeout(60)
+
+SPACE = hyppo.Space(x=hyppo.Real(0, 1))
+
+
+def levels(*trials):
+    return {number: dict(enumerate(replicas)) for number, replicas in enumerate(trials)}
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [Median(), Halving()])
+def test_the_worst_goes_and_the_best_stays(rule):
+    there = levels([1.0], [2.0], [3.0], [4.0], [5.0], [6.0])
+    assert rule.stops(5, 2, there, pruned=0)
+    assert not rule.stops(0, 2, there, pruned=0)
+
+
+@pytest.mark.parametrize("rule", [Median(), Halving()])
+def test_no_rule_judges_by_noise(rule):
+    apart = levels([1.0, 1.1], [2.0, 2.1], [3.0, 3.1], [4.0, 4.1], [4.5])
+    assert rule.stops(4, 2, apart, pruned=0)
+    # the same means, replicas that differ by as much as trials do
+    noisy = levels([-1.0, 3.1], [0.0, 4.1], [1.0, 5.1], [2.0, 6.1], [4.5])
+    assert not rule.stops(4, 2, noisy, pruned=0)
+    # several replicas of its own make it certain
+    certain = noisy | {4: dict(enumerate([3.0, 3.0, 6.0, 6.0, 4.5, 4.5, 4.5, 4.5, 4.5]))}
+    assert rule.stops(4, 2, certain, pruned=0)
+
+
+def test_a_trial_is_compared_with_the_mean_of_others_replicas():
+    # by replicas the median would be that of the one trial with many
+    there = levels([1.0] * 9, [4.0], [4.1], [4.2], [3.9])
+    assert not Median(margin=0.0).stops(4, 2, there, pruned=0)
+
+
+def test_few_others_and_few_reports_do_not_decide():
+    there = levels([1.0], [2.0], [3.0], [4.0], [9.0])
+    assert not Median(fewest=5).stops(4, 2, there, pruned=0)
+    assert Median(fewest=5).stops(4, 2, there, pruned=1)
+    assert not Median(first=3).stops(4, 2, there, pruned=0)
+    assert not Halving().stops(1, 2, levels([1.0], [9.0]), pruned=0)
+    assert [reports for reports in range(1, 60) if Halving().stops(4, reports, there, 0)] == [2, 6, 18, 54]
+
+
+def test_those_given_up_count_as_worse_where_they_did_not_come():
+    survivors = levels([1.0], [2.0], [3.0], [4.0], [5.0])
+    assert Median().stops(4, 9, survivors, pruned=0)
+    assert not Median().stops(4, 9, survivors, pruned=6)
+
+
+def test_diverged_curves_break_nothing():
+    there = levels([float("inf"), float("inf")], [1.0], [2.0], [3.0], [float("inf")])
+    for rule in (Median(), Halving()):
+        assert rule.stops(4, 2, there, pruned=0)
+        assert not rule.stops(1, 2, there, pruned=0)
+
+
+def test_curves_keep_the_lowest_and_begin_again():
+    curves = Curves()
+    for step, loss in enumerate([3.0, float("nan"), 4.0]):
+        curves.add(2, 0, step, loss)
+    assert (curves.at(2), curves.reports(2, 0)) == ({2: {0: 3.0}}, 3)
+    curves.begin(2, 0)
+    curves.add(2, 0, 0, 5.0)
+    assert (curves.at(0), curves.reports(2, 0), curves.at(7)) == ({2: {0: 5.0}}, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: rule_of("hyperband"), "hyperband"),
+        (lambda: hyppo.Study(SPACE, stopping=True), "stopping: expected"),
+        (lambda: Median(first=0), "first: expected an integer of at least 1"),
+        (lambda: Median(margin=-1.0), "margin"),
+        (lambda: Halving(factor=1), "factor: expected an integer of at least 2"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, words):
+    with pytest.raises(hyppo.StudyError, match=words):
+        make()
+
+
+# -- studies ----------------------------------------------------------------------------------------------------------
+
+
+def descend(replica):
+    """Ends at x, give or take 0.01 from one training to the next."""
+    loss = 9.0
+    for epoch in range(10):
+        loss = replica.params["x"] + 0.01 * (replica.seed % 10) / 10 + 1.0 / (epoch + 1)
+        replica.report(epoch, loss)
+        if replica.should_stop:
+            break
+    return loss
+
+
+def study_of(objective=descend, **arguments):
+    return hyppo.Study(SPACE, objective, **{"replicas": 3, "isolate": False, "stopping": "median"} | arguments)
+
+
+def epochs(study):
+    return sum(len(r.curve) for t in study.trials for r in t.replicas)
+
+
+def test_it_is_off_by_default():
+    study = study_of(stopping=None)
+    study.run(trials=12, progress=False)
+    assert epochs(study) == 12 * 3 * 10
+    assert hyppo.Study(SPACE).stopping is None
+
+
+@pytest.mark.parametrize("rule", ["median", "halving", Median(margin=0.0)])
+def test_a_stopped_trial_is_pruned_whole(rule, tmp_path):
+    study = study_of(stopping=rule, log=tmp_path / "s.h5", surrogate="random")
+    study.run(trials=20, progress=False)
+    pruned = [t for t in study.trials if t.state is State.PRUNED]
+    assert 4 <= len(pruned) <= 16
+    for trial in pruned:
+        assert trial.mean is None
+        assert not trial.pending
+        (only,) = trial.replicas  # the further ones were dropped
+        assert (only.state, only.loss, only.failure) == (State.PRUNED, None, None)
+        assert 2 <= len(only.curve) < 10
+        assert only.end >= only.start
+    done = [t for t in study.trials if t.state is State.DONE]
+    assert all(len(t.replicas) == 3 and all(len(r.curve) == 10 for r in t.replicas) for t in done)
+    assert study.best.number in {t.number for t in done}
+    assert epochs(study) < 0.75 * 20 * 3 * 10
+    # the file keeps it, and the same command has nothing left to do
+    before = study.trials
+    again = study_of(stopping=rule, log=tmp_path / "s.h5", surrogate="random")
+    again.run(trials=20, progress=False)
+    assert again.trials == before
+
+
+def test_a_pruned_point_is_not_asked_again():
+    space = hyppo.Space(x=hyppo.Ordinal([i / 15 for i in range(16)]))
+    study = hyppo.Study(space, descend, replicas=2, isolate=False, stopping="halving")
+    study.run(trials=16, progress=False)
+    assert len({t.params["x"] for t in study.trials}) == 16
+    assert any(t.state is State.PRUNED for t in study.trials)
+    assert study.best.params["x"] == 0.0
+
+
+def test_in_a_process_of_its_own_a_stop_is_heard():
+    def slow(replica):
+        import time
+
+        loss = 9.0
+        for epoch in range(12):
+            time.sleep(0.01)
+            loss = replica.params["x"] + 1.0 / (epoch + 1)
+            replica.report(epoch, loss)
+            if replica.should_stop:
+                break
+        return loss
+
+    study = study_of(slow, isolate=True, replicas=1, stopping="halving", surrogate="random")
+    study.run(trials=12, progress=False, workers=2)
+    states = {str(t.state) for t in study.trials}
+    assert states == {"done", "pruned"}
+    assert epochs(study) < 12 * 12
+
+
+def test_a_training_that_does_not_listen_keeps_its_loss():
+    def deaf(replica):
+        for epoch in range(5):
+            replica.report(epoch, replica.params["x"])
+        return replica.params["x"]
+
+    study = study_of(deaf, surrogate="random")
+    study.run(trials=10, progress=False)
+    assert all(t.state is State.DONE and len(t.replicas) == 3 for t in study.trials)
+
+
+def test_the_stop_of_a_signal_leaves_a_training_pending():
+    interrupt = Interrupt()
+
+    def interrupted(replica):
+        loss = descend(replica)
+        if replica.trial == 3:
+            loop.workers.stop()
+            interrupt.asked = signal.SIGTERM
+            assert replica.should_stop
+        return loss
+
+    study = study_of(interrupted, replicas=1)
+    from hyppo.launch.workers import InProcess
+
+    from .test_run import Silent
+
+    loop = Loop(study, InProcess(interrupted), Options(trials=9, grace=0.1), Silent(), interrupt)
+    loop.go()
+    assert [str(t.state) for t in study.trials] == ["done", "done", "done", "pending"]
+
+
+def test_mates_that_run_are_stopped_with_the_first():
+    """Two replicas of one trial at a time: the rule stops one, and the other goes with it."""
+    from concurrent.futures import Future
+
+    from hyppo.run import Progressed
+
+    from .test_run import Silent
+
+    class Reporting:
+        """Workers whose trainings report and stop by hand."""
+
+        groups = (0, 0)
+
+        def __init__(self):
+            self.running, self.said, self.halted = {}, [], []
+
+        def submit(self, task, slot):
+            self.running[task.index] = (task, Future())
+            return self.running[task.index][1]
+
+        def listen(self, heard):
+            pass
+
+        def reports(self):
+            said, self.said = self.said, []
+            return said
+
+        def halt(self, task):
+            self.halted.append(task.index)
+
+        def end(self, index):
+            _, future = self.running.pop(index)
+            future.set_exception(pickle.loads(pickle.dumps(Stopped(Outcome(None, None, 1.0, 2.0, ((1, 9.0),))))))
+
+        def close(self):
+            pass
+
+    study = study_of(replicas=3)
+    for x in (0.1, 0.2, 0.3, 0.4):
+        trial = study.add({"x": x}, [x])
+        curve = ((0, x), (1, x))
+        study._trials[trial.number] = Trial(
+            trial.number, trial.params, tuple(hyppo.trial.replace(r, curve=curve) for r in trial.replicas), settled=1
+        )
+    workers = Reporting()
+    loop = Loop(study, workers, Options(trials=5), Silent(), Interrupt())
+    loop._fill()
+    workers.said = [Progressed(4, 0, 0, 9.0), Progressed(4, 0, 1, 9.0)]
+    loop._collect()
+    assert workers.halted == [0]
+    workers.end(0)
+    loop._collect()
+    assert workers.halted == [0, 1]
+    assert study.trials[4].state is State.PRUNED
+    workers.end(1)
+    loop._collect()
+    assert [(r.index, r.state) for r in study.trials[4].replicas] == [(0, State.PRUNED), (1, State.PRUNED)]
+    assert loop._next(0) is None  # the third is dropped
+    assert loop.settled == 6
+
+
+def test_an_executor_cannot_stop_early():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(hyppo.StudyError, match="stopping"):
+        study_of().run(trials=2, executor=executor, progress=False)
+
+
+def test_the_search_takes_pruned_points_for_the_upper_quartile():
+    data = Observations(np.zeros((5, 1)), np.arange(5.0), np.full(5, 0.1), np.full(5, 3))
+    assert with_censored(data, np.empty((0, 1))) is data
+    shown = with_censored(data, np.array([[0.5], [0.7]]))
+    assert shown.mean.tolist() == [0, 1, 2, 3, 4, 3, 3]
+    assert shown.unit[5:, 0].tolist() == [0.5, 0.7]
+    assert shown.count[5:].tolist() == [1, 1]
+    assert np.isnan(shown.spread[5:]).all()
+
+
+# -- real curves ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_two_fifths_of_the_epochs_are_saved_on_real_curves():
+    """Two studies of 30 trials on the table of digits; the recommendation stays within the interval of the whole."""
+    for seed in (0, 1):
+        whole, halved = (benchmark.study_of(rule, seed, 30) for rule in (None, "halving"))
+        assert benchmark.epochs(halved) <= 0.6 * benchmark.epochs(whole)
+        assert benchmark.truth(halved) <= whole.best.interval[1]
+
+
+def test_the_table_plays_its_curves():
+    study = hyppo.Study(table.SPACE, partial(table.play, shift=1), replicas=2, isolate=False)
+    study.run(trials=1, progress=False)
+    (trial,) = study.trials
+    assert [[loss for _, loss in r.curve] for r in trial.replicas] == table.curves_of(trial.params)[[1, 2]].tolist()
