@@ -10,9 +10,8 @@ from typing import Any
 
 import keras
 
+from hyppo import Choice, Integer, Ordinal, Real, Replica, Space
 from hyppo.errors import SpaceError, StudyError
-from hyppo.replica import Replica
-from hyppo.space import Choice, Integer, Ordinal, Real, Space
 
 Parameter = Integer | Real | Choice | Ordinal
 Scalar = int | float | str | bool | None
@@ -223,7 +222,9 @@ def _parameters_of(build: Callable[[HyperParameters], Any]) -> dict[str, Paramet
         hp.parameters = found  # a name stands for one parameter in all branches
         before = set(found)
         if tried >= MOST_BUILDS:
-            raise SpaceError(f"build has more than {MOST_BUILDS} branches to look into; give the space as a hyppo.Space")
+            raise SpaceError(
+                f"build has more than {MOST_BUILDS} branches to look into; give the space as a hyppo.Space"
+            )
         tried += 1
         try:
             build(hp)
