@@ -2,9 +2,10 @@
 
     symbol     shape   meaning
     unit       (n, d)  lattice coordinates, rows by trial number
-    mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN where unknown
+    mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN where unknown; for the target
+                       "ensemble_loss", that loss and the standard deviation of the single losses
     count      (n,)    finite losses
-    settled    (n,)    position of the first finite loss in the order of events, -1 where there is none
+    settled    (n,)    position of the first finite loss in the order of events, -1 where nothing is known of the target
     waiting    (n,)    pending, without a loss yet
 
 A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.criterion import MEAN_LOSS
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.trial import State, Trial
 
@@ -37,8 +39,9 @@ class Columns:
     ([[0.5]], 1)
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, target: str = MEAN_LOSS) -> None:
         self._space = space
+        self._target = target
         self._trials: list[Trial] = []
         self._unit: FloatArray = np.empty((0, space.dimension))
         self._mean: FloatArray = np.empty(0)
@@ -60,11 +63,11 @@ class Columns:
             self.taken.update(self._space.keys(units))
         self._trials = list(trials)
         for i in (*changed, *range(known, len(trials))):
-            trial, stats = trials[i], trials[i].stats
+            trial, stats = trials[i], trials[i].observed(self._target)
             self._mean[i] = np.nan if stats is None else stats.mean
             self._std[i] = np.nan if stats is None or stats.std is None else stats.std
             self._count[i] = 0 if stats is None else stats.n
-            self._settled[i] = -1 if trial.settled is None else trial.settled
+            self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = trial.settled is None and trial.state is State.PENDING
 
     def _reserve(self, n: int) -> None:

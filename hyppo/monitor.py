@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable
 
 from hyppo.errors import StudyError
-from hyppo.replica import Replica, Result
+from hyppo.replica import Replica, Result, check_target
 
 HIGHER_IS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|auroc|f1|precision|recall|iou|dice|psnr|ssim|r2)(_|$)", re.I)
 
@@ -52,15 +52,18 @@ class Monitor:
         self.loss: float | None = None
 
     def begin(self) -> None:
-        """A fit begins: refused where this training has its result already, before anything is trained.
+        """A fit begins: refused where this training has its result already, or lacks what the study's target needs.
 
         Raises
         ------
         StudyError
             As `Replica.hand_over` would say after it.
+        ObjectiveError
+            As `check_target` does.
         """
         if self.replica.result is not None:
             self.replica.hand_over(self.replica.result)
+        check_target(self.replica)
 
     def report(self, epoch: int, value: float) -> None:
         """The metric after `epoch` (counted from 0)."""

@@ -34,7 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyppo.criterion import ENSEMBLE_LOSS, Spool, loss_of
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.stats import LossStats
 
 if TYPE_CHECKING:
     from hyppo.replica import Replica
@@ -208,6 +210,12 @@ class Collection:
                 self.parts.setdefault(kind + path, []).append(leaf.copy())
                 self.nbytes += leaf.nbytes
 
+    def whole(self, kind: str) -> Any:
+        """The arrays of all batches, as an output: of "prediction", "mean", "variance" or "targets"."""
+        return unflatten(
+            {name.removeprefix(kind): np.concatenate(b) for name, b in self.parts.items() if name.startswith(kind)}
+        )
+
     def save(self, directory: Path) -> Path:
         """Write the arrays into `directory`: the whole file is there, or none is.
 
@@ -250,8 +258,10 @@ def _write(archive: zipfile.ZipFile, name: str, batches: Sequence[Any]) -> None:
             member.write(batch.tobytes())
 
 
-def asked_for(mc_dropout: int, predict: bool | None) -> bool | None:
+def asked_for(replica: "Replica", mc_dropout: int, predict: bool | None) -> bool | None:
     """Whether the user wants predictions: True, False, or None where nothing was said.
+
+    A study of the ensemble's loss needs them, whatever the training says.
 
     Raises
     ------
@@ -262,19 +272,24 @@ def asked_for(mc_dropout: int, predict: bool | None) -> bool | None:
         raise StudyError(f"mc_dropout is a number of passes, 0 or more, not {mc_dropout!r}")
     if mc_dropout and predict is False:
         raise StudyError(f"mc_dropout={mc_dropout} asks for predictions and predict=False for none")
-    return True if mc_dropout else predict
+    if replica.target == ENSEMBLE_LOSS and predict is False:
+        raise StudyError(
+            "the study's target is the ensemble_loss, which is one of predictions: leave out predict=False"
+        )
+    return True if mc_dropout or replica.target == ENSEMBLE_LOSS else predict
 
 
 def keep(replica: "Replica", batches: Iterable[Batch], *, asked: bool) -> None:
-    """Predict batch by batch and keep what comes in the replica's directory.
+    """Predict batch by batch and keep what comes in the replica's directory; with a criterion, the losses of it too.
 
     Where the user asked for predictions, what goes wrong fails the training. Where nobody asked, it must not: a good
     loss is worth more than a prediction that this network does not have, so a notice says what is missing.
     """
     collection = Collection()
+    spool = None if replica.criterion is None else Spool(replica.directory)
     try:
         for prediction, passes, targets in batches:
-            collection.add(prediction, passes, targets)
+            collection.add(prediction, passes if spool is None else spool.through(passes, flatten), targets)
             if not asked and collection.nbytes > UNASKED_BYTES:
                 warnings.warn(
                     f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB a replica; "
@@ -294,6 +309,25 @@ def keep(replica: "Replica", batches: Iterable[Batch], *, asked: bool) -> None:
             "(predict=True makes this an error, predict=False keeps quiet)",
             stacklevel=2,
         )
+        return
+    if spool is not None and collection.parts:
+        replica.losses = _single_losses(replica, collection, spool)
+        spool.close()
+
+
+def _single_losses(replica: "Replica", collection: Collection, spool: Spool) -> LossStats | None:
+    """Statistics of the criterion of the trained network's prediction and of each of its passes."""
+    assert replica.criterion is not None
+    targets = collection.whole("targets")
+    if targets is None:
+        message = "the criterion needs the validation targets: a batch that is (inputs, targets), or Result(targets=)"
+        if replica.target == ENSEMBLE_LOSS:
+            raise ObjectiveError(message)
+        warnings.warn(f"no losses of the predictions are known: {message}", stacklevel=3)
+        return None
+    losses = [loss_of(replica.criterion, collection.whole("prediction"), targets)]
+    losses += [loss_of(replica.criterion, unflatten(one), targets) for one in spool]
+    return LossStats.of(losses)
 
 
 def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:

@@ -11,14 +11,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hyppo.criterion import ENSEMBLE_LOSS, MEAN_LOSS, Criterion, pack, unpack
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.predictions import discard, keep
 from hyppo.seeds import seed_everything
+from hyppo.stats import LossStats
 
 Report = Callable[[int, float], None]
 
@@ -60,6 +63,8 @@ class Task:
     params: Mapping[str, Any]
     directory: str
     attempt: int = 1
+    target: str = MEAN_LOSS
+    criterion: bytes | None = None  # packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,9 @@ class Outcome:
     """How one training ended.
 
     `start` and `end` are unix seconds around the user's function, taken where it ran; `curve` holds what was
-    reported, as (step, loss). `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
+    reported, as (step, loss). `losses` are those of the predictions, by the study's criterion, over the trained network
+    and its dropout passes; `criterion` (packed) is the training's own, where the study has none.
+    `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
     """
 
     loss: float | None
@@ -98,6 +105,8 @@ class Outcome:
     end: float
     curve: tuple[tuple[int, float], ...] = ()
     host: str = ""
+    losses: LossStats | None = None
+    criterion: bytes | None = None
     pruned: bool = False
 
 
@@ -120,6 +129,12 @@ class Replica:
         Place among the data-parallel ranks of this training; (0, 1) where there is one.
     attempt : int
         1 on the first try; a retry keeps number, index and seed.
+    target : {"mean_loss", "ensemble_loss"}
+        What the study optimises.
+    criterion : callable or None
+        The study's: the loss of predictions on all validation data.
+    losses : LossStats or None
+        Of the kept predictions, by `criterion`.
 
     Examples
     --------
@@ -144,6 +159,9 @@ class Replica:
         self.trial = task.trial
         self.index = task.index
         self.attempt = task.attempt
+        self.target = task.target
+        self.losses: LossStats | None = None
+        self._packed = task.criterion
         self.devices = devices
         self.rank = rank
         self.world_size = world_size
@@ -155,6 +173,10 @@ class Replica:
 
     def __repr__(self) -> str:
         return f"Replica(trial={self.trial}, index={self.index}, seed={self.seed}, params={self.params})"
+
+    @cached_property
+    def criterion(self) -> Criterion | None:
+        return None if self._packed is None else unpack(self._packed)
 
     @property
     def location(self) -> Path:
@@ -192,6 +214,21 @@ class Replica:
                 f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit a training"
             )
         self.result = result
+
+
+def check_target(replica: Replica) -> None:
+    """Refuse, before anything is trained, a target that will not be had.
+
+    Raises
+    ------
+    ObjectiveError
+        The ensemble's loss is optimised, and there is no criterion.
+    """
+    if replica.target == ENSEMBLE_LOSS and replica.criterion is None:
+        raise ObjectiveError(
+            'target="ensemble_loss" needs Study(..., criterion=f): the loss f(mean prediction, targets) as a number; '
+            "only hyppo_keras has a default, the compiled loss"
+        )
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
@@ -245,12 +282,21 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     start = time.time()
     loss: float | None = None
     failure: Failure | None = None
+    criterion: bytes | None = None
     try:
         if replica.rank == 0:
             discard(replica.location)
         result = _settle(name_of(objective), objective(replica), replica)
         if result.prediction is not None and replica.rank == 0:
             keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
+        if replica.target == ENSEMBLE_LOSS and replica.rank == 0:
+            if replica.losses is None:
+                raise ObjectiveError(
+                    f'{name_of(objective)} left no predictions, which target="ensemble_loss" needs: use HyppoCallback '
+                    "or hyppo_keras.fit, or return hyppo.Result(loss, prediction=..., targets=...)"
+                )
+            if replica._packed is None and replica.criterion is not None:
+                criterion = pack(replica.criterion)
         if math.isfinite(result.loss):
             loss = float(result.loss)
         else:
@@ -259,4 +305,4 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
         failure = Failure.of(error)
     end = time.time()
     os.chdir(here)  # a function that changes directory does not move the next one
-    return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname())
+    return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname(), replica.losses, criterion)

@@ -41,6 +41,24 @@ class LossStats:
         squares = math.fsum(((loss - mean) / scale) ** 2 for loss in finite)
         return LossStats(len(finite), mean, scale * math.sqrt(squares / (len(finite) - 1)))
 
+    @staticmethod
+    def pooled(parts: Iterable["LossStats"]) -> "LossStats | None":
+        """Statistics of all losses that `parts` are statistics of, exactly; None where there are none.
+
+        >>> LossStats.pooled([LossStats.of([1.0, 3.0]), LossStats.of([5.0])])
+        LossStats(n=3, mean=3.0, std=2.0)
+        """
+        kept = list(parts)
+        n = sum(part.n for part in kept)
+        if not n:
+            return None
+        mean = math.fsum(part.n / n * part.mean for part in kept)
+        if n == 1:
+            return LossStats(1, mean, None)
+        within = ((part.n - 1) * (part.std or 0.0) * (part.std or 0.0) for part in kept)
+        between = (part.n * (part.mean - mean) * (part.mean - mean) for part in kept)
+        return LossStats(n, mean, math.sqrt((sum(within) + sum(between)) / (n - 1)))
+
     def score(self, risk: float = 0.0) -> float:
         """`mean + risk * std`, what is minimised; a spread that is not known yet counts as none."""
         return self.mean + risk * (self.std or 0.0)

@@ -8,18 +8,20 @@ uninterrupted one would have asked.
 import atexit
 import math
 import os
+import sys
 import tempfile
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyppo.columns import Columns
+from hyppo.criterion import ENSEMBLE_LOSS, MEAN_LOSS, TARGETS, Criterion, loss_of, pack, unpack
 from hyppo.design import design_size, sobol
 from hyppo.errors import StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
@@ -62,9 +64,14 @@ class Best:
     replicas : int
         Replicas with a loss.
     interval : (float, float)
-        90 % interval for the mean loss of training this configuration afresh.
+        90 % interval for the mean loss of training this configuration afresh (of the ensemble's loss, where that is
+        the target).
     reason : str
         Why this trial, and why not the one with the lowest mean, where they differ.
+    ensemble_loss : float or None
+        l, the loss of the replicas' mean prediction; None without a criterion or predictions.
+    loss_interval : (float, float) or None
+        [l - 2u, l + 2u], u the standard deviation of the losses of single networks and dropout passes.
     """
 
     number: int
@@ -74,6 +81,8 @@ class Best:
     replicas: int
     interval: tuple[float, float]
     reason: str
+    ensemble_loss: float | None = None
+    loss_interval: tuple[float, float] | None = None
 
 
 class Study:
@@ -97,6 +106,12 @@ class Study:
         The score is `mean + risk * spread`.
     surrogate : {"auto", "gp", "rbf", "random"}
         What proposes points.
+    target : {"mean_loss", "ensemble_loss"}
+        What is optimised: the mean of the replicas' losses, or the loss of their mean prediction.
+    criterion : callable, optional
+        criterion(prediction, targets) -> number, of numpy arrays over all validation examples: the loss of the mean
+        prediction. With it that loss is logged for either target. `target="ensemble_loss"` needs it; Keras has a
+        default, the compiled loss.
     stopping : {"median", "halving"} or a rule of `hyppo.stopping`, optional
         Give trials up that are worse than the others at the same step of training: `replica.should_stop` turns true,
         and their further replicas are dropped. By default every training ends by itself.
@@ -129,6 +144,8 @@ class Study:
         seed: int = 0,
         risk: float = 0.0,
         surrogate: str = "auto",
+        target: str = MEAN_LOSS,
+        criterion: Criterion | None = None,
         stopping: str | Rule | None = None,
         isolate: bool = True,
     ) -> None:
@@ -142,6 +159,15 @@ class Study:
             raise StudyError(f"risk: expected a number of at least 0, got {risk!r}")
         if surrogate not in SURROGATES:
             raise StudyError(f"surrogate: expected one of {list(SURROGATES)}, got {surrogate!r}")
+        if target not in TARGETS:
+            raise StudyError(f"target: expected one of {list(TARGETS)}, got {target!r}")
+        if criterion is not None and not callable(criterion):
+            raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
+        if target == ENSEMBLE_LOSS and criterion is None and objective is not None and "hyppo_keras" not in sys.modules:
+            raise StudyError(
+                'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
+                "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"
+            )
         self.space = space
         self.objective = objective
         self.log = Path(log) if log is not None else None
@@ -150,6 +176,8 @@ class Study:
         self.seed = int(seed)
         self.risk = float(risk)
         self.surrogate = surrogate
+        self.target = target
+        self.criterion = criterion
         self.stopping = rule_of(stopping)
         self.isolate = isolate
         self._trials: list[Trial] = []
@@ -160,7 +188,8 @@ class Study:
         self._closing: weakref.finalize[Any, Any] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         # Memos of what the history determines.
-        self._columns = Columns(space)
+        self._columns = Columns(space, target)
+        self._packed: bytes | None = None
         self._design: FloatArray = np.empty((0, space.dimension))
 
     def __repr__(self) -> str:
@@ -216,7 +245,7 @@ class Study:
         for position, event in enumerate(events):
             apply(trials, event, position)
         self._trials, self._position, self._read = trials, len(events), True
-        self._columns = Columns(self.space)
+        self._columns = Columns(self.space, self.target)
 
     def _record(self, *events: Event) -> None:
         """Log events, then apply them: what the log refuses did not happen."""
@@ -241,6 +270,7 @@ class Study:
                 "required": self.required,
                 "risk": self.risk,
                 "surrogate": self.surrogate,
+                "target": self.target,
             },
             created=time.time(),
             version=__version__,
@@ -409,7 +439,12 @@ class Study:
                 f"all {self.space.size} points of the space were tried and none can be trained again now; "
                 "tell the pending ones first"
             )
-        return min(free, key=lambda t: (len(t.replicas), t.stats.score(self.risk) if t.stats else math.inf, t.number))
+        return min(free, key=lambda t: (len(t.replicas), self.score(t), t.number))
+
+    def score(self, trial: Trial) -> float:
+        """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
+        observed = trial.observed(self.target)
+        return math.inf if observed is None else observed.score(self.risk)
 
     def _replicate(self, trial: Trial) -> Trial:
         """Ask for one further replica of a known point."""
@@ -429,8 +464,10 @@ class Study:
         Raises
         ------
         StudyError
-            A number that was never asked, no loss at all, or one that is not a number.
+            A number that was never asked, no loss at all, or one that is not a number; the target is the loss of
+            predictions, of which a told loss has none.
         """
+        self._refuse_bare_losses()
         self._open()
         trial = self._trial(number)
         values = _losses(losses)
@@ -469,8 +506,9 @@ class Study:
         SpaceError
             Parameters that are not a point of the space.
         StudyError
-            No loss at all, or one that is not a number.
+            As for `tell`.
         """
+        self._refuse_bare_losses()
         self._open()
         native = self.space.native(params)
         values = _losses(losses)
@@ -482,6 +520,13 @@ class Study:
             Settled(number, records, closed=True, time=now),
         )
         return self._trials[number]
+
+    def _refuse_bare_losses(self) -> None:
+        if self.target == ENSEMBLE_LOSS:
+            raise StudyError(
+                'target="ensemble_loss" is the loss of predictions, which a loss from elsewhere does not have: '
+                "train with study.run, or tell losses to a study of the mean_loss"
+            )
 
     def _trial(self, number: int) -> Trial:
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
@@ -515,20 +560,51 @@ class Study:
 
     def tasks(self, trial: Trial) -> list[Task]:
         """What a worker needs for each pending replica of a trial."""
+        if self._packed is None and self.criterion is not None:
+            self._packed = pack(self.criterion)
         return [
-            Task(trial.number, r.index, r.seed, trial.params, str(self.directory(trial.number, r.index)), r.attempts)
+            Task(
+                trial.number,
+                r.index,
+                r.seed,
+                trial.params,
+                str(self.directory(trial.number, r.index)),
+                r.attempts,
+                self.target,
+                self._packed,
+            )
             for r in trial.pending
         ]
 
     def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
         """Take in how trainings ended, all in one append to the log."""
         now = time.time()
+        records = [(task.trial, _record_of(task, outcome)) for task, outcome in outcomes]
+        for _, outcome in outcomes:
+            if self.criterion is None and outcome.criterion is not None:
+                self.criterion = unpack(outcome.criterion)
+        # one look at a trial's predictions, however many of its replicas end together
+        last = {number: at for at, (number, r) in enumerate(records) if r.loss is not None and r.losses is not None}
+        for number, at in last.items():
+            ended = [record for trial, record in records if trial == number] + list(self._trials[number].replicas)
+            loss = self._ensemble_loss(number, sorted(r.index for r in ended if r.loss is not None))
+            records[at] = (number, replace(records[at][1], ensemble_loss=loss))
         self._record(
             *(
-                Settled(task.trial, (_record_of(task, outcome),), closed=outcome.pruned, time=now)
-                for task, outcome in outcomes
+                Settled(number, (record,), closed=record.state is State.PRUNED, time=now)  # a whole trial is given up
+                for number, record in records
             )
         )
+
+    def _ensemble_loss(self, number: int, replicas: Sequence[int]) -> float | None:
+        """The criterion of the mean prediction; None where it is not finite."""
+        if self.criterion is None or not replicas:
+            return None
+        from hyppo.predictions import combine
+
+        combined = combine([self.directory(number, index) for index in replicas])
+        loss = loss_of(self.criterion, combined.mean, combined.targets)
+        return loss if math.isfinite(loss) else None
 
     def directory(self, number: int, index: int) -> Path:
         """Folder of one replica, beside the study file; of a study without one, until the process ends."""
@@ -579,6 +655,8 @@ class Study:
             stats.n,
             recommendation.interval,
             recommendation.reason,
+            trial.ensemble_loss,
+            trial.loss_interval,
         )
 
     def surface(self) -> "Surface":
@@ -614,7 +692,9 @@ class Study:
         return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a trial: number, state, mean, spread, replicas, start, end (unix s), then its parameters.
+        """One row a trial: number, state, mean, spread, replicas, ensemble_loss, u, start, end, then its parameters.
+
+        `u` is the standard deviation of the criterion over replicas and passes; `start` and `end` are unix seconds.
 
         Raises
         ------
@@ -632,6 +712,8 @@ class Study:
                 "mean": t.mean,
                 "spread": t.spread,
                 "replicas": t.stats.n if t.stats else 0,
+                "ensemble_loss": t.ensemble_loss,
+                "u": t.losses.std if t.losses else None,
                 "start": min((r.start for r in t.replicas if r.start is not None), default=None),
                 "end": max((r.end for r in t.replicas if r.end is not None), default=None),
                 **t.params,
@@ -658,6 +740,7 @@ def load(path: str | Path) -> Study:
         seed=header.seed,
         risk=header.config["risk"],
         surrogate=header.config["surrogate"],
+        target=header.config.get("target", MEAN_LOSS),
     )
     study._replay(events)
     return study
@@ -706,4 +789,5 @@ def _record_of(task: Task, outcome: Outcome) -> ReplicaRecord:
         curve=outcome.curve,
         host=outcome.host,
         attempts=task.attempt,
+        losses=outcome.losses,
     )

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from hyppo.criterion import MEAN_LOSS
 from hyppo.errors import StudyError
 from hyppo.replica import Failure
 from hyppo.stats import LossStats
@@ -33,6 +34,8 @@ class ReplicaRecord:
     """All that is known of one replica. Unknown is None.
 
     `start` and `end` are unix seconds; `curve` is what was reported, as (step, loss); `attempts` counts the tries.
+    `losses` are the criterion's, of this replica's predictions; `ensemble_loss` is that of the mean prediction of the
+    trial's replicas up to and including this one.
     """
 
     index: int
@@ -45,6 +48,8 @@ class ReplicaRecord:
     curve: tuple[tuple[int, float], ...] = ()
     host: str = ""
     attempts: int = 1
+    losses: LossStats | None = None
+    ensemble_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Trial:
         What proposed the point, and what the search remembers of that step.
     settled : int or None
         Position, in the study's order of events, at which the first finite loss came.
+    ensemble_loss : float or None
+        l, the criterion of the mean prediction of the replicas that ended; None without a criterion or predictions.
     """
 
     number: int
@@ -68,6 +75,7 @@ class Trial:
     replicas: tuple[ReplicaRecord, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     settled: int | None = None
+    ensemble_loss: float | None = None
 
     @cached_property
     def state(self) -> State:
@@ -81,6 +89,26 @@ class Trial:
     def stats(self) -> LossStats | None:
         """Count, mean and standard deviation of the finite losses."""
         return LossStats.of(r.loss for r in self.replicas if r.loss is not None)
+
+    @cached_property
+    def losses(self) -> LossStats | None:
+        """The criterion over all trained networks and dropout passes: its `std` is u."""
+        return LossStats.pooled(r.losses for r in self.replicas if r.loss is not None and r.losses is not None)
+
+    @property
+    def loss_interval(self) -> tuple[float, float] | None:
+        """[l - 2u, l + 2u] around the ensemble's loss; None where either is unknown."""
+        if self.ensemble_loss is None or self.losses is None or self.losses.std is None:
+            return None
+        return self.ensemble_loss - 2.0 * self.losses.std, self.ensemble_loss + 2.0 * self.losses.std
+
+    def observed(self, target: str) -> LossStats | None:
+        """What a search for `target` sees: count, value and spread of the losses, or of the ensemble's loss."""
+        if target == MEAN_LOSS or self.stats is None:
+            return self.stats
+        if self.ensemble_loss is None:
+            return None
+        return LossStats(self.stats.n, self.ensemble_loss, self.losses.std if self.losses else None)
 
     @property
     def mean(self) -> float | None:
@@ -159,7 +187,10 @@ def apply(trials: list[Trial], event: Event, position: int) -> None:
             settled = trial.settled
             if settled is None and any(r.loss is not None for r in records):
                 settled = position
-            trials[number] = replace(trial, replicas=merged, settled=settled)
+            ensemble = next((r.ensemble_loss for r in reversed(records) if r.ensemble_loss is not None), None)
+            if ensemble is None:
+                ensemble = trial.ensemble_loss
+            trials[number] = replace(trial, replicas=merged, settled=settled, ensemble_loss=ensemble)
         case Note():
             pass
 

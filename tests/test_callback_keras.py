@@ -277,6 +277,52 @@ def predictions_and_passes(folder):
 
 
 @check
+def compiled_loss_of_the_mean_prediction(folder):
+    """A study of the ensemble's loss, without criterion=: as evaluated by Keras, here on the mean prediction."""
+    import hyppo
+
+    def own(y, f):
+        return keras.ops.mean(keras.ops.square(y - f), axis=-1)
+
+    losses = ("mse", keras.losses.Huber(delta=0.5), own)
+    for position, loss in enumerate(losses):
+
+        def objective(replica, loss=loss):
+            model = net(0.5)
+            model.compile("sgd", loss)
+            hyppo_keras.fit(replica, model, *data(), verbose=0, batch_size=8, validation_data=data(24, 1), mc_dropout=2)
+
+        study = hyppo.Study(
+            hyppo.Space(x=hyppo.Real(0, 1)),
+            objective,
+            target="ensemble_loss",
+            log=folder / f"{position}.h5",
+            replicas=2,
+            isolate=False,
+        )
+        folder.mkdir(exist_ok=True)
+        study.run(trials=1, progress=False)
+        (trial,) = study.trials
+        assert trial.state == "done", trial
+        assert trial.losses.n == 6
+        mean, targets = study.predictions(0).mean, study.predictions(0).targets
+        found = keras.losses.get(loss)(targets.astype("float32"), mean.astype("float32"))
+        close(trial.ensemble_loss, float(np.mean(keras.ops.convert_to_numpy(found))))
+        alone = trial.replicas[0].losses
+        assert alone.n == 3, alone
+        study.close()
+
+    def several(replica):
+        model = net()
+        model.compile("sgd", ["mse"])
+        hyppo_keras.fit(replica, model, *data(), verbose=0, validation_split=0.2)
+
+    one = Replica(Task(0, 0, 1, {}, str(folder), 1, "ensemble_loss"))
+    assert "cannot be taken to the mean prediction" in error_of(train(several, one))
+    assert one.curve == []
+
+
+@check
 def validation_data_without_end(folder):
     def rows():
         while True:

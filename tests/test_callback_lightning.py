@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hyppo.criterion import pack
 from hyppo.errors import StudyError
 from hyppo.predictions import combine
 from hyppo.replica import Outcome, Replica, Task, train
@@ -105,6 +106,34 @@ def test_reports_each_epoch_and_hands_over_the_last(tmp_path):
     outcome, kept = fit(replica(tmp_path))
     assert [step for step, _ in outcome.curve] == [0, 1]
     assert outcome.loss == outcome.curve[-1][1] == pytest.approx(validated(kept), rel=1e-6)
+
+
+def mse(prediction, targets):
+    return float(np.mean((prediction - targets) ** 2))
+
+
+def test_criterion_of_network_and_passes(tmp_path):
+    """Over the batches it is that of the whole: the loss that was validated, and one a pass."""
+    task = Task(0, 0, 11, {}, str(tmp_path / "r"), 1, "ensemble_loss", pack(mse))
+    outcome, _ = fit(Replica(task), lambda: Net(0.5), callback={"mc_dropout": 4})
+    assert outcome.losses.n == 5
+    with np.load(tmp_path / "r" / "predictions.npz") as arrays:
+        single, y = mse(arrays["prediction"], arrays["targets"]), arrays["targets"]
+        # E_n (f_n - y)^2 = v + (m - y)^2
+        passes = float(np.mean(arrays["variance"] + (arrays["mean"] - y) ** 2))
+    assert single == pytest.approx(outcome.loss, rel=1e-5)
+    assert outcome.losses.mean == pytest.approx((single + 4 * passes) / 5, rel=1e-5)
+    assert outcome.losses.std > 0
+
+
+def test_ensemble_loss_without_criterion_trains_nothing(tmp_path):
+    outcome, _ = fit(Replica(Task(0, 0, 11, {}, str(tmp_path), 1, "ensemble_loss")))
+    assert "needs Study(..., criterion=f)" in error_of(outcome)
+    assert outcome.curve == ()
+    outcome, _ = fit(
+        Replica(Task(0, 0, 11, {}, str(tmp_path), 1, "ensemble_loss", pack(mse))), callback={"predict": False}
+    )
+    assert "leave out predict=False" in error_of(outcome)
 
 
 def test_pytorch_lightning_code_too(tmp_path):

@@ -64,15 +64,16 @@ def _recommended(study: Study) -> Table:
     table.add_row("params", json.dumps(best.params))
     spread = "unknown (one replica)" if best.spread is None else f"{best.spread:.4g}"
     table.add_row("mean, spread", f"{best.mean:.6g}, {spread} over {best.replicas} replicas")
+    if best.ensemble_loss is not None:
+        interval = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
+        table.add_row("loss of the mean prediction", f"l = {best.ensemble_loss:.6g}{interval}")
     table.add_row("90 % interval of a retraining", f"{best.interval[0]:.6g} .. {best.interval[1]:.6g}")
     table.add_row("why", best.reason)
     return table
 
 
 def _ranking(study: Study, top: int) -> Table:
-    ranked: list[Trial] = sorted(
-        (t for t in study.trials if t.stats), key=lambda t: t.stats.score(study.risk) if t.stats else 0.0
-    )
+    ranked: list[Trial] = sorted((t for t in study.trials if t.stats), key=study.score)
     table = Table(title="best observed", title_justify="left")
     for name in ("trial", "mean", "spread", "replicas", *study.space.names):
         table.add_column(name, justify="right")

@@ -15,6 +15,7 @@ import numpy as np
 
 from hyppo.errors import LogError
 from hyppo.replica import Failure
+from hyppo.stats import LossStats
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
 
 STATES = tuple(State)
@@ -71,7 +72,11 @@ def _encode(event: Event) -> bytes:
             parts: list[bytes] = []
             for r in records:
                 failure = None if r.failure is None else [r.failure.type, r.failure.message, r.failure.traceback]
-                text = to_json([r.host, failure]).encode()
+                texts: list[Any] = [r.host, failure]
+                if r.losses is not None or r.ensemble_loss is not None:  # else as before there were such losses
+                    losses_of = None if r.losses is None else [r.losses.n, r.losses.mean, r.losses.std]
+                    texts += [losses_of, r.ensemble_loss]
+                text = to_json(texts).encode()
                 steps, losses = curve_arrays(r.curve)
                 parts.append(
                     _RECORD.pack(
@@ -123,7 +128,8 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
     for _ in range(count):
         index, seed, state, loss, start, end, attempts, points, length = _RECORD.unpack_from(body, offset)
         offset += _RECORD.size
-        host, failure = json.loads(body[offset : offset + length])
+        host, failure, *predicted = json.loads(body[offset : offset + length])
+        losses_of, ensemble_loss = predicted or (None, None)
         offset += length
         steps = np.frombuffer(body, _STEP, points, offset)
         losses = np.frombuffer(body, _LOSS, points, offset + points * 8)
@@ -140,6 +146,8 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
                 tuple(zip(steps.tolist(), losses.tolist(), strict=True)),
                 host,
                 attempts,
+                None if losses_of is None else LossStats(*losses_of),
+                ensemble_loss,
             )
         )
     return Settled(trial, tuple(records), closed, time)

@@ -12,6 +12,8 @@
                                (f,)    an ask for more replicas of a trial that exists
     /replicas/<column>         (n,)    a replica that ended; NaN is none; `host` and `failure` are rows of /hosts and
                                        /failures
+    /replicas/losses{,_mean,_std}, /replicas/ensemble_loss
+                               (n,)    of its predictions, by the criterion: their number, 0 for none, and statistics
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
     /curves/{step,loss}        (c,)    curves in full where they are longer than that, or their steps are not 0, 1,
                                        2 ...; `/replicas/curve_at` says where one begins, -1: not here
@@ -43,6 +45,7 @@ from hyppo.log import codec
 from hyppo.log.header import Header
 from hyppo.replica import Failure
 from hyppo.space import AnyParameter, Choice, Integer, Real, Space
+from hyppo.stats import LossStats
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled
 
 FORMAT = "hyppo-study"
@@ -84,6 +87,10 @@ COLUMNS: Mapping[str, str] = {
     "replicas/epochs": "i4",
     "replicas/curve_at": "i8",
     "replicas/seq": "i8",
+    "replicas/losses": "i4",
+    "replicas/losses_mean": "f8",
+    "replicas/losses_std": "f8",
+    "replicas/ensemble_loss": "f8",
     "curves/step": "i8",
     "curves/loss": "f8",
     "notes/time": "f8",
@@ -92,6 +99,13 @@ COLUMNS: Mapping[str, str] = {
     "failures/type": TEXT,
     "failures/message": TEXT,
     "failures/traceback": TEXT,
+}
+# Columns of later versions, and what a file without them is taken to hold.
+ADDED: Mapping[str, Any] = {
+    "replicas/losses": 0,
+    "replicas/losses_mean": np.nan,
+    "replicas/losses_std": np.nan,
+    "replicas/ensemble_loss": np.nan,
 }
 _TABLES = {name.split("/")[0]: name for name in reversed(list(COLUMNS))}  # table -> its first column
 
@@ -238,6 +252,10 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             epochs=len(curve),
             curve_at=at,
             seq=rows["events"],
+            losses=0 if record.losses is None else record.losses.n,
+            losses_mean=codec.number(None if record.losses is None else record.losses.mean),
+            losses_std=codec.number(None if record.losses is None else record.losses.std),
+            ensemble_loss=codec.number(record.ensemble_loss),
         )
 
     for event in events:
@@ -346,6 +364,18 @@ def append(path: str | Path, before: Extent, added: Batch, header: Header, *, cl
             _, rows = _checked(file, path)
             if file.attrs["uuid"] != header.uuid or rows != before.rows:
                 raise LogError("the study file was changed by another program since this study opened it")
+            for name, fill in ADDED.items():
+                if name not in file:
+                    size = rows[name.split("/")[0]]
+                    file.create_dataset(
+                        name,
+                        (size,),
+                        COLUMNS[name],
+                        maxshape=(None,),
+                        chunks=(CHUNK,),
+                        fillvalue=fill,
+                        track_times=False,
+                    )
             for name, values in added.columns.items():
                 _extend(file[name], values)
             if len(added.params):
@@ -467,7 +497,11 @@ class _Table:
         self.first = first
 
     def __call__(self, name: str) -> list[Any]:
-        values: list[Any] = self.file[name][self.first[name.split("/")[0]] :].tolist()
+        table = name.split("/")[0]
+        first = self.first[table]
+        if name in ADDED and name not in self.file:
+            return [ADDED[name]] * (len(self.file[_TABLES[table]]) - first)
+        values: list[Any] = self.file[name][first:].tolist()
         return values
 
 
@@ -497,8 +531,8 @@ def _events(table: _Table, hosts: Sequence[str], failures: Sequence[Failure]) ->
 
 def _records(table: _Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[ReplicaRecord]:
     names = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
-    columns = [table(f"replicas/{column}") for column in names]
-    for (index, seed, status, loss, start, end, host, failure, attempts), curve in zip(
+    columns = [table(f"replicas/{column}") for column in (*names, *(name.split("/")[1] for name in ADDED))]
+    for (index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble), curve in zip(
         zip(*columns, strict=True), _curves(table), strict=True
     ):
         yield ReplicaRecord(
@@ -512,6 +546,8 @@ def _records(table: _Table, hosts: Sequence[str], failures: Sequence[Failure]) -
             curve,
             hosts[host],
             attempts,
+            LossStats(n, mean, codec.optional(std)) if n else None,
+            codec.optional(ensemble),
         )
 
 

@@ -10,6 +10,7 @@ from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep
 from hyppo.replica import Replica
+from hyppo_keras.criterion import CompiledLoss
 from hyppo_keras.predict import batches
 
 
@@ -59,7 +60,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._monitor = Monitor(replica, monitor, mode)
-        self._asked = asked_for(mc_dropout, predict)
+        self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._losses: dict[bytes, float] = {}  # by the weights that they are of
         self._logged: Mapping[str, Any] = {}
@@ -67,6 +68,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._history: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
+        replica = self._monitor.replica
+        if replica.target == "ensemble_loss" and replica.criterion is None:
+            replica.criterion = CompiledLoss.of(getattr(self.model, "loss", None))
         self._monitor.begin()
         # Callbacks end in the order of their list, and one after this may yet bring back other weights. Keras' own
         # History closes the list and does nothing at the end: in its place this callback sees what `fit` leaves.

@@ -79,7 +79,7 @@ class HyppoCallback(_Base):
         predict: bool | None = None,
     ) -> None:
         self._monitor = Monitor(replica, monitor, mode)
-        self._asked = asked_for(mc_dropout, predict)
+        self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._epoch: int | None = None  # the last that was trained
         self._reported: int | None = None  # the last whose metric came
