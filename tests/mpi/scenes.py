@@ -170,12 +170,6 @@ def meet(replica):
     return float(total)
 
 
-def one_of_two():
-    study = study_of(half_dead, log=folder / "s.h5")
-    study.run(trials=2, data_parallel=2)
-    say("states", [str(t.state) for t in study.trials])
-
-
 def neighbours():
     study = study_of(one_leaves, log=folder / "s.h5")
     study.run(trials=6, data_parallel=2, trial_groups=2)
@@ -189,14 +183,6 @@ def one_leaves(replica):
     if replica.trial == 0:
         time.sleep(60)
     time.sleep(0.7 if replica.trial == 1 else 0.1)
-    return 1.0
-
-
-def half_dead(replica):
-    if replica.trial == 0 and replica.rank == 1:
-        os._exit(5)
-    if replica.trial == 0:
-        time.sleep(60)
     return 1.0
 
 
