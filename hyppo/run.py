@@ -2,12 +2,13 @@
 
     queue      replicas that are pending and not submitted; those that the log had come first
     running    future -> (task, slot)
-    late       share of a training's time that a slot would wait for a search
+    busy       share of its time that the loop would search, were each point searched when its slot is free
 
 A point is asked only when a slot is free for it, so that every ask knows all losses there are: as many points in one
-search as slots are free. Only where slots would wait long, since trainings are short or slots are many, points are
-asked ahead, at most half as many as there are slots; each is then older than its training by as many losses at most
-as points wait before it. Losses that wait together are settled in one append to the log.
+search as slots are free. Only where the loop would be busy, since trainings are short or slots are many, points are
+asked ahead, several in a search, and slots do not wait for it. Each is then older than its training by as many losses
+as there are points ahead of it, and those that come in meanwhile. Losses that wait together are settled in one append
+to the log.
 """
 
 import math
@@ -30,7 +31,8 @@ from hyppo.replica import Outcome, Replica, Task
 from hyppo.stopping import Curves, Rule
 from hyppo.trial import State, Trial
 
-LATE = 0.02  # above this points are asked ahead
+BUSY = 0.1  # above this points are asked ahead
+AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
 LOOK = 0.2  # s; how long a signal may wait for an answer
 # The process died or hung, and not by an exception of the user's function: only these are worth a retry.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
@@ -423,13 +425,24 @@ class Loop:
         """Give every free slot something to train, as long as there is something."""
         for slot in tuple(self.free):
             task = self._next(self.workers.groups[slot])
-            if task is None:
-                continue
-            future = self.workers.submit(task, slot)
-            self.free.remove(slot)
-            self.running[future] = (task, slot)
-            self.shown[task.trial, task.index] = Running(task, self.clock())
-            self.curves.begin(task.trial, task.index)
+            if task is not None:
+                self._submit(task, slot)
+
+    def _hand_out(self) -> None:
+        """Give free slots what is queued for them already: that need not wait for the disk to take in the losses."""
+        for slot in tuple(self.free):
+            if self.interrupt.asked is not None or self._out_of_time or not self._another_training:
+                return
+            task = self.queue.take(self.workers.groups[slot])
+            if task is not None and self._awaited(task):
+                self._submit(task, slot)
+
+    def _submit(self, task: Task, slot: int) -> None:
+        future = self.workers.submit(task, slot)
+        self.free.remove(slot)
+        self.running[future] = (task, slot)
+        self.shown[task.trial, task.index] = Running(task, self.clock())
+        self.curves.begin(task.trial, task.index)
 
     def _next(self, group: int) -> Task | None:
         """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
@@ -488,12 +501,11 @@ class Loop:
         """Ask now what slots that become free will want, where a search would keep them waiting."""
         if self.free or self._out_of_time or self.training_seconds is None:
             return
-        late = self.search_seconds / max(self.training_seconds, 1e-9)
-        if late < LATE:
-            return
-        # Twice what is taken while a search lasts: half of it is there when the next search begins.
         slots = len(self.workers.groups)
-        depth = min(slots // 2, math.ceil(2.0 * late * slots))
+        busy = self.search_seconds * slots / max(self.training_seconds * self.study.replicas[0], 1e-9)
+        if busy < BUSY:
+            return
+        depth = max(min(AHEAD, slots // 2), slots // 16)
         ready = self.queue.of(None)
         if 2 * ready <= depth and depth > ready and self._more_trainings_than_queued:
             self._ask(self._trials_for(depth - ready))
@@ -576,6 +588,9 @@ class Loop:
             else:
                 ended.append((task, outcome))
         self.free.sort()
+        self.settled += len(ended)
+        if ended and not any(outcome.pruned for _, outcome in ended):
+            self._hand_out()
         self._settle(ended)
 
     def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
@@ -591,7 +606,6 @@ class Loop:
         if not ended:
             return
         self.study.settle(ended)
-        self.settled += len(ended)
         for task, outcome in ended:
             if outcome.pruned:
                 for mate, _ in tuple(self.running.values()):

@@ -12,7 +12,7 @@ do not count. Trainings run in virtual time only: while the manager is busy they
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,6 +165,12 @@ class Groups:
 
     def reports(self) -> list[Progressed]:
         return []
+
+    def halt(self, task: Task) -> None:
+        pass
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        pass
 
     def stop(self) -> None:
         pass
