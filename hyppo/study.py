@@ -417,7 +417,7 @@ class Study:
         free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
         if fewest == most or not free.any():
             return None
-        from hyppo.replication import contender
+        from hyppo.search.replicate import contender
         from hyppo.search import Proposal
 
         row = contender(

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from hyppo import Integer, Real, Space, Study
-from hyppo.replication import knowledge_gradient
+from hyppo.search.replicate import knowledge_gradient
 
 
 @pytest.mark.parametrize(("gap", "movement"), [(0.0, 1.0), (0.5, 1.0), (2.0, 0.7), (3.0, 10.0)])

@@ -28,7 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from hyppo.search import Observations, Proposal, _evidence, _process
+from hyppo.search.evidence import Observations, gather
+from hyppo.search.process import process
+from hyppo.search.propose import Proposal
 from hyppo.space import FloatArray, Space
 
 SHARE = 1 / 3  # of all trainings that may be further replicas
@@ -70,13 +72,13 @@ def contender(
     """
     if not eligible.any() or data.mean.size < 4:
         return None
-    evidence = _evidence(space, data, risk)
+    evidence = gather(space, data, risk)
     if evidence.noise is None or evidence.n < 4 or not np.ptp(evidence.y) > 0.0:
         return None
     further = int(np.maximum(evidence.count - least, 0).sum())
     if further + 1 > SHARE * (int(evidence.count.sum()) + 1):
         return None
-    model, _ = _process(space, evidence, previous)
+    model, _ = process(space, evidence, previous)
     visited = model.predict(evidence.x)
     variance = evidence.noise * evidence.count * model.noise_factor
     best_two = np.argsort(visited.mean, kind="stable")[:2]

@@ -1,0 +1,74 @@
+"""The Gaussian process's turns: log expected improvement, over the whole space."""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from hyppo import acquisition, surrogates
+from hyppo.search.evidence import Evidence
+from hyppo.search.process import process
+from hyppo.space import FloatArray, Space
+
+PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
+BATCH_POOL = 300  # further candidates where a search is for several points
+
+
+class Improvement:
+    """The Gaussian process's turns in one search: the first is optimised, later ones pick from the pool of it."""
+
+    def __init__(
+        self,
+        space: Space,
+        evidence: Evidence,
+        pending: FloatArray,
+        taken: Set[bytes],
+        generator: np.random.Generator,
+        pool: FloatArray,
+        previous: Sequence[Mapping[str, Any]],
+        given: int,
+        room: int,
+    ) -> None:
+        model, self.origin = process(space, evidence, previous)
+        posterior = model.predict_mean(evidence.x)
+        best = float(posterior.min())
+        noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))
+        where = space.features(pending)
+        if pending.shape[0] > PENDING_SHOWN:
+            # Elsewhere a pending point makes no place the best one less.
+            promise = acquisition.expected_improvement.log_ei(model, where, best)
+            where = where[np.sort(np.argsort(-promise, kind="stable")[:PENDING_SHOWN])]
+        informed = acquisition.expected_improvement.with_pending(model, where, noise)
+        parents = evidence.unit[np.argsort(posterior, kind="stable")[:5]]
+        near = acquisition.candidates.around(space, generator, parents, 600)
+        pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
+
+        def worth(unit: FloatArray) -> FloatArray:
+            return acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+
+        self.first: FloatArray | None = acquisition.candidates.evolve(space, generator, pool, worth, taken)
+        self._space, self._best, self._noise, self._room = space, best, noise, room
+        self._informed, self._given = informed, given
+        if room > 1:
+            parents = np.vstack([self.first[None, :], parents])
+            closer = acquisition.candidates.around(space, generator, parents, BATCH_POOL)
+            self._points = acquisition.candidates.free(space, np.vstack([pool, closer]), taken)
+            self._keys = space.keys(self._points)
+            self._pool: surrogates.pool.Pool | None = None
+
+    def next(self, given: Sequence[FloatArray], taken: Set[bytes]) -> FloatArray | None:
+        """The next point where this search has given `given` so far; None where the pool has no other."""
+        if self.first is not None:
+            first, self.first = self.first, None
+            return first
+        if self._pool is None:
+            self._pool = surrogates.pool.Pool(self._informed, self._space.features(self._points), self._room)
+        for unit in given[self._given :]:
+            self._pool.add(self._space.features(unit[None, :])[0], self._noise)
+        self._given = len(given)
+        prediction = self._pool.prediction
+        worths = acquisition.expected_improvement.log_ei_at(prediction, self._best)
+        for row in np.argsort(-worths, kind="stable"):
+            if self._keys[row] not in taken:
+                return np.asarray(self._points[row])
+        return None

@@ -1,0 +1,98 @@
+"""The radial basis function's turns: weighted value and distance, near the incumbent."""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+
+from hyppo import acquisition, surrogates
+from hyppo.search.evidence import Evidence, thinned
+from hyppo.search.process import CONDITIONED_ON, last_of
+from hyppo.space import FloatArray, Space
+
+RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
+SMALLEST_RADIUS = RADIUS / 64
+SUCCESSES = 3
+
+
+def radius(evidence: Evidence, d: int, previous: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """State of the local search after the last of its asks: halved after failures, doubled after successes."""
+    best = float(evidence.score.min())
+    last = last_of(previous, "rbf")
+    if last is None:
+        return {"by": "rbf", "radius": RADIUS, "successes": 0, "failures": 0, "best": best}
+    radius = float(last["radius"])
+    better = best < last["best"]
+    successes, failures = (int(last["successes"]) + 1, 0) if better else (0, int(last["failures"]) + 1)
+    if successes >= SUCCESSES:
+        radius, successes = min(2.0 * radius, RADIUS), 0
+    elif failures >= max(5, d):
+        radius, failures = max(0.5 * radius, SMALLEST_RADIUS), 0
+    return {"by": "rbf", "radius": radius, "successes": successes, "failures": failures, "best": best}
+
+
+class LocalSearch:
+    """The radial basis function's turns in one search: one fit for all of them."""
+
+    def __init__(
+        self,
+        space: Space,
+        evidence: Evidence,
+        generator: np.random.Generator,
+        pool: FloatArray,
+        *,
+        ensemble: bool,
+    ) -> None:
+        self._space, self._evidence, self._generator, self._pool = space, evidence, generator, pool
+        self._ensemble = ensemble
+        self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
+
+    def _fitted(self) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
+        if self._model is None:
+            shown = self._evidence.at(thinned(self._evidence, CONDITIONED_ON))
+            ridge = 1e-6 * shown.n
+            if self._ensemble and shown.noise is not None:
+                spread = np.sqrt(shown.noise * shown.count)
+                self._model = surrogates.ensemble.fit(shown.x, shown.y, spread, self._generator, ridge=ridge)
+            else:
+                self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
+        return self._model
+
+    def next(
+        self, pending: FloatArray, taken: Set[bytes], previous: Sequence[Mapping[str, Any]]
+    ) -> tuple[FloatArray, dict[str, Any]] | None:
+        """The next point and its origin; None where neither the neighbourhood nor the pool has a free one."""
+        space, evidence, d = self._space, self._evidence, self._space.dimension
+        origin = radius(evidence, d, previous)
+        turn = sum(1 for earlier in previous if earlier.get("by") == "rbf")
+        # DYCORS lets the probability fall with the logarithm of the budget spent; without a budget, by a power that
+        # stays near that curve for budgets of 50 to 100.
+        probability = 1.0
+        if (turn + turn // len(acquisition.weighted.WEIGHTS)) % 2:
+            probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
+        row = int(np.argmin(evidence.y))
+        near = acquisition.candidates.dycors(
+            space, self._generator, evidence.unit[row], float(origin["radius"]), probability, min(100 * d, 2_000)
+        )
+        candidates = acquisition.candidates.free(space, near, taken)
+        if candidates.shape[0] == 0:
+            candidates = acquisition.candidates.free(space, self._pool, taken)
+        if candidates.shape[0] == 0:
+            return None
+        x = space.features(candidates)
+        value = self._fitted().predict(x).mean
+        centres = _nearby(np.vstack([evidence.x, space.features(pending)]), evidence.x[row], x)
+        weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
+        scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
+        return candidates[int(np.argmin(scores))], origin
+
+
+def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
+    """Those of `centres` that can be the nearest of one to a point x, where `middle` is one of them.
+
+    No x is farther from its nearest centre than from the middle, so that centres beyond twice the farthest x play no
+    part: of ten thousand centres few are left near the end of a search.
+    """
+    reach = float(np.max(np.sum((x - middle) ** 2, axis=1)))
+    near = np.sum((centres - middle) ** 2, axis=1) <= 4.0 * reach * (1.0 + 1e-9) + 1e-12
+    return np.asarray(centres[near])
