@@ -27,8 +27,10 @@ Gal, Y. and Ghahramani, Z. (2016). Dropout as a Bayesian approximation. ICML.
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from hyppo.replica import Replica
 
 FILE = "predictions.npz"
+WEIGHTS = "weights.*"
 UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs
 
 Leaves = dict[str, np.ndarray[Any, Any]]
@@ -258,6 +261,19 @@ def _write(archive: zipfile.ZipFile, name: str, batches: Sequence[Any]) -> None:
             member.write(batch.tobytes())
 
 
+def passes_of(mc_dropout: int) -> int:
+    """`mc_dropout` itself.
+
+    Raises
+    ------
+    StudyError
+        Not a number of passes.
+    """
+    if isinstance(mc_dropout, bool) or not isinstance(mc_dropout, int | np.integer) or mc_dropout < 0:
+        raise StudyError(f"mc_dropout is a number of passes, 0 or more, not {mc_dropout!r}")
+    return int(mc_dropout)
+
+
 def asked_for(replica: "Replica", mc_dropout: int, predict: bool | None) -> bool | None:
     """Whether the user wants predictions: True, False, or None where nothing was said.
 
@@ -268,8 +284,7 @@ def asked_for(replica: "Replica", mc_dropout: int, predict: bool | None) -> bool
     StudyError
         A number of passes that cannot be, or passes without predictions.
     """
-    if isinstance(mc_dropout, bool) or not isinstance(mc_dropout, int | np.integer) or mc_dropout < 0:
-        raise StudyError(f"mc_dropout is a number of passes, 0 or more, not {mc_dropout!r}")
+    passes_of(mc_dropout)
     if mc_dropout and predict is False:
         raise StudyError(f"mc_dropout={mc_dropout} asks for predictions and predict=False for none")
     if replica.target == ENSEMBLE_LOSS and predict is False:
@@ -357,29 +372,37 @@ def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0
     >>> float(both.mean[0]), float(both.std[0])
     (2.0, 1.0)
     """
-    files = [file for folder in directories if (file := Path(folder) / FILE).is_file()]
+    files = [str(file) for folder in directories if (file := Path(folder) / FILE).is_file()]
     if not files:
         raise StudyError(
             f"none of the {len(directories)} replicas kept predictions; train with "
             "HyppoCallback(replica, predict=True) or mc_dropout=, or return hyppo.Result(loss, prediction=...)"
         )
+    return _combined({file: partial(np.load, file) for file in files}, weights)
+
+
+def _combined(
+    networks: Mapping[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]], weights: tuple[float, float]
+) -> Predictions:
+    """Predictions of networks from their arrays, opened one at a time; keys name them in messages."""
     counts: list[int] = []
     paths: list[str] = []
-    for position, file in enumerate(files):
-        with np.load(file) as arrays:
+    first, opened = next(iter(networks)), list(networks.values())
+    for position, (network, arrays_of) in enumerate(networks.items()):
+        with arrays_of() as arrays:
             counts.append(int(arrays["passes"]))
-            found = [name.removeprefix("prediction") for name in arrays.files if name.startswith("prediction")]
+            found = [name.removeprefix("prediction") for name in arrays if name.startswith("prediction")]
             paths = found if position == 0 else paths
             if found != paths:
-                raise StudyError(f"the outputs {found} in {file} are not those in {files[0]}, {paths}")
+                raise StudyError(f"the outputs {found} in {network} are not those in {first}, {paths}")
     passes = sum(counts)
     w1, w2 = weights if passes else (1.0, 0.0)
 
     def parts(path: str) -> Iterator[tuple[float, Any, Any]]:
         """(weight, values, variance within) of every trained network and of every replica's passes."""
-        for file, count in zip(files, counts, strict=True):
-            with np.load(file) as arrays:
-                yield w1 / len(files), arrays["prediction" + path], 0.0
+        for arrays_of, count in zip(opened, counts, strict=True):
+            with arrays_of() as arrays:
+                yield w1 / len(opened), arrays["prediction" + path], 0.0
                 if count:
                     yield w2 * count / passes, arrays["mean" + path], arrays["variance" + path].astype(np.float64)
 
@@ -395,11 +418,102 @@ def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0
         mu = sum(weight * values.astype(np.result_type(values, np.float64)) for weight, values, _ in parts(path))
         variance = sum(weight * (within + np.abs(values - mu) ** 2) for weight, values, within in parts(path))
         mean[path], std[path] = mu, np.sqrt(variance)
-    with np.load(files[0]) as arrays:
-        targets = {name.removeprefix("targets"): arrays[name] for name in arrays.files if name.startswith("targets")}
-    return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(files), passes)
+    with opened[0]() as arrays:
+        targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
+    return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """The trained networks of a trial, which predict new data together.
+
+    `hyppo_lightning.load_ensemble` and `hyppo_keras.load_ensemble` make one.
+
+    Attributes
+    ----------
+    networks : tuple
+        One a replica, in the order of the replicas.
+    forward : callable
+        forward(network, data, passes) -> batches of (prediction, passes, targets).
+    number : int
+    params : dict
+        Of the trial.
+
+    Examples
+    --------
+    >>> both = Ensemble((1.0, 3.0), lambda slope, x, passes: [(slope * np.asarray(x), (), None)], 0, {})
+    >>> both.predict([1.0, 2.0]).mean.tolist(), both.predict([1.0, 2.0]).std.tolist()
+    ([2.0, 4.0], [1.0, 2.0])
+    """
+
+    networks: tuple[Any, ...]
+    forward: Callable[[Any, Any, int], Iterable[Batch]]
+    number: int
+    params: Mapping[str, Any]
+
+    def predict(self, data: Any, mc_dropout: int = 0, weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
+        """Mean and standard deviation on `data`: inputs as an array, or a loader of batches as in training.
+
+        Parameters
+        ----------
+        data
+            Gone through once a network; targets beside the inputs come back as `.targets`.
+        mc_dropout : int
+            Passes of each network with its dropout layers active.
+        weights : (w1, w2)
+            Of networks and of their passes.
+
+        Raises
+        ------
+        StudyError
+            Not a number of passes, or no data; `ObjectiveError` where outputs do not fit together.
+        """
+        passes_of(mc_dropout)
+        networks: dict[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]] = {}
+        for position, network in enumerate(self.networks):
+            collection = Collection()
+            for prediction, passes, targets in self.forward(network, data, mc_dropout):
+                collection.add(prediction, passes, targets)
+            if not collection.parts:
+                raise StudyError("no data to predict: give inputs, or a loader to be gone through once a network")
+            arrays: dict[str, Any] = {name: np.concatenate(batches) for name, batches in collection.parts.items()}
+            networks[f"network {position}"] = partial(_open, arrays | {"passes": collection.passes})
+        return _combined(networks, weights)
+
+
+def _open(arrays: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
+    return nullcontext(arrays)
+
+
+def keep_weights(replica: "Replica", name: str, nbytes: int, save: Callable[[Path], Any], asked: bool | None) -> None:
+    """Have `save(path)` write the trained network into the replica's directory: the whole file is there, or none.
+
+    Where nobody asked, they are kept up to `UNASKED_BYTES`, and what goes wrong is a notice.
+    """
+    if asked is False or (asked is None and nbytes > UNASKED_BYTES):
+        return
+    part = replica.directory / f"part-{os.getpid()}-{name}"
+    try:
+        save(part)
+        os.replace(part, replica.directory / name)
+    except Exception as error:
+        if asked:
+            raise
+        warnings.warn(
+            f"the weights are not kept: {type(error).__name__}: {error} (weights=True makes this an error, "
+            "weights=False keeps quiet)",
+            stacklevel=2,
+        )
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def weights_in(directory: Path) -> Path | None:
+    """The trained network that a replica has left there."""
+    return min(directory.glob(WEIGHTS), default=None)
 
 
 def discard(directory: Path) -> None:
-    """Forget what an earlier attempt left, so that predictions and loss are always of one training."""
-    (directory / FILE).unlink(missing_ok=True)
+    """Forget what an earlier attempt left, so that predictions, weights and loss are always of one training."""
+    for path in (directory / FILE, *directory.glob(WEIGHTS)):
+        path.unlink(missing_ok=True)

@@ -72,6 +72,8 @@ class Best:
         l, the loss of the replicas' mean prediction; None without a criterion or predictions.
     loss_interval : (float, float) or None
         [l - 2u, l + 2u], u the standard deviation of the losses of single networks and dropout passes.
+    checkpoints : tuple of pathlib.Path
+        Trained networks of its replicas, where the trainings kept them; `load_ensemble` of the integrations loads them.
     """
 
     number: int
@@ -83,6 +85,11 @@ class Best:
     reason: str
     ensemble_loss: float | None = None
     loss_interval: tuple[float, float] | None = None
+    checkpoints: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        spread = "spread unknown" if self.spread is None else f"{self.spread:.3g} from one training to the next"
+        return f"trial {self.number}: {self.params}\nloss {self.mean:.5g}, {spread} ({self.replicas} trained)"
 
 
 class Study:
@@ -417,8 +424,8 @@ class Study:
         free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
         if fewest == most or not free.any():
             return None
-        from hyppo.search.replicate import contender
         from hyppo.search import Proposal
+        from hyppo.search.replicate import contender
 
         row = contender(
             self.space,
@@ -657,6 +664,7 @@ class Study:
             recommendation.reason,
             trial.ensemble_loss,
             trial.loss_interval,
+            self.checkpoints(trial.number),
         )
 
     def surface(self) -> "Surface":
@@ -690,6 +698,20 @@ class Study:
 
         trial = self._trial(number)
         return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
+
+    def checkpoints(self, number: int) -> tuple[Path, ...]:
+        """The trained networks that a trial's replicas have left, in the order of the replicas.
+
+        Raises
+        ------
+        StudyError
+            A number that was never asked.
+        """
+        self._load()
+        from hyppo.predictions import weights_in
+
+        folders = [self.directory(number, r.index) for r in self._trial(number).replicas if r.loss is not None]
+        return tuple(path for path in map(weights_in, folders) if path is not None)
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a trial: number, state, mean, spread, replicas, ensemble_loss, u, start, end, then its parameters.

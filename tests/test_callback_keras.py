@@ -323,6 +323,58 @@ def compiled_loss_of_the_mean_prediction(folder):
 
 
 @check
+def ensemble_predicts_what_the_replicas_did(folder):
+    import hyppo
+
+    def build(width):
+        inputs = keras.Input((4,))
+        hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(width)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+        model.compile("adam", "mse")
+        return model
+
+    def objective(replica):
+        model = build(**replica.params)
+        hyppo_keras.fit(replica, model, *data(), verbose=0, validation_data=data(24, 1), predict=True)
+
+    folder.mkdir(exist_ok=True)
+    space = hyppo.Space(width=hyppo.Integer(2, 8))
+    with hyppo.Study(space, objective, log=folder / "study.h5", replicas=2, isolate=False) as study:
+        study.run(trials=1, progress=False)
+    study = hyppo.load(folder / "study.h5")
+    assert [path.name for path in study.best.checkpoints] == ["weights.keras"] * 2
+    kept = study.predictions(0)
+    x, y = data(24, 1)
+    for ensemble in (hyppo_keras.load_ensemble(study), hyppo_keras.load_ensemble(study, 0, build=build)):
+        for inputs in (x, Batches([(x[:16], y[:16]), (x[16:], y[16:])])):
+            found = ensemble.predict(inputs)
+            close(found.mean, kept.mean, 1e-4)
+            np.testing.assert_allclose(found.std, kept.std, rtol=1e-3, atol=1e-6)
+        np.testing.assert_array_equal(found.targets, y)
+    dropped = ensemble.predict(x, mc_dropout=3)
+    assert dropped.passes == 6
+    assert np.median(dropped.std) > np.median(kept.std)
+    for path, text in ((study.checkpoints(0)[0], "give build="), (None, "weights=True")):
+        if path is None:
+            for file in study.checkpoints(0):
+                file.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(StudyError, match=text):
+            hyppo_keras.load_ensemble(study)
+
+
+class Batches:
+    """A data set of batches, gone through any number of times."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+@check
 def validation_data_without_end(folder):
     def rows():
         while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hyppo
 from hyppo.criterion import pack
 from hyppo.errors import StudyError
 from hyppo.predictions import combine
@@ -21,6 +22,7 @@ torch = pytest.importorskip("torch")
 L = pytest.importorskip("lightning.pytorch")
 torchmetrics = pytest.importorskip("torchmetrics")
 
+import hyppo_lightning  # noqa: E402
 from hyppo_lightning import HyppoCallback  # noqa: E402
 from hyppo_lightning.predict import batches, dropout_layers  # noqa: E402
 from torch import nn  # noqa: E402
@@ -134,6 +136,65 @@ def test_ensemble_loss_without_criterion_trains_nothing(tmp_path):
         Replica(Task(0, 0, 11, {}, str(tmp_path), 1, "ensemble_loss", pack(mse))), callback={"predict": False}
     )
     assert "leave out predict=False" in error_of(outcome)
+
+
+class Wide(Net):
+    """Made from its parameters."""
+
+    def __init__(self, width):
+        super().__init__(body=nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 1)))
+
+
+def trained(path, **callback):
+    """A study of one trial of two replicas."""
+
+    def objective(replica):
+        ours = HyppoCallback(replica, **callback)
+        run = L.Trainer(max_epochs=1, callbacks=[ours], accelerator="cpu", **QUIET)
+        run.fit(Wide(**replica.params), data(), data(seed=2))
+
+    space = hyppo.Space(width=hyppo.Integer(2, 8))
+    with hyppo.Study(space, objective, log=path / "study.h5", replicas=2, isolate=False) as study:
+        study.run(trials=1, progress=False)
+    return hyppo.load(path / "study.h5")
+
+
+def test_ensemble_predicts_what_the_replicas_did(tmp_path):
+    study = trained(tmp_path, predict=True)
+    assert [path.name for path in study.best.checkpoints] == ["weights.ckpt"] * 2
+    ensemble = hyppo_lightning.load_ensemble(study, Wide)
+    x, y = data(seed=2).dataset.tensors
+    kept = study.predictions(0)
+    for inputs in (x, x.numpy().astype(np.float64), data(seed=2)):
+        found = ensemble.predict(inputs)
+        np.testing.assert_allclose(found.mean, kept.mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.std, kept.std, rtol=1e-3, atol=1e-6)
+        assert (found.replicas, found.passes) == (2, 0)
+    np.testing.assert_array_equal(found.targets, y)
+    dropped = ensemble.predict(x, mc_dropout=4)
+    assert dropped.passes == 8
+    assert float(np.median(dropped.std)) > float(np.median(kept.std))
+    assert not any(network.training for network in ensemble.networks)
+    again = Wide.load_from_checkpoint(study.best.checkpoints[0], **study.best.params).eval()
+    assert torch.equal(again(x), ensemble.networks[0](x))
+
+
+def test_checkpoints_that_are_not_there_or_do_not_load(tmp_path):
+    study = trained(tmp_path)
+    one, two = study.checkpoints(0)
+    with pytest.raises(StudyError, match=r"(?s)does not load into build\(.*build must make the network"):
+        hyppo_lightning.load_ensemble(study, lambda width: Wide(width + 1))
+    one.write_bytes(one.read_bytes()[:100])
+    with pytest.raises(StudyError, match="a damaged file has to be deleted"):
+        hyppo_lightning.load_ensemble(study, Wide)
+    one.unlink()
+    assert hyppo_lightning.load_ensemble(study, Wide).predict(np.zeros((3, 4))).replicas == 1
+    two.unlink()
+    with pytest.raises(StudyError, match="weights=True"):
+        hyppo_lightning.load_ensemble(study, Wide)
+    folder = tmp_path / "none"
+    folder.mkdir()
+    assert trained(folder, weights=False).best.checkpoints == ()
 
 
 def test_pytorch_lightning_code_too(tmp_path):

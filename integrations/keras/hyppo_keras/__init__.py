@@ -2,5 +2,6 @@
 
 from hyppo_keras.build import from_build
 from hyppo_keras.callback import HyppoCallback, fit
+from hyppo_keras.weights import load_ensemble
 
-__all__ = ["HyppoCallback", "fit", "from_build"]
+__all__ = ["HyppoCallback", "fit", "from_build", "load_ensemble"]

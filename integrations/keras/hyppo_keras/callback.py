@@ -8,10 +8,11 @@ import keras
 
 from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
-from hyppo.predictions import asked_for, keep
+from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
 from hyppo_keras.criterion import CompiledLoss
 from hyppo_keras.predict import batches
+from hyppo_keras.weights import WEIGHTS
 
 
 class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -34,6 +35,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     predict : bool, optional
         Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
         their absence an error (as mc_dropout > 0 does), False keeps none.
+    weights : bool, optional
+        Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`. By default up to
+        16 MiB are; True keeps any, False none.
 
     Raises
     ------
@@ -57,11 +61,13 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         mode: str = "min",
         mc_dropout: int = 0,
         predict: bool | None = None,
+        weights: bool | None = None,
     ) -> None:
         super().__init__()
         self._monitor = Monitor(replica, monitor, mode)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
+        self._weights = weights
         self._losses: dict[bytes, float] = {}  # by the weights that they are of
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
@@ -118,6 +124,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._monitor.loss = self._monitor.sign * float(logs[self._monitor.metric.removeprefix("val_")])
         if self._asked is not False and self._monitor.replica.rank == 0:
             keep(self._monitor.replica, batches(self.model, self._validation, self._passes), asked=bool(self._asked))
+        if self._monitor.replica.rank == 0:
+            nbytes = sum(weight.nbytes for weight in self.model.get_weights())
+            keep_weights(self._monitor.replica, WEIGHTS, nbytes, self.model.save, self._weights)
         self._monitor.hand_over(self._logged)
 
 
@@ -137,6 +146,7 @@ def fit(
     mode: str = "min",
     mc_dropout: int = 0,
     predict: bool | None = None,
+    weights: bool | None = None,
     **kwargs: Any,
 ) -> Any:
     """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
@@ -147,7 +157,7 @@ def fit(
         What the training function was given.
     model : keras.Model
         Compiled.
-    monitor, mode, mc_dropout, predict
+    monitor, mode, mc_dropout, predict, weights
         As for `HyppoCallback`.
 
     Raises
@@ -162,7 +172,7 @@ def fit(
         def train(replica):
             hyppo_keras.fit(replica, build(**replica.params), x, y, validation_split=0.2, epochs=20)
     """
-    ours = HyppoCallback(replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict)
+    ours = HyppoCallback(replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict, weights=weights)
     position = 5  # of `callbacks` in Model.fit(x, y, batch_size, epochs, verbose, callbacks, ...)
     given = args[position] if len(args) > position else kwargs.pop("callbacks", None)
     if isinstance(given, keras.callbacks.CallbackList):

@@ -2,16 +2,20 @@
 
 import importlib.util
 import sys
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
-from hyppo.predictions import asked_for, keep
+from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
 from hyppo_lightning.group import check_group
 from hyppo_lightning.predict import batches
+from hyppo_lightning.weights import WEIGHTS, save_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Base
@@ -41,6 +45,9 @@ class HyppoCallback(_Base):
     predict : bool, optional
         Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
         their absence an error (as mc_dropout > 0 does), False keeps none.
+    weights : bool, optional
+        Keep the trained network as `weights.ckpt` in the replica's directory, for `load_ensemble`. By default up to
+        16 MiB are; True keeps any, False none.
 
     Raises
     ------
@@ -77,10 +84,12 @@ class HyppoCallback(_Base):
         mode: str = "min",
         mc_dropout: int = 0,
         predict: bool | None = None,
+        weights: bool | None = None,
     ) -> None:
         self._monitor = Monitor(replica, monitor, mode)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
+        self._weights = weights
         self._epoch: int | None = None  # the last that was trained
         self._reported: int | None = None  # the last whose metric came
         self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
@@ -131,6 +140,10 @@ class HyppoCallback(_Base):
             raise self._monitor.missing(trainer.callback_metrics)
         if self._asked is not False and trainer.is_global_zero:
             keep(self._monitor.replica, batches(trainer, pl_module, self._passes), asked=bool(self._asked))
+        state = trainer.strategy.lightning_module_state_dict()  # of all ranks, where they share the weights out
+        if trainer.is_global_zero:
+            nbytes = sum(tensor.nbytes for tensor in state.values() if isinstance(tensor, torch.Tensor))
+            keep_weights(self._monitor.replica, WEIGHTS, nbytes, partial(save_weights, state), self._weights)
         trainer.strategy.barrier("hyppo_predictions")
         self._monitor.hand_over(trainer.callback_metrics)
 

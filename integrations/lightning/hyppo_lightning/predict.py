@@ -120,10 +120,11 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
                         )
                     batch = batch[0]
                 arguments = (batch, index) if len(loaders) == 1 else (batch, index, position)
-                yield module.predict_step(*arguments), _passes(module, arguments, layers, passes), targets
+                yield module.predict_step(*arguments), passes_through(module, arguments, layers, passes), targets
 
 
-def _passes(module: Any, arguments: tuple[Any, ...], layers: list[nn.Module], passes: int) -> Iterator[Any]:
+def passes_through(module: Any, arguments: tuple[Any, ...], layers: list[nn.Module], passes: int) -> Iterator[Any]:
+    """The network's output with only `layers` as in training, `passes` times."""
     for _ in range(passes):
         with dropping(layers):
             output = module.predict_step(*arguments)

@@ -1,0 +1,101 @@
+"""Trained networks on disk, and back as an ensemble that predicts new data."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from hyppo import Study
+from hyppo.errors import StudyError
+from hyppo.predictions import Batch, Ensemble
+from hyppo_keras.predict import Passes, dropout_layers
+
+WEIGHTS = "weights.keras"
+ROWS = 256  # of an array that are predicted at a time
+
+
+def load_ensemble(
+    study: Study,
+    number: int | None = None,
+    *,
+    build: Callable[..., Any] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Ensemble:
+    """The trained networks of a trial, for mean and standard deviation on new data.
+
+    Parameters
+    ----------
+    study : hyppo.Study
+        Also one from `hyppo.load`.
+    number : int, optional
+        Trial; by default the recommended one.
+    build : callable, optional
+        build(**params) -> keras.Model, made as in the training and with its weights (not only at its first call). The
+        files hold the networks whole, so that it is needed only where Keras cannot make one from its configuration.
+    custom_objects : dict, optional
+        As for `keras.models.load_model`.
+
+    Raises
+    ------
+    StudyError
+        No checkpoints were kept, or one does not load.
+
+    Examples
+    --------
+    ::
+
+        ensemble = hyppo_keras.load_ensemble(hyppo.load("study.h5"))
+        new = ensemble.predict(x, mc_dropout=20)        # x: an array of inputs, or a data set of batches
+        new.mean, new.std
+    """
+    number = study.best.number if number is None else number
+    params = dict(study.trials[number].params)
+    paths = study.checkpoints(number)
+    if not paths:
+        raise StudyError(
+            f"trial {number} has no checkpoints beside the study file: train with hyppo_keras.fit(..., weights=True) "
+            "(by default they are kept up to 16 MiB), and keep the folder study.h5.d with the file"
+        )
+    networks = []
+    for path in paths:
+        try:
+            if build is None:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+                    model = keras.models.load_model(path, custom_objects=dict(custom_objects or {}), compile=False)
+            else:
+                model = build(**params)
+                model.load_weights(path)
+        except Exception as error:  # Keras raises nearly anything here
+            raise StudyError(
+                f"{path} does not load ({type(error).__name__}: {error}); give build=, which makes the network from "
+                "its parameters as the training did, or custom_objects=; a damaged file has to be deleted, and the "
+                "ensemble goes without it"
+            ) from error
+        networks.append(model)
+    return Ensemble(tuple(networks), forward, number, params)
+
+
+def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
+    """(prediction, passes, targets) of each batch of a data set, or of rows of inputs."""
+    layers = dropout_layers(model) if passes else []
+    if passes and not layers:
+        warnings.warn(f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes", stacklevel=2)
+        passes = 0
+    one_pass = Passes(model, layers)
+    for x, y in _batches(data):
+        yield model.predict_on_batch(x), (one_pass(x) for _ in range(passes)), y
+
+
+def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(data, keras.utils.PyDataset):
+        data = (data[index] for index in range(len(data)))
+    elif hasattr(data, "shape") or isinstance(data, Mapping | list):
+        rows = len(keras.tree.flatten(data)[0])
+        for start in range(0, rows, ROWS):
+            yield keras.tree.map_structure(lambda array, start=start: array[start : start + ROWS], data), None
+        return
+    for batch in data:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
+        yield x, y
