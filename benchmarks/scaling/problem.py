@@ -35,7 +35,7 @@ def true_loss(params: Mapping[str, Any]) -> float:
     valley = (lr + 0.15 * width) ** 2 + 0.1 * width**2
     bowl = 0.5 * depth**2 + 0.4 * dropout**2 + 0.6 * (momentum + 0.3 * lr) ** 2
     ripples = 0.05 * (1.0 - math.cos(4.0 * math.pi * dropout) * math.cos(2.0 * math.pi * lr))
-    return valley + bowl + ripples + {"relu": 0.1, "gelu": 0.0, "tanh": 0.3}[params["activation"]]
+    return float(valley + bowl + ripples) + {"relu": 0.1, "gelu": 0.0, "tanh": 0.3}[params["activation"]]
 
 
 def noisy_loss(params: Mapping[str, Any], seed: int) -> float:

@@ -1,0 +1,203 @@
+"""Commands of the scaling benchmark; each writes JSON beside what it prints. See docs/scaling.md.
+
+python -m benchmarks.scaling simulate --groups 1024 --seconds 60 --trials 10000
+python -m benchmarks.scaling regret --groups 64 --trials 300 --seeds 3
+python -m benchmarks.scaling ranks --ranks 2 3 5 9 --seconds 0.35
+python -m benchmarks.scaling batches --ranks 9 --sigma 1
+python -m benchmarks.scaling figure scaling.svg
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.scaling.simulation import Report, simulate
+
+DEADLINE = 1800.0  # s for one mpiexec
+
+
+def _write(folder: Path, name: str, content: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _simulated(report: Report) -> str:
+    parts = ", ".join(f"{name} {ms:.2f}" for name, ms in report.per_event.items())
+    searches = report.spent["searches"]
+    lines = [
+        f"{report.groups} groups, {report.seconds:g} s trainings (sigma {report.sigma:g}), {report.trials} trials",
+        f"  utilisation {report.utilisation:.2%} between start ({report.start:.1f} s) and drain ({report.drain:.1f} s)"
+        f", {report.utilisation_in_all:.2%} of {report.elapsed:.1f} s in all",
+        f"  asks per virtual second {report.asks_per_second:.2f}; manager ms per training: {parts}",
+        f"  losses between ask and training: mean {report.stale_mean:.1f}, at most {report.stale_most}",
+        f"  regret of the recommended point {report.regret:.4g}, of the best point tried {report.best_seen:.4g}",
+    ]
+    for some in np.array_split(np.arange(len(searches)), min(8, len(searches))):
+        points = sum(searches[i][1] for i in some)
+        seconds = sum(searches[i][2] for i in some)
+        lines.append(
+            f"  from trial {searches[some[0]][0]:6d}: {len(some)} searches of {points / len(some):.1f} points, "
+            f"{seconds / len(some):.3f} s each, {1e3 * seconds / points:.1f} ms a point"
+        )
+    return "\n".join(lines)
+
+
+def _simulate(given: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="hyppo-scaling-") as folder:
+        report = simulate(
+            given.groups,
+            given.seconds,
+            given.trials,
+            Path(folder) / "study.h5",
+            sigma=given.sigma,
+            replicas=given.replicas,
+            seed=given.seed,
+            surrogate=given.surrogate,
+        )
+    print(_simulated(report))
+    _write(given.out, f"simulate-{given.groups}-{given.seconds:g}-{given.trials}", asdict(report))
+
+
+def _regret(given: argparse.Namespace) -> None:
+    """Serial, parallel with every loss known at every ask, and parallel as it is: at equal trials."""
+    variants = {
+        "serial": {"groups": 1, "free": True},
+        f"{given.groups} groups, manager free": {"groups": given.groups, "free": True},
+        f"{given.groups} groups": {"groups": given.groups, "free": False},
+    }
+    found: dict[str, list[float]] = {}
+    for name, variant in variants.items():
+        reports = [
+            simulate(variant["groups"], given.seconds, given.trials, None, seed=seed, free=bool(variant["free"]))
+            for seed in range(given.seeds)
+        ]
+        found[name] = [report.regret for report in reports]
+        stale = np.mean([report.stale_mean for report in reports]), max(report.stale_most for report in reports)
+        print(
+            f"{name:>28}: regret median {np.median(found[name]):.4g} of {sorted(round(r, 4) for r in found[name])}, "
+            f"losses between ask and training mean {stale[0]:.1f}, at most {stale[1]}"
+        )
+    _write(given.out, f"regret-{given.groups}-{given.seconds:g}-{given.trials}", found)
+
+
+def _sleep(ranks: int, *arguments: str) -> dict[str, Any]:
+    """One run of sleeping trainings on `ranks` ranks, of which the first asks."""
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    with tempfile.TemporaryDirectory(prefix="hyppo-scaling-") as folder:
+        out = Path(folder) / "out.json"
+        command = [str(mpiexec if mpiexec.exists() else "mpiexec"), "-n", str(ranks), sys.executable]
+        command += ["-m", "benchmarks.scaling.sleepers", str(out), *arguments]
+        subprocess.run(command, check=True, timeout=DEADLINE, env=os.environ)
+        report: dict[str, Any] = json.loads(out.read_text())
+    return report
+
+
+def _row(report: dict[str, Any]) -> str:
+    return (
+        f"{report['slots']:3d} slots: {report['trainings']} trainings in {report['elapsed_warm']:.1f} s, "
+        f"utilisation {report['utilisation']:.1%}, overhead median {1e3 * report['overhead_median']:.1f} ms "
+        f"(p95 {1e3 * report['overhead_p95']:.1f}), gap median {1e3 * report['gap_median']:.1f} ms, "
+        f"trainings per slot {report['per_slot'][0]}..{report['per_slot'][1]} (fairness {report['fairness']:.3f}), "
+        f"stale mean {report['stale_mean']:.1f}, at most {report['stale_most']}"
+    )
+
+
+def _ranks(given: argparse.Namespace) -> None:
+    reports = []
+    for ranks in given.ranks:
+        trials = str(given.trials_per_rank * max(1, ranks - 1))
+        options = ["--seconds", str(given.seconds), "--sigma", str(given.sigma), "--surrogate", given.surrogate]
+        reports.append(_sleep(ranks, "--trials", trials, *options))
+        print(_row(reports[-1]), flush=True)
+    _write(given.out, f"ranks-{given.seconds:g}-{given.surrogate}", reports)
+
+
+def _batches(given: argparse.Namespace) -> None:
+    """The same trainings, once as they end and once in batches."""
+    options = ["--trials", str(given.trials), "--seconds", str(given.seconds), "--sigma", str(given.sigma)]
+    asynchronous = _sleep(given.ranks, *options)
+    synchronous = _sleep(given.ranks, *options, "--synchronous")
+    print("asynchronous", _row(asynchronous))
+    print("synchronous ", _row(synchronous))
+    print(f"ratio of times {synchronous['elapsed_warm'] / asynchronous['elapsed_warm']:.2f}")
+    _write(given.out, f"batches-{given.ranks}", {"asynchronous": asynchronous, "synchronous": synchronous})
+
+
+def _figure(given: argparse.Namespace) -> None:
+    """Trainings a second against slots, beside the ideal line and synchronous batches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.0, 4.0), layout="constrained")
+    for path in sorted(given.out.glob("ranks-*.json")):
+        reports = json.loads(path.read_text())
+        slots = np.array([report["slots"] for report in reports])
+        rate = np.array([report["trainings"] / report["elapsed_warm"] for report in reports])
+        axes.plot(slots, rate, "o-", label=f"{path.stem.removeprefix('ranks-')} s trainings")
+        axes.plot(slots, slots / reports[0]["seconds"], "k:", linewidth=1.0)
+    for path in sorted(given.out.glob("batches-*.json")):
+        for name, report in json.loads(path.read_text()).items():
+            axes.plot([report["slots"]], [report["trainings"] / report["elapsed_warm"]], "s", label=f"{name}, sigma 1")
+    axes.set(xscale="log", yscale="log", xlabel="slots", ylabel="trainings per second", title="dotted: ideal")
+    axes.legend()
+    figure.savefig(given.file)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("scaling-results"), help="folder of the JSON files")
+    commands = parser.add_subparsers(required=True)
+
+    command = commands.add_parser("simulate", help="groups on a virtual clock")
+    command.add_argument("--groups", type=int, default=1024)
+    command.add_argument("--seconds", type=float, default=60.0)
+    command.add_argument("--trials", type=int, default=10_000)
+    command.add_argument("--sigma", type=float, default=0.5)
+    command.add_argument("--replicas", type=int, default=1)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--surrogate", default="auto")
+    command.set_defaults(run=_simulate)
+
+    command = commands.add_parser("regret", help="what the lag of the asks costs, at equal trials")
+    command.add_argument("--groups", type=int, default=64)
+    command.add_argument("--seconds", type=float, default=10.0)
+    command.add_argument("--trials", type=int, default=300)
+    command.add_argument("--seeds", type=int, default=3)
+    command.set_defaults(run=_regret)
+
+    command = commands.add_parser("ranks", help="real ranks that sleep: overhead, utilisation, fairness")
+    command.add_argument("--ranks", type=int, nargs="+", default=[2, 3, 5, 9, 17, 33, 64])
+    command.add_argument("--seconds", type=float, default=0.35)
+    command.add_argument("--sigma", type=float, default=0.5)
+    command.add_argument("--surrogate", default="auto")
+    command.add_argument("--trials-per-rank", type=int, default=40)
+    command.set_defaults(run=_ranks)
+
+    command = commands.add_parser("batches", help="asynchronous against synchronous batches")
+    command.add_argument("--ranks", type=int, default=9)
+    command.add_argument("--seconds", type=float, default=1.0)
+    command.add_argument("--sigma", type=float, default=1.0)
+    command.add_argument("--trials", type=int, default=96)
+    command.set_defaults(run=_batches)
+
+    command = commands.add_parser("figure", help="strong scaling of what `ranks` and `batches` have written")
+    command.add_argument("file", type=Path)
+    command.set_defaults(run=_figure)
+
+    given = parser.parse_args(arguments)
+    given.run(given)
+
+
+if __name__ == "__main__":
+    main()
