@@ -18,6 +18,8 @@ _HOME = {
     "Ordinal": "space",
     "Replica": "replica",
     "Result": "replica",
+    "Calibration": "coverage",
+    "calibration": "coverage",
     "Study": "study",
     "load": "study",
     "Sensitivity": "effects",
@@ -38,6 +40,7 @@ _HOME = {
 
 # Spelt out: type checkers do not unpack.
 __all__ = [
+    "Calibration",
     "Choice",
     "HyppoError",
     "Integer",
@@ -59,12 +62,15 @@ __all__ = [
     "SurrogateError",
     "Trial",
     "__version__",
+    "calibration",
     "load",
     "partial_dependence",
     "sensitivity",
 ]
 
 if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
+    from hyppo.coverage import Calibration as Calibration
+    from hyppo.coverage import calibration as calibration
     from hyppo.effects import PartialDependence as PartialDependence
     from hyppo.effects import Sensitivity as Sensitivity
     from hyppo.effects import partial_dependence as partial_dependence

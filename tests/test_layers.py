@@ -33,6 +33,7 @@ FLOORS = [
     ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space.py"),
     ("hyppo/criterion.py", "hyppo/design.py"),
     ("hyppo/predictions.py",),
+    ("hyppo/coverage.py",),
     ("hyppo/replica.py",),
     ("hyppo/monitor.py", "hyppo/trial.py"),
     ("hyppo/log/", "hyppo/surrogates/"),

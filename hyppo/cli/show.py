@@ -1,6 +1,7 @@
 """`hyppo show`: what a study file holds, for people."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hyppo.coverage import calibration
+from hyppo.errors import StudyError
 from hyppo.study import Study, load
 from hyppo.trial import State, Trial
 
@@ -67,9 +70,20 @@ def _recommended(study: Study) -> Table:
     if best.ensemble_loss is not None:
         interval = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
         table.add_row("loss of the mean prediction", f"l = {best.ensemble_loss:.6g}{interval}")
+    held = _calibration(study, best.number)
+    if held:
+        table.add_row("prediction intervals", held)
     table.add_row("90 % interval of a retraining", f"{best.interval[0]:.6g} .. {best.interval[1]:.6g}")
     table.add_row("why", best.reason)
     return table
+
+
+def _calibration(study: Study, number: int) -> str:
+    """How the predictions of a trial hold against their targets; empty where that cannot be said."""
+    try:
+        return str(calibration(study.predictions(number), crps=find_spec("scoringrules") is not None))
+    except StudyError:  # no predictions, no targets, or none that compare
+        return ""
 
 
 def _ranking(study: Study, top: int) -> Table:

@@ -1,0 +1,133 @@
+"""Whether predictions are as uncertain as they say: what their intervals hold, and how sharp they are.
+
+symbol    meaning
+mu, sd    mean and standard deviation of an output, the predictive distribution taken as normal
+p         level; the interval is mu ± z sd with z = Phi^-1((1 + p) / 2)
+coverage  share of the outputs whose target lies in the interval; p where the intervals are calibrated
+CRPS      mean of integral (F(t) - [t >= y])^2 dt, in the unit of the outputs; |y - mu| where sd = 0; lower is better
+
+References
+----------
+Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyppo.errors import StudyError
+from hyppo.predictions import Predictions, flatten
+
+LEVELS = (0.5, 0.9, 0.95)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How predictions and their uncertainty hold against the targets.
+
+    Attributes
+    ----------
+    outputs : int
+        Numbers compared, over all examples.
+    coverage : dict of float to float
+        Share of targets in the interval of each level.
+    crps : float or None
+        Mean continuous ranked probability score; None where it was not asked for.
+    rmse, std : float
+        Root mean square error of the mean, and root mean square of the standard deviation; equal where calibrated.
+    """
+
+    outputs: int
+    coverage: dict[float, float]
+    crps: float | None
+    rmse: float
+    std: float
+
+    def __str__(self) -> str:
+        shares = ", ".join(f"{share:.0%} at {level:.0%}" for level, share in self.coverage.items())
+        score = "" if self.crps is None else f"; CRPS {self.crps:.4g}"
+        return f"covered {shares}{score}; RMSE {self.rmse:.4g}, standard deviation {self.std:.4g}"
+
+
+def calibration(predictions: Predictions, *, crps: bool = True) -> Calibration:
+    """Coverage of the intervals at 50, 90 and 95 %, and CRPS, over all outputs of all examples together.
+
+    The standard deviation is that of the models: where the data are noisy themselves, less is covered than the level
+    says. On the validation data that chose the configuration, all of it is a little too good.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        With targets: `study.predictions(number)`, or `ensemble.predict(loader)` on data of their own.
+    crps : bool
+        Needs scoringrules, which the `report` extra brings.
+
+    Raises
+    ------
+    StudyError
+        No targets, targets that are not shaped as the predictions, one network without passes, no scoringrules.
+
+    Examples
+    --------
+    >>> y = np.array([0.0, 1.0, 3.0])
+    >>> found = calibration(Predictions(np.zeros(3), np.ones(3), y, replicas=3, passes=0), crps=False)
+    >>> found.coverage[0.5], round(found.rmse, 3)
+    (0.3333333333333333, 1.826)
+    """
+    if predictions.targets is None:
+        raise StudyError("these predictions have no targets to compare with: batches that are (inputs, targets) have")
+    if predictions.replicas + predictions.passes < 2:
+        raise StudyError(
+            "one network without dropout passes has no spread: calibration needs replicas=2 or mc_dropout="
+        )
+    mu, sd, y = _columns(predictions)
+    error = np.abs(y - mu)
+    coverage = {p: float(np.mean(error <= NormalDist().inv_cdf((1.0 + p) / 2.0) * sd)) for p in LEVELS}
+    return Calibration(
+        outputs=y.size,
+        coverage=coverage,
+        crps=_crps(mu, sd, y) if crps else None,
+        rmse=float(np.sqrt(np.mean(error**2))),
+        std=float(np.sqrt(np.mean(sd**2))),
+    )
+
+
+def _columns(predictions: Predictions) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """mu, sd and y of all outputs, each (outputs,)."""
+    means, stds, targets = (flatten(tree) for tree in (predictions.mean, predictions.std, predictions.targets))
+    if means.keys() != targets.keys():
+        raise StudyError(
+            f"the outputs are {sorted(means)}, the targets {sorted(targets)}: calibration needs them alike"
+        )
+    columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    for path, mean in means.items():
+        y = targets[path]
+        # (n,) beside (n, 1) is the same thing said twice; labels beside probabilities are not
+        if y.size != mean.size or len(y) != len(mean) or "c" in (mean.dtype.kind, y.dtype.kind):
+            raise StudyError(
+                f"the targets have the shape {y.shape} and dtype {y.dtype}, the predictions {mean.shape} and "
+                f"{mean.dtype}: calibration is for real outputs with a target each, as in a regression"
+            )
+        for column, array in zip(columns, (mean, stds[path], y), strict=True):
+            column.append(np.asarray(array, dtype=np.float64).ravel())
+    mu, sd, y = (np.concatenate(column) for column in columns)
+    return mu, sd, y
+
+
+def _crps(mu: FloatArray, sd: FloatArray, y: FloatArray) -> float:
+    try:
+        import scoringrules
+    except ModuleNotFoundError:
+        raise StudyError(
+            "CRPS needs scoringrules: pip install 'hyppo-uq[report]', or calibration(..., crps=False)"
+        ) from None
+    scores = np.abs(y - mu)  # of those without spread
+    spread = sd > 0.0
+    if spread.any():
+        scores[spread] = scoringrules.crps_normal(y[spread], mu[spread], sd[spread], backend="numpy")
+    return float(np.mean(scores))
