@@ -7,11 +7,12 @@ import numpy as np
 
 import hyppo
 from benchmarks.curves import table
+from hyppo.stopping import Rule
 
-RULES = (None, "median", "halving")
+RULES: tuple[str | None, ...] = (None, "median", "halving")
 
 
-def study_of(rule: object, seed: int, trials: int) -> hyppo.Study:
+def study_of(rule: str | Rule | None, seed: int, trials: int) -> hyppo.Study:
     """A finished study on the table."""
     objective = partial(table.play, shift=3 * seed)
     study = hyppo.Study(table.SPACE, objective, replicas=3, seed=seed, stopping=rule, isolate=False)

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ SPACE = hyppo.Space(
 )
 
 
-def points() -> list[dict[str, float]]:
+def points() -> list[dict[str, Any]]:
     """All points, in the order of the table's rows."""
     axes = [[p.value(i) for i in range(p.levels)] for p in SPACE.parameters.values()]
     return [dict(zip(SPACE.names, values, strict=True)) for values in product(*axes)]
@@ -30,7 +31,7 @@ def points() -> list[dict[str, float]]:
 def curves() -> npt.NDArray[np.float64]:
     """Validation losses after each epoch, (points, replicas, epochs)."""
     with np.load(TABLE) as table:
-        return table["loss"].astype(np.float64)
+        return cast("npt.NDArray[np.float64]", table["loss"].astype(np.float64))
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +39,7 @@ def _rows() -> dict[tuple[float, ...], int]:
     return {tuple(point.values()): row for row, point in enumerate(points())}
 
 
-def curves_of(params: dict[str, float]) -> npt.NDArray[np.float64]:
+def curves_of(params: dict[str, Any]) -> npt.NDArray[np.float64]:
     """Of one point, (replicas, epochs)."""
     return curves()[_rows()[tuple(params[name] for name in SPACE.names)]]
 
@@ -53,7 +54,7 @@ def play(replica: hyppo.Replica, shift: int = 0) -> float:
     return loss
 
 
-def _train(point: dict[str, float], seed: int) -> list[float]:
+def _train(point: dict[str, Any], seed: int) -> list[float]:
     import torch
     from sklearn.datasets import load_digits
     from torch import nn
@@ -68,9 +69,11 @@ def _train(point: dict[str, float], seed: int) -> list[float]:
     losses = []
     for _ in range(EPOCHS):
         network.train()
-        for rows in torch.randperm(600).split(batch):
+        order = torch.randperm(600)
+        for at in range(0, 600, batch):
+            rows = order[at : at + batch]
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(network(x[rows]), y[rows]))
             optimizer.step()
         network.eval()
         with torch.no_grad():
