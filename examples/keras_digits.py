@@ -43,29 +43,17 @@ def train(replica):
     images = digits.images[..., None].astype("float32") / 16
     # the last 400 images are for a test of what the search recommends
     x, y, validation = images[:1000], digits.target[:1000], (images[1000:1397], digits.target[1000:1397])
-    hyppo_keras.fit(
-        replica,
-        network(**params),
-        x,
-        y,
-        batch_size=batch,
-        epochs=10,
-        validation_data=validation,
-        callbacks=[keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)],
-        verbose=0,
-        monitor="val_loss",
-        mc_dropout=20,
-    )
+    early = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)
+    options = {"batch_size": batch, "epochs": 10, "validation_data": validation, "callbacks": [early], "verbose": 0}
+    model = network(**params)
+    history = hyppo_keras.fit(replica, model, x, y, mc_dropout=20, **options)
+    return min(history.history["val_loss"])
 
 
 study = hyppo.Study(space, train, log="keras_digits.h5", replicas=3, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=25)
-    best = study.best
-    print(f"trial {best.number}: {best.params}")
-    print(f"cross entropy {best.mean:.4f}, {best.spread or 0:.4f} from one training to the next")
-    predictions = study.predictions(best.number)
-    print(
-        f"validation accuracy of the mean prediction {(predictions.mean.argmax(1) == predictions.targets).mean():.1%}"
-    )
+    print(study.best)
+    predictions = study.predictions(study.best.number)
+    print(f"accuracy of the mean prediction {(predictions.mean.argmax(1) == predictions.targets).mean():.1%}")

@@ -43,7 +43,7 @@ def train(replica):
     model.compile(keras.optimizers.Adam(params["lr"]), "mse", metrics=["mae"])
     end = 280  # windows overlap: those that reach into the validation data are left out
     after = end + (WINDOW + AHEAD) // 4
-    model.fit(
+    history = model.fit(
         past[:end],
         future[:end],
         batch_size=params["batch"],
@@ -52,15 +52,13 @@ def train(replica):
         callbacks=[HyppoCallback(replica, monitor="val_mae", mc_dropout=20)],
         verbose=0,
     )
+    return history.history["val_mae"][-1]
 
 
 study = hyppo.Study(space, train, log="keras_timeseries.h5", replicas=2, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=25)
-    best = study.best
-    predictions = study.predictions(best.number)
-    print(f"trial {best.number}: {best.params}")
-    print(f"mean absolute error {best.mean:.4f}, {best.spread or 0:.4f} from one training to the next")
-    for step in (0, AHEAD - 1):
-        print(f"standard deviation of the forecast {step + 1} samples ahead: {predictions.std[:, step].mean():.3f}")
+    print(study.best)
+    predictions = study.predictions(study.best.number)
+    print("standard deviation of the forecast of each sample ahead:", predictions.std.mean(0).round(3))

@@ -62,17 +62,15 @@ def train(replica):
     model = Decay(**params)
     model.compile(keras.optimizers.Adam(lr), "mse")
     validation = (later, np.exp(-later))
-    hyppo_keras.fit(replica, model, t, y, batch_size=16, epochs=20, verbose=0, validation_data=validation, predict=True)
+    options = {"batch_size": 16, "epochs": 20, "validation_data": validation, "verbose": 0}
+    history = hyppo_keras.fit(replica, model, t, y, predict=True, **options)
+    return history.history["val_loss"][-1]
 
 
 study = hyppo.Study(space, train, log="keras_train_step.h5", replicas=3, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=25)
-    best = study.best
-    predictions = study.predictions(best.number)
-    print(f"trial {best.number}: {best.params}")
-    print(f"mean squared error {best.mean:.2e}, {best.spread or 0:.2e} from one training to the next")
-    print(
-        f"standard deviation among replicas at t = 0 and 3: {predictions.std[0, 0]:.4f}, {predictions.std[-1, 0]:.4f}"
-    )
+    print(study.best)
+    predictions = study.predictions(study.best.number)
+    print("standard deviation among replicas at t = 0 and 3:", predictions.std[[0, -1], 0].round(4))

@@ -79,6 +79,7 @@ def ring(n, seed):
 
 
 def train(replica):
+    params = replica.params
     trainer = lightning.Trainer(
         max_epochs=10,
         logger=False,
@@ -89,13 +90,12 @@ def train(replica):
         callbacks=[HyppoCallback(replica, monitor="energy_distance", predict=False)],
     )
     train_loader = DataLoader(ring(2048, seed=0), batch_size=64, shuffle=True, drop_last=True)
-    trainer.fit(Gan(**replica.params), train_loader, DataLoader(ring(1024, seed=1), batch_size=1024))
+    trainer.fit(Gan(**params), train_loader, DataLoader(ring(1024, seed=1), batch_size=1024))
+    return trainer.callback_metrics["energy_distance"].item()
 
 
 study = hyppo.Study(space, train, log="lightning_gan.h5", replicas=3, risk=1.0, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=30)
-    best = study.best
-    print(f"trial {best.number}: {best.params}")
-    print(f"energy distance {best.mean:.4f}, {best.spread or 0:.4f} from one training to the next")
+    print(study.best)

@@ -82,15 +82,13 @@ def train(replica):
         callbacks=[HyppoCallback(replica, monitor="val_rmse", mc_dropout=20)],
     )
     trainer.fit(Forecast(**params), datamodule=data)
+    return trainer.callback_metrics["val_rmse"].item()
 
 
 study = hyppo.Study(space, train, log="lightning_timeseries.h5", replicas=2, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=25)
-    best = study.best
-    predictions = study.predictions(best.number)
-    print(f"trial {best.number}: {best.params}")
-    print(f"RMSE {best.mean:.4f}, {best.spread or 0:.4f} from one training to the next")
-    for step in (0, AHEAD - 1):
-        print(f"standard deviation of the forecast {step + 1} samples ahead: {predictions.std[:, step].mean():.3f}")
+    print(study.best)
+    predictions = study.predictions(study.best.number)
+    print("standard deviation of the forecast of each sample ahead:", predictions.std.mean(0).round(3))

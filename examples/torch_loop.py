@@ -27,15 +27,17 @@ def data():
 
 def train(replica):
     x, y, x_val, y_val = data()
-    width, depth, dropout = (replica.params[name] for name in ("width", "depth", "dropout"))
+    params = replica.params
+    width, depth, dropout = (params[name] for name in ("width", "depth", "dropout"))
     layers: list[nn.Module] = []
     for layer in range(depth):
         layers += [nn.Linear(width if layer else 1, width), nn.Tanh(), nn.Dropout(dropout)]
     network = nn.Sequential(*layers, nn.Linear(width, 1))
-    optimizer = torch.optim.Adam(network.parameters(), lr=replica.params["lr"])
+    optimizer = torch.optim.Adam(network.parameters(), lr=params["lr"])
 
     loss = float("inf")
     for epoch in range(60):
+        optimizer.param_groups[0]["lr"] = params["lr"] * (1 - epoch / 60)
         network.train()
         for rows in torch.randperm(len(x)).split(50):
             optimizer.zero_grad()
@@ -59,8 +61,4 @@ study = hyppo.Study(space, train, log="torch_loop.h5", replicas=3, seed=0)
 
 if __name__ == "__main__":
     study.run(trials=30)
-    best = study.best
-    predictions = study.predictions(best.number)
-    print(f"trial {best.number}: {best.params}")
-    print(f"loss {best.mean:.4f}, {best.spread or 0:.4f} from one training to the next")
-    print(f"standard deviation of a prediction: {predictions.std.mean():.3f}, at most {predictions.std.max():.3f}")
+    print(study.best, "standard deviation of a prediction:", study.predictions(study.best.number).std.mean(), sep="\n")
