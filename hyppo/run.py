@@ -425,8 +425,9 @@ class Loop:
         """Give every free slot something to train, as long as there is something."""
         for slot in tuple(self.free):
             task = self._next(self.workers.groups[slot])
-            if task is not None:
-                self._submit(task, slot)
+            if task is None:
+                return  # nor is there anything for another slot
+            self._submit(task, slot)
 
     def _hand_out(self) -> None:
         """Give free slots what is queued for them already: that need not wait for the disk to take in the losses."""
