@@ -186,4 +186,22 @@ def one_leaves(replica):
     return 1.0
 
 
+def pruning():
+    study = study_of(descent, replicas=2, stopping="halving", log=folder / "s.h5")
+    study.run(trials=12, trial_groups=2, data_parallel=2)
+    say("pending", sum(len(trial.pending) for trial in study.trials))
+
+
+def descent(replica):
+    loss = 9.0
+    for epoch in range(12):
+        time.sleep(0.03)
+        loss = replica.params["x"] + 1.0 / (epoch + 1)
+        replica.report(epoch, loss)
+        if replica.should_stop:
+            (folder / f"stopped-{replica.trial}-{replica.index}-{replica.rank}").touch()
+            break
+    return loss
+
+
 globals()[scene]()

@@ -296,3 +296,17 @@ def log_has(log, number):
         return sum(r.loss is not None for t in hyppo.load(log).trials for r in t.replicas) >= number
     except hyppo.LogError:
         return False
+
+
+def test_trials_given_up_stop_on_every_rank_of_their_group(tmp_path):
+    code, out, errors = finish(start(5, SCENES, "pruning", tmp_path))
+    assert (code, out) == (0, "pending 0\n"), errors
+    trials = hyppo.load(tmp_path / "s.h5").trials
+    assert len(trials) == 12
+    pruned = {t.number for t in trials if t.state is hyppo.State.PRUNED}
+    assert 2 <= len(pruned) <= 10
+    stopped = {tuple(map(int, path.name.split("-")[1:])) for path in tmp_path.glob("stopped-*")}
+    assert {(trial, rank) for trial, _, rank in stopped} == {(trial, rank) for trial in pruned for rank in (0, 1)}
+    for trial in trials:
+        whole = [len(r.curve) == 12 for r in trial.replicas]
+        assert all(whole) == (trial.number not in pruned)
