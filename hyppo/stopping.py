@@ -63,7 +63,7 @@ class Median:
     --------
     >>> levels = {0: {0: 1.0}, 1: {0: 2.0}, 2: {0: 3.0}, 3: {0: 4.0}, 4: {0: 5.0}}
     >>> [Median().stops(trial, 3, levels, pruned=0) for trial in levels]
-    [False, False, False, True, True]
+    [False, False, True, True, True]
     """
 
     first: int = 2
