@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     command = commands.add_parser("regret", help="what the lag of the asks costs, at equal trials")
     command.add_argument("--groups", type=int, default=64)
-    command.add_argument("--seconds", type=float, default=10.0)
+    command.add_argument("--seconds", type=float, default=1.0)
     command.add_argument("--trials", type=int, default=300)
     command.add_argument("--seeds", type=int, default=3)
     command.set_defaults(run=_regret)
