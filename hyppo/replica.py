@@ -23,6 +23,8 @@ from hyppo.predictions import discard, keep
 from hyppo.seeds import seed_everything
 from hyppo.stats import LossStats
 
+RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
+
 Report = Callable[[int, float], None]
 
 

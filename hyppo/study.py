@@ -25,7 +25,7 @@ from hyppo.criterion import ENSEMBLE_LOSS, MEAN_LOSS, TARGETS, Criterion, loss_o
 from hyppo.design import design_size, sobol
 from hyppo.errors import StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
-from hyppo.replica import Failure, Outcome, Replica, Task
+from hyppo.replica import RESUME, Failure, Outcome, Replica, Task
 from hyppo.seeds import generator_for, seed_for
 from hyppo.space import FloatArray, Space
 from hyppo.stopping import Rule, rule_of, with_censored
@@ -602,6 +602,9 @@ class Study:
                 for number, record in records
             )
         )
+        for task, _ in outcomes:  # what has ended does not go on
+            for path in Path(task.directory).glob(RESUME):
+                path.unlink(missing_ok=True)
 
     def _ensemble_loss(self, number: int, replicas: Sequence[int]) -> float | None:
         """The criterion of the mean prediction; None where it is not finite."""

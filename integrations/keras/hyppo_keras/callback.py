@@ -1,6 +1,7 @@
 """`fit`, and the callback that reports, stops, and hands the result over."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
+from hyppo.resume import Saves
 from hyppo_keras.criterion import CompiledLoss
 from hyppo_keras.predict import batches
+from hyppo_keras.resume import restore_state, save_state
 from hyppo_keras.weights import WEIGHTS
 
 
@@ -38,6 +41,10 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     weights : bool, optional
         Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`. By default up to
         16 MiB are; True keeps any, False none.
+    resume : bool
+        Save weights and optimiser in the replica's directory when a stop is asked, and every minute or so, at an
+        epoch's end; a training that was interrupted goes on from there. What other callbacks remember (a patience)
+        begins anew.
 
     Raises
     ------
@@ -62,12 +69,15 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         mc_dropout: int = 0,
         predict: bool | None = None,
         weights: bool | None = None,
+        resume: bool = True,
     ) -> None:
         super().__init__()
         self._monitor = Monitor(replica, monitor, mode)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._weights = weights
+        self._resume = resume
+        self._saves = Saves()
         self._losses: dict[bytes, float] = {}  # by the weights that they are of
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
@@ -85,6 +95,8 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
                 raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
             self._history.on_train_end = self._hand_over
+        if self._resume:
+            restore_state(self.model, replica.location, replica)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._logged = dict(logs or {})
@@ -96,7 +108,13 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._losses[fingerprint(self.model)] = float(self._monitor.loss or 0.0)
         elif not self._monitor.metric.startswith("val_") or any(name.startswith("val_") for name in self._logged):
             raise self._monitor.missing(self._logged)  # no later epoch will have it
-        if self._monitor.replica.should_stop:
+        if epoch + 1 >= (self.params or {}).get("epochs", math.inf):
+            return  # it ends now, whole: nothing is cut short, and nothing is left to go on with
+        replica = self._monitor.replica
+        stop = replica.should_stop
+        if self._resume and replica.rank == 0 and (stop or self._saves.due()):
+            self._saves.save(lambda: save_state(self.model, replica, epoch))
+        if stop:
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -147,6 +165,7 @@ def fit(
     mc_dropout: int = 0,
     predict: bool | None = None,
     weights: bool | None = None,
+    resume: bool = True,
     **kwargs: Any,
 ) -> Any:
     """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
@@ -157,7 +176,7 @@ def fit(
         What the training function was given.
     model : keras.Model
         Compiled.
-    monitor, mode, mc_dropout, predict, weights
+    monitor, mode, mc_dropout, predict, weights, resume
         As for `HyppoCallback`.
 
     Raises
@@ -172,7 +191,9 @@ def fit(
         def train(replica):
             hyppo_keras.fit(replica, build(**replica.params), x, y, validation_split=0.2, epochs=20)
     """
-    ours = HyppoCallback(replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict, weights=weights)
+    ours = HyppoCallback(
+        replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict, weights=weights, resume=resume
+    )
     position = 5  # of `callbacks` in Model.fit(x, y, batch_size, epochs, verbose, callbacks, ...)
     given = args[position] if len(args) > position else kwargs.pop("callbacks", None)
     if isinstance(given, keras.callbacks.CallbackList):

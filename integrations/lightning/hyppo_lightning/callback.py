@@ -1,6 +1,7 @@
 """The callback that reports, stops, and hands the result over."""
 
 import importlib.util
+import inspect
 import sys
 from functools import partial
 from importlib import import_module
@@ -13,6 +14,7 @@ from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
+from hyppo.resume import Saves, random_state, set_random_state
 from hyppo_lightning.group import check_group
 from hyppo_lightning.predict import batches
 from hyppo_lightning.weights import WEIGHTS, save_weights
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+RESUME = "resume.ckpt"
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 Weights = list[tuple[int, int]]
 
@@ -48,6 +51,9 @@ class HyppoCallback(_Base):
     weights : bool, optional
         Keep the trained network as `weights.ckpt` in the replica's directory, for `load_ensemble`. By default up to
         16 MiB are; True keeps any, False none.
+    resume : bool
+        Save the Trainer's state in the replica's directory when a stop is asked, and every minute or so, at an epoch's
+        end; a training that was interrupted goes on from there, unless `trainer.fit` is given a `ckpt_path`.
 
     Raises
     ------
@@ -85,11 +91,15 @@ class HyppoCallback(_Base):
         mc_dropout: int = 0,
         predict: bool | None = None,
         weights: bool | None = None,
+        resume: bool = True,
     ) -> None:
         self._monitor = Monitor(replica, monitor, mode)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._weights = weights
+        self._resume = resume
+        self._saves = Saves()
+        self._saving = self._resuming = False
         self._epoch: int | None = None  # the last that was trained
         self._reported: int | None = None  # the last whose metric came
         self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
@@ -107,12 +117,55 @@ class HyppoCallback(_Base):
         # Trainer is walking along this one
         trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self] + [self]
 
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        path = self._monitor.replica.location / RESUME
+        if not self._resume or trainer.ckpt_path or not path.is_file():
+            return
+        # A callback cannot choose fit's ckpt_path. What Lightning does with it comes in two halves, the second (loops
+        # and optimisers) after this hook; some strategies have the first one at this very place.
+        restore = trainer._checkpoint_connector._restore_modules_and_callbacks
+        whole = {"weights_only": False} if "weights_only" in inspect.signature(restore).parameters else {}
+        self._resuming = True
+        try:
+            restore(path, **whole)
+        except Exception as error:  # torch's and Lightning's own, and those of the user's hooks
+            raise StudyError(
+                f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network, "
+                "optimiser or callbacks are others now, or the file is damaged; delete it to train from the beginning"
+            ) from error
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._saving:  # into no checkpoint but that of this training
+            checkpoint["hyppo"] = {"curve": list(self._monitor.replica.curve), "random": random_state()}
+            # Lightning goes on from an epoch's end, where its own checkpoints are made, but not from an epoch's start:
+            # its counters are put back to there.
+            for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                counts["ready"] -= 1
+                counts["completed"] -= 1
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if self._resuming:
+            self._monitor.replica.curve[:] = checkpoint["hyppo"]["curve"]
+            # now, not where training starts: the iterator over the data, which draws a seed, is made in between
+            set_random_state(checkpoint["hyppo"]["random"])
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._seen = self._metric(trainer)
         self._epoch = self._reported = self._validated = None
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._report(trainer)  # what the module logged in its own on_train_epoch_end, which comes after the callbacks'
+        if self._epoch is None:
+            return  # nothing is trained yet
+        # Here and not at the end of the epoch before: learning rates have had their step since, and a training that
+        # has trained its last epoch ends by itself, whole.
+        any_rank = trainer.strategy.reduce_boolean_decision
+        stop = any_rank(self._monitor.replica.should_stop, all=False)
+        if self._resume and (stop or any_rank(self._saves.due(), all=False)):
+            self._saves.save(lambda: self._save(trainer))
+        if stop:
+            trainer.should_stop = True
+            raise StopIteration  # which ends Lightning's loop before this epoch; should_stop alone would train a batch
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self._before = self._metric(trainer)
@@ -124,8 +177,17 @@ class HyppoCallback(_Base):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self._epoch = trainer.current_epoch
         self._report(trainer)
-        stop = trainer.strategy.reduce_boolean_decision(self._monitor.replica.should_stop, all=False)
-        trainer.should_stop = trainer.should_stop or stop
+
+    def _save(self, trainer: Any) -> None:
+        path = self._monitor.replica.directory / RESUME
+        part = path.with_suffix(".part")
+        self._saving = True
+        try:
+            trainer.save_checkpoint(part)
+        finally:
+            self._saving = False
+        if trainer.is_global_zero:
+            part.replace(path)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._trained = self._epoch is not None

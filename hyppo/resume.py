@@ -1,0 +1,74 @@
+"""Going on with an interrupted training: when its state is saved, and the random numbers that belong to it.
+
+A training that is asked to stop, or whose process dies, is had again under the same number and seed. What the callbacks
+have saved in its directory by then spares it the epochs that it has trained.
+"""
+
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+EVERY = 60.0  # s between two saves, at least
+SHARE = 0.05  # of the time goes to saves, at most
+
+
+class Saves:
+    """When the state of a training is to be saved: in time of its process's death, and at little cost.
+
+    >>> saves = Saves(clock=iter([0.0, 30.0, 70.0, 71.0, 76.0, 170.0, 180.0]).__next__)  # the save takes 5 s
+    >>> saves.due(), saves.due()
+    (False, True)
+    >>> saves.save(lambda: None)
+    >>> saves.due(), saves.due()
+    (False, True)
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = clock()
+        self._took = 0.0
+
+    def due(self) -> bool:
+        return self._clock() - self._last >= max(EVERY, self._took / SHARE)
+
+    def save(self, write: Callable[[], Any]) -> None:
+        """Save by `write()`; where it cannot, training goes on and a notice says so."""
+        began = self._clock()
+        try:
+            write()
+        except Exception as error:
+            warnings.warn(
+                "the state of this training is not saved, and if interrupted it begins again: "
+                f"{type(error).__name__}: {error} (resume=False keeps quiet)",
+                stacklevel=2,
+            )
+        finally:
+            self._last = self._clock()
+            self._took = self._last - began
+
+
+def random_state() -> dict[str, Any]:
+    """State of the generators of `random`, numpy and torch (where it is loaded), its GPUs' included."""
+    state: dict[str, Any] = {"random": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        state["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on with the random numbers of `state`."""
+    random.setstate(state["random"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    if torch is not None and "torch" in state:
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,52 @@
+"""State of a training of Keras on disk: weights and optimiser by Keras, the rest beside them."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+from hyppo.errors import StudyError
+from hyppo.replica import Replica
+from hyppo.resume import random_state, set_random_state
+
+STATE = "resume.pickle"  # written last: what it names is whole
+
+
+def save_state(model: Any, replica: Replica, epoch: int) -> None:
+    """Save that `epoch` is trained."""
+    weights = f"resume.{epoch}.weights.h5"
+    model.save_weights(replica.directory / weights, overwrite=True)
+    state = {"epoch": epoch, "weights": weights, "curve": list(replica.curve), "random": random_state()}
+    part = replica.directory / f"{STATE}.part"
+    part.write_bytes(pickle.dumps(state))
+    os.replace(part, replica.directory / STATE)
+    for other in replica.directory.glob("resume.*.weights.h5"):
+        if other.name != weights:
+            other.unlink()
+
+
+def restore_state(model: Any, folder: Path, replica: Replica) -> None:
+    """Have `model.fit` go on after the epoch that was saved, if one was.
+
+    Raises
+    ------
+    StudyError
+        It does not load.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return
+    try:
+        state = pickle.loads(path.read_bytes())
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)  # else Keras leaves out its state
+        model.load_weights(folder / state["weights"])
+    except Exception as error:  # Keras raises nearly anything here
+        raise StudyError(
+            f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network or optimiser "
+            "are others than they were, or a file is damaged; delete it to train from the beginning"
+        ) from error
+    replica.curve[:] = state["curve"]
+    set_random_state(state["random"])
+    model._initial_epoch = state["epoch"] + 1  # as Keras' own BackupAndRestore does
