@@ -41,7 +41,9 @@ def _rows() -> dict[tuple[float, ...], int]:
 
 def curves_of(params: dict[str, Any]) -> npt.NDArray[np.float64]:
     """Of one point, (replicas, epochs)."""
-    return curves()[_rows()[tuple(params[name] for name in SPACE.names)]]
+    row = _rows()[tuple(params[name] for name in SPACE.names)]
+    loss: npt.NDArray[np.float64] = curves()[row]
+    return loss
 
 
 def play(replica: hyppo.Replica, shift: int = 0) -> float:
