@@ -29,6 +29,7 @@ Scalar = int | float | str | bool | None
 
 # A real parameter is a lattice too, of 2^40 steps: finer than any loss can tell, coarse enough for exact integers.
 REAL_LEVELS = 2**40
+LISTED_LEVELS = 4096  # logarithmic integers up to here look their level up in a table
 
 
 class Parameter(Protocol):
@@ -154,10 +155,11 @@ class Real:
             raw = self.low * math.exp(fraction * math.log(self.high / self.low))
         else:
             raw = self.low + fraction * (self.high - self.low)
+        width = (raw * math.log(self.high / self.low) if self.log else self.high - self.low) / self._steps
         # The shortest decimal that still names this level: 0.01, not 0.010000000000003.
         for digits in range(1, 17):
             short = float(f"{raw:.{digits}g}")
-            if self.low <= short <= self.high and self.index(short) == index:
+            if abs(short - raw) <= width and self.low <= short <= self.high and self.index(short) == index:
                 return short
         return min(max(raw, self.low), self.high)
 
@@ -254,8 +256,16 @@ class Integer:
             return np.asarray(np.log(values / self.low) / math.log(self._last / self.low))
         return np.asarray(index / (self.levels - 1), dtype=np.float64)
 
+    @cached_property
+    def _middles(self) -> FloatArray:
+        """Coordinates half-way between neighbouring levels."""
+        units = self.unit(np.arange(self.levels))
+        return np.asarray(0.5 * (units[1:] + units[:-1]))
+
     def snap(self, unit: FloatArray) -> IntArray:
         clipped = np.clip(unit, 0.0, 1.0)
+        if self.log and 1 < self.levels <= LISTED_LEVELS:
+            return np.searchsorted(self._middles, clipped)
         if self.log and self.levels > 1:
             values = self.low * np.exp(clipped * math.log(self._last / self.low))
             below = np.clip(((values - self.low) // self.step).astype(np.int64), 0, self.levels - 1)
@@ -524,23 +534,38 @@ class Space:
         return {name: p.value(int(level[j])) for j, (name, p) in enumerate(self._parameters.items())}
 
     # -- vectors of points, (q, d) --------------------------------------------------------------------------------
+    # An ask looks at thousands of candidates some hundreds at a time, where a call of numpy costs more than its work:
+    # parameters with even levels, which are nearly all, go through one call together.
 
-    def _columns(self, array: npt.NDArray[Any]) -> Iterable[tuple[int, AnyParameter]]:
+    def _checked(self, array: npt.NDArray[Any]) -> None:
         if array.ndim != 2 or array.shape[1] != self.dimension:
             raise SpaceError(f"expected points of shape (q, {self.dimension}), got {array.shape}")
-        return enumerate(self._parameters.values())
+
+    @cached_property
+    def _uneven(self) -> tuple[tuple[int, "Integer"], ...]:
+        """Parameters whose neighbouring levels are not all as far apart."""
+        return tuple(
+            (j, p) for j, p in enumerate(self._parameters.values()) if isinstance(p, Integer) and p.log and p.levels > 1
+        )
+
+    @cached_property
+    def _steps(self) -> FloatArray:
+        """Steps from the first level to the last, (d,)."""
+        return np.asarray(self.levels - 1, dtype=np.float64)
 
     def level_of(self, unit: FloatArray) -> IntArray:
         """Levels of the nearest lattice points, (q, d) -> (q, d)."""
-        out = np.empty(unit.shape, dtype=np.int64)
-        for j, parameter in self._columns(unit):
+        self._checked(unit)
+        out = np.rint(np.minimum(np.maximum(unit, 0.0), 1.0) * self._steps).astype(np.int64)
+        for j, parameter in self._uneven:
             out[:, j] = parameter.snap(unit[:, j])
         return out
 
     def unit_of(self, level: IntArray) -> FloatArray:
         """Coordinates of levels, (q, d) -> (q, d)."""
-        out = np.empty(level.shape)
-        for j, parameter in self._columns(level):
+        self._checked(level)
+        out: FloatArray = level / np.maximum(self._steps, 1.0)
+        for j, parameter in self._uneven:
             out[:, j] = parameter.unit(level[:, j])
         return out
 
@@ -550,15 +575,23 @@ class Space:
 
     def spread(self, uniform: FloatArray) -> FloatArray:
         """Uniform variates to lattice points, equal mass to every value of a list or a range, (q, d) -> (q, d)."""
-        level = np.empty(uniform.shape, dtype=np.int64)
-        for j, parameter in self._columns(uniform):
+        self._checked(uniform)
+        clipped = np.minimum(np.maximum(uniform, 0.0), 1.0)
+        level = np.minimum((clipped * self.levels).astype(np.int64), self.levels - 1)
+        level[:, self._reals] = np.rint(clipped[:, self._reals] * self._steps[self._reals])
+        for j, parameter in self._uneven:
             level[:, j] = parameter.spread(uniform[:, j])
         return self.unit_of(level)
+
+    @cached_property
+    def _reals(self) -> IntArray:
+        return np.array([j for j, p in enumerate(self._parameters.values()) if isinstance(p, Real)], dtype=np.int64)
 
     def keys(self, unit: FloatArray) -> list[bytes]:
         """Hashable identity of each point, for sets: equal where the levels are equal."""
         level = np.ascontiguousarray(self.level_of(unit))
-        return [row.tobytes() for row in level]
+        found: list[bytes] = level.view(np.dtype((np.void, level.itemsize * self.dimension)))[:, 0].tolist()
+        return found
 
     # -- coordinates for surrogates -------------------------------------------------------------------------------
 
@@ -576,13 +609,24 @@ class Space:
         any change of value is a distance of one; of two values, one column of 0 and 1.
         """
         level = self.level_of(unit)
-        columns: list[FloatArray] = []
-        for j, p in self._columns(unit):
-            if _feature_columns(p) == 1:
-                columns.append(p.unit(level[:, j])[:, None])
-            else:
-                columns.append((level[:, j, None] == np.arange(p.levels)) * math.sqrt(0.5))
-        return np.ascontiguousarray(np.hstack(columns), dtype=np.float64)
+        single, choices = self._feature_layout
+        on_lattice = self.unit_of(level)
+        if not choices:
+            return on_lattice
+        out = np.empty((unit.shape[0], self.owner.size))
+        out[:, single[1]] = on_lattice[:, single[0]]
+        for j, first, count in choices:
+            out[:, first : first + count] = (level[:, j, None] == np.arange(count)) * math.sqrt(0.5)
+        return out
+
+    @cached_property
+    def _feature_layout(self) -> tuple[tuple[IntArray, IntArray], tuple[tuple[int, int, int], ...]]:
+        """Parameters with one column and their columns; of the others parameter, first column, columns."""
+        columns = np.array([_feature_columns(p) for p in self._parameters.values()])
+        first = np.cumsum(columns) - columns
+        single = np.flatnonzero(columns == 1)
+        several = tuple((int(j), int(first[j]), int(columns[j])) for j in np.flatnonzero(columns > 1))
+        return (single, first[single]), several
 
     # -- description ----------------------------------------------------------------------------------------------
 

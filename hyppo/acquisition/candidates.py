@@ -35,9 +35,12 @@ def enumerate_points(space: Space, start: int, stop: int) -> FloatArray:
 
 def free(space: Space, unit: FloatArray, taken: Set[bytes]) -> FloatArray:
     """Those of `unit` that are not taken, each once, in their order."""
+    keys = space.keys(unit)
+    if taken.isdisjoint(keys) and len(set(keys)) == len(keys):  # nearly always, where a parameter is continuous
+        return unit
     seen: set[bytes] = set()
     rows = []
-    for i, key in enumerate(space.keys(unit)):
+    for i, key in enumerate(keys):
         if key not in taken and key not in seen:
             seen.add(key)
             rows.append(i)
@@ -88,18 +91,15 @@ def perturb(
     origin = space.level_of(base)
     # Reflection at both bounds of any number of times: a triangle wave of period 2.
     moved = np.abs((base + step + 1.0) % 2.0 - 1.0)
-    level = space.level_of(moved)
+    level, last = space.level_of(moved), space.levels - 1
+    # At a bound the only neighbour is inside.
+    towards = np.where(step < 0.0, -1, 1)
+    towards = np.where((origin + towards < 0) | (origin + towards > last), -towards, towards)
+    level = np.where(level == origin, origin + towards, level)
     for j, parameter in enumerate(space.parameters.values()):
-        count = parameter.levels
         if not parameter.ordered:
-            other = np.minimum((jump[:, j] * (count - 1)).astype(np.int64), max(count - 2, 0))
+            other = np.minimum((jump[:, j] * last[j]).astype(np.int64), max(last[j] - 1, 0))
             level[:, j] = other + (other >= origin[:, j])
-        else:
-            same = level[:, j] == origin[:, j]
-            towards = np.where(step[:, j] < 0.0, -1, 1)
-            # At a bound the only neighbour is inside.
-            towards = np.where((origin[:, j] + towards < 0) | (origin[:, j] + towards >= count), -towards, towards)
-            level[same, j] = (origin[:, j] + towards)[same]
     level = np.where(mask, np.clip(level, 0, space.levels - 1), origin)
     return space.unit_of(level)
 
