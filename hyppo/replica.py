@@ -1,13 +1,9 @@
 """What a training sees, and how its result comes back.
 
 A `Replica` goes to the user's function, once per replica and data-parallel rank; an `Outcome` comes back: a loss or a
-failure, never both. This module is all that a process which only trains needs of `hyppo`, so it imports little.
+failure, never both.
 """
 
-import math
-import os
-import socket
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hyppo.criterion import ENSEMBLE_LOSS, MEAN_LOSS, Criterion, pack, unpack
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.predictions import discard, keep
-from hyppo.seeds import seed_everything
 from hyppo.stats import LossStats
 
 RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
@@ -181,6 +173,11 @@ class Replica:
         return None if self._packed is None else unpack(self._packed)
 
     @property
+    def own_criterion(self) -> bytes | None:
+        """Packed, the criterion that the training found by itself, where the study has none."""
+        return None if self._packed is not None or self.criterion is None else pack(self.criterion)
+
+    @property
     def location(self) -> Path:
         """The path of `directory`, which may not be there yet."""
         return self._directory
@@ -231,80 +228,3 @@ def check_target(replica: Replica) -> None:
             'target="ensemble_loss" needs Study(..., criterion=f): the loss f(mean prediction, targets) as a number; '
             "only hyppo_keras has a default, the compiled loss"
         )
-
-
-def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
-    """The result of a training from what its function returned and what was handed over; they must agree."""
-    handed = replica.result
-    if returned is None:
-        if handed is None:
-            raise ObjectiveError(
-                f"{objective_name} returned None and no callback handed a result over; return the loss as a float, "
-                "or a hyppo.Result, or give HyppoCallback(replica, ...) to the trainer"
-            )
-        return handed
-    if isinstance(returned, Result):
-        result = returned
-    elif isinstance(returned, bool | str | bytes):
-        raise ObjectiveError(
-            f"{objective_name} returned {returned!r} of type {type(returned).__name__}; "
-            "return the loss as a float, or a hyppo.Result"
-        )
-    else:
-        try:
-            result = Result(float(returned))
-        except (TypeError, ValueError) as error:
-            raise ObjectiveError(
-                f"{objective_name} returned a {type(returned).__name__} that is no number ({error}); "
-                "return the loss as a float, or a hyppo.Result"
-            ) from None
-    if handed is not None:
-        if not np.isclose(handed.loss, result.loss, rtol=1e-6, atol=0.0, equal_nan=True):
-            raise ObjectiveError(
-                f"{objective_name} returned the loss {result.loss!r}, but a callback handed over {handed.loss!r}; "
-                "return nothing, or the same value"
-            )
-        return handed if result.prediction is None else result
-    return result
-
-
-def name_of(objective: Callable[..., Any]) -> str:
-    """How messages call the user's function."""
-    return str(getattr(objective, "__qualname__", None) or type(objective).__name__) + "(replica)"
-
-
-def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
-    """Seed, run the user's function once, and say how it ended.
-
-    Whatever the function raises becomes a failure, `SystemExit` included (Lightning's answer to an interrupt);
-    `KeyboardInterrupt` goes through.
-    """
-    seed_everything(replica.seed)
-    here = os.getcwd()
-    start = time.time()
-    loss: float | None = None
-    failure: Failure | None = None
-    criterion: bytes | None = None
-    try:
-        if replica.rank == 0:
-            discard(replica.location)
-        result = _settle(name_of(objective), objective(replica), replica)
-        if result.prediction is not None and replica.rank == 0:
-            keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
-        if replica.target == ENSEMBLE_LOSS and replica.rank == 0:
-            if replica.losses is None:
-                raise ObjectiveError(
-                    f'{name_of(objective)} left no predictions, which target="ensemble_loss" needs: use HyppoCallback '
-                    "or hyppo_keras.fit, or return hyppo.Result(loss, prediction=..., targets=...)"
-                )
-            if replica._packed is None and replica.criterion is not None:
-                criterion = pack(replica.criterion)
-        if math.isfinite(result.loss):
-            loss = float(result.loss)
-        else:
-            failure = Failure.of_loss(result.loss)
-    except (Exception, SystemExit) as error:
-        failure = Failure.of(error)
-    end = time.time()
-    os.chdir(here)  # a function that changes directory does not move the next one
-    return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname(), replica.losses, criterion)

@@ -38,7 +38,8 @@ def setup():
 
     from hyppo.errors import StudyError
     from hyppo.predictions import combine
-    from hyppo.replica import Replica, Task, train
+    from hyppo.replica import Replica, Task
+    from hyppo.training import train
 
     if keras.backend.backend() == "torch":
         import torch
@@ -50,7 +51,8 @@ def setup():
 def first_imported_inside_the_function(folder):
     """Runs first, before this process has Keras: the training that imports it gives the loss of the one after it."""
     assert not {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
-    from hyppo.replica import Replica, Task, train
+    from hyppo.replica import Replica, Task
+    from hyppo.training import train
 
     def objective(replica):
         import random
@@ -94,7 +96,7 @@ def replica(folder, **kwargs):
 
 
 def fitted(folder, model=None, *args, one=None, **kwargs):
-    """A whole training with hyppo_keras.fit, through `hyppo.replica.train`."""
+    """A whole training with hyppo_keras.fit, through `hyppo.training.train`."""
     kept = {}
 
     def objective(replica):

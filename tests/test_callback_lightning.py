@@ -15,7 +15,8 @@ import hyppo
 from hyppo.criterion import pack
 from hyppo.errors import StudyError
 from hyppo.predictions import combine
-from hyppo.replica import Outcome, Replica, Task, train
+from hyppo.replica import Outcome, Replica, Task
+from hyppo.training import train
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch = pytest.importorskip("torch")
@@ -71,7 +72,7 @@ def replica(tmp_path, params=None, **kwargs):
 
 
 def fit(one, net=None, *, epochs=2, loaders=None, before=(), after=(), callback=None, trainer=None, **options):
-    """A whole training through `hyppo.replica.train`; Trainer options beside."""
+    """A whole training through `hyppo.training.train`; Trainer options beside."""
     package = options.pop("package", L)
     kept = {}
 
@@ -641,7 +642,8 @@ def test_framework_first_imported_inside_the_function(tmp_path):
     """Seeded at its import: a fresh process gives the loss of a warm one."""
     code = f"""
 import sys, warnings; warnings.simplefilter("ignore")
-from hyppo.replica import Replica, Task, train
+from hyppo.replica import Replica, Task
+from hyppo.training import train
 def objective(replica):
     import torch
     torch.set_num_threads(1)

@@ -14,8 +14,9 @@ import hyppo
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.log.hdf5 import ADDED
 from hyppo.predictions import combine
-from hyppo.replica import Replica, Task, train
+from hyppo.replica import Replica, Task
 from hyppo.stats import LossStats
+from hyppo.training import train
 
 TARGETS = np.linspace(0.0, 1.0, 12)[:, None]
 N = 3

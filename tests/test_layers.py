@@ -32,10 +32,9 @@ FLOORS = [
     ("hyppo/errors.py", "hyppo/threads.py"),
     ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space.py"),
     ("hyppo/criterion.py", "hyppo/design.py"),
-    ("hyppo/predictions.py",),
-    ("hyppo/coverage.py", "hyppo/resume.py"),
     ("hyppo/replica.py",),
-    ("hyppo/monitor.py", "hyppo/trial.py"),
+    ("hyppo/predictions/",),
+    ("hyppo/coverage.py", "hyppo/monitor.py", "hyppo/resume.py", "hyppo/training.py", "hyppo/trial.py"),
     ("hyppo/log/", "hyppo/surrogates/"),
     ("hyppo/acquisition/",),
     ("hyppo/search/",),
@@ -125,7 +124,7 @@ def test_import_hyppo_is_light():
 
 
 def test_a_process_that_only_trains_is_light():
-    assert not loaded_after("import hyppo.launch.child, hyppo.replica") & {"numba", "h5py", "mpi4py", "scipy"}
+    assert not loaded_after("import hyppo.launch.child, hyppo.training") & {"numba", "h5py", "mpi4py", "scipy"}
 
 
 def test_import_hyppo_is_quick():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.predictions import FILE, UNASKED_BYTES, Collection, combine, flatten, keep, moments, unflatten
-from hyppo.replica import Replica, Task, train
+from hyppo.replica import Replica, Task
+from hyppo.training import train
 
 
 def replica(folder):

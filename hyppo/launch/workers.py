@@ -21,8 +21,9 @@ from hyppo.launch.process import (
     visible_gpus,
 )
 from hyppo.launch.wire import Place, Reference, Unready, readable
-from hyppo.replica import Failure, Outcome, Replica, Task, train
+from hyppo.replica import Failure, Outcome, Replica, Task
 from hyppo.run import Progressed, Stopped
+from hyppo.training import train
 
 Objective = Callable[[Replica], Any]
 Say = Callable[[str], None]

@@ -1,0 +1,175 @@
+"""The prediction of several trained networks together: of a trial's replicas from what they kept, or on new data."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyppo.errors import StudyError
+from hyppo.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.predictions.output import unflatten
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Mean and standard deviation of a trial's prediction, shaped as the network's output on the validation data.
+
+    Attributes
+    ----------
+    mean, std : array, or tuple or dict of arrays where the network's output is one
+        mu and sqrt(V), shape (examples, ...).
+    targets : as `mean`, or None
+        The validation targets, where the training knew them.
+    replicas, passes : int
+        How many trained networks and how many dropout passes, over all of them, are in it.
+    """
+
+    mean: Any
+    std: Any
+    targets: Any
+    replicas: int
+    passes: int
+
+
+def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
+    """Prediction of a trial from what its replicas kept: exact, and one replica's arrays at a time.
+
+    Parameters
+    ----------
+    directories : sequence of paths
+        Folders of the replicas that count; those that kept no predictions are passed over.
+    weights : (w1, w2)
+        Of trained networks and of their dropout passes; (1, 0) is used where there are no passes.
+
+    Raises
+    ------
+    StudyError
+        No folder has predictions, or they are not shaped alike.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folders = [Path(tempfile.mkdtemp()) for _ in range(2)]
+    >>> for folder, value in zip(folders, (1.0, 3.0)):
+    ...     kept = Collection()
+    ...     kept.add([value])
+    ...     _ = kept.save(folder)
+    >>> both = combine(folders)
+    >>> float(both.mean[0]), float(both.std[0])
+    (2.0, 1.0)
+    """
+    files = [str(file) for folder in directories if (file := Path(folder) / FILE).is_file()]
+    if not files:
+        raise StudyError(
+            f"none of the {len(directories)} replicas kept predictions; train with "
+            "HyppoCallback(replica, predict=True) or mc_dropout=, or return hyppo.Result(loss, prediction=...)"
+        )
+    return _combined({file: partial(np.load, file) for file in files}, weights)
+
+
+def _combined(
+    networks: Mapping[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]], weights: tuple[float, float]
+) -> Predictions:
+    """Predictions of networks from their arrays, opened one at a time; keys name them in messages."""
+    counts: list[int] = []
+    paths: list[str] = []
+    first, opened = next(iter(networks)), list(networks.values())
+    for position, (network, arrays_of) in enumerate(networks.items()):
+        with arrays_of() as arrays:
+            counts.append(int(arrays["passes"]))
+            found = [name.removeprefix("prediction") for name in arrays if name.startswith("prediction")]
+            paths = found if position == 0 else paths
+            if found != paths:
+                raise StudyError(f"the outputs {found} in {network} are not those in {first}, {paths}")
+    passes = sum(counts)
+    w1, w2 = weights if passes else (1.0, 0.0)
+
+    def parts(path: str) -> Iterator[tuple[float, Any, Any]]:
+        """(weight, values, variance within) of every trained network and of every replica's passes."""
+        for arrays_of, count in zip(opened, counts, strict=True):
+            with arrays_of() as arrays:
+                yield w1 / len(opened), arrays["prediction" + path], 0.0
+                if count:
+                    yield w2 * count / passes, arrays["mean" + path], arrays["variance" + path].astype(np.float64)
+
+    mean: dict[str, Any] = {}
+    std: dict[str, Any] = {}
+    for path in paths:
+        shapes = {values.shape for _, values, _ in parts(path)}
+        if len(shapes) > 1:
+            raise StudyError(
+                f"the replicas' predictions differ in shape: {sorted(shapes)}; "
+                "every replica predicts the same validation data"
+            )
+        mu = sum(weight * values.astype(np.result_type(values, np.float64)) for weight, values, _ in parts(path))
+        variance = sum(weight * (within + np.abs(values - mu) ** 2) for weight, values, within in parts(path))
+        mean[path], std[path] = mu, np.sqrt(variance)
+    with opened[0]() as arrays:
+        targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
+    return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """The trained networks of a trial, which predict new data together.
+
+    `hyppo_lightning.load_ensemble` and `hyppo_keras.load_ensemble` make one.
+
+    Attributes
+    ----------
+    networks : tuple
+        One a replica, in the order of the replicas.
+    forward : callable
+        forward(network, data, passes) -> batches of (prediction, passes, targets).
+    number : int
+    params : dict
+        Of the trial.
+
+    Examples
+    --------
+    >>> both = Ensemble((1.0, 3.0), lambda slope, x, passes: [(slope * np.asarray(x), (), None)], 0, {})
+    >>> both.predict([1.0, 2.0]).mean.tolist(), both.predict([1.0, 2.0]).std.tolist()
+    ([2.0, 4.0], [1.0, 2.0])
+    """
+
+    networks: tuple[Any, ...]
+    forward: Callable[[Any, Any, int], Iterable[Batch]]
+    number: int
+    params: Mapping[str, Any]
+
+    def predict(self, data: Any, mc_dropout: int = 0, weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
+        """Mean and standard deviation on `data`: inputs as an array, or a loader of batches as in training.
+
+        Parameters
+        ----------
+        data
+            Gone through once a network; targets beside the inputs come back as `.targets`.
+        mc_dropout : int
+            Passes of each network with its dropout layers active.
+        weights : (w1, w2)
+            Of networks and of their passes.
+
+        Raises
+        ------
+        StudyError
+            Not a number of passes, or no data; `ObjectiveError` where outputs do not fit together.
+        """
+        passes_of(mc_dropout)
+        networks: dict[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]] = {}
+        for position, network in enumerate(self.networks):
+            collection = Collection()
+            for prediction, passes, targets in self.forward(network, data, mc_dropout):
+                collection.add(prediction, passes, targets)
+            if not collection.parts:
+                raise StudyError("no data to predict: give inputs, or a loader to be gone through once a network")
+            arrays: dict[str, Any] = {name: np.concatenate(batches) for name, batches in collection.parts.items()}
+            networks[f"network {position}"] = partial(_open, arrays | {"passes": collection.passes})
+        return _combined(networks, weights)
+
+
+def _open(arrays: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
+    return nullcontext(arrays)

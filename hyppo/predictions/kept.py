@@ -1,0 +1,123 @@
+"""What a training leaves in its replica's folder, predictions and weights, and whether it was asked to."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hyppo.criterion import ENSEMBLE_LOSS, loss_of
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.predictions.output import unflatten
+from hyppo.predictions.spool import Spool
+from hyppo.replica import Replica
+from hyppo.stats import LossStats
+
+WEIGHTS = "weights.*"
+UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs
+
+
+def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool | None:
+    """Whether the user wants predictions: True, False, or None where nothing was said.
+
+    A study of the ensemble's loss needs them, whatever the training says.
+
+    Raises
+    ------
+    StudyError
+        A number of passes that cannot be, or passes without predictions.
+    """
+    passes_of(mc_dropout)
+    if mc_dropout and predict is False:
+        raise StudyError(f"mc_dropout={mc_dropout} asks for predictions and predict=False for none")
+    if replica.target == ENSEMBLE_LOSS and predict is False:
+        raise StudyError(
+            "the study's target is the ensemble_loss, which is one of predictions: leave out predict=False"
+        )
+    return True if mc_dropout or replica.target == ENSEMBLE_LOSS else predict
+
+
+def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
+    """Predict batch by batch and keep what comes in the replica's directory; with a criterion, the losses of it too.
+
+    Where the user asked for predictions, what goes wrong fails the training. Where nobody asked, it must not: a good
+    loss is worth more than a prediction that this network does not have, so a notice says what is missing.
+    """
+    collection = Collection()
+    spool = None if replica.criterion is None else Spool(replica.directory)
+    try:
+        for prediction, passes, targets in batches:
+            collection.add(prediction, passes if spool is None else spool.through(passes), targets)
+            if not asked and collection.nbytes > UNASKED_BYTES:
+                warnings.warn(
+                    f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB a replica; "
+                    "ask for them with predict=True or mc_dropout=",
+                    stacklevel=2,
+                )
+                return
+        if collection.parts:
+            collection.save(replica.directory)
+        elif asked:
+            raise StudyError("predictions were asked for, but there are no validation data to predict")
+    except Exception as error:
+        if asked:
+            raise
+        warnings.warn(
+            f"no predictions are kept: {type(error).__name__}: {error} "
+            "(predict=True makes this an error, predict=False keeps quiet)",
+            stacklevel=2,
+        )
+        return
+    if spool is not None and collection.parts:
+        replica.losses = _single_losses(replica, collection, spool)
+        spool.close()
+
+
+def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> LossStats | None:
+    """Statistics of the criterion of the trained network's prediction and of each of its passes."""
+    assert replica.criterion is not None
+    targets = collection.whole("targets")
+    if targets is None:
+        message = "the criterion needs the validation targets: a batch that is (inputs, targets), or Result(targets=)"
+        if replica.target == ENSEMBLE_LOSS:
+            raise ObjectiveError(message)
+        warnings.warn(f"no losses of the predictions are known: {message}", stacklevel=3)
+        return None
+    losses = [loss_of(replica.criterion, collection.whole("prediction"), targets)]
+    losses += [loss_of(replica.criterion, unflatten(one), targets) for one in spool]
+    return LossStats.of(losses)
+
+
+def keep_weights(replica: Replica, name: str, nbytes: int, save: Callable[[Path], Any], asked: bool | None) -> None:
+    """Have `save(path)` write the trained network into the replica's directory: the whole file is there, or none.
+
+    Where nobody asked, they are kept up to `UNASKED_BYTES`, and what goes wrong is a notice.
+    """
+    if asked is False or (asked is None and nbytes > UNASKED_BYTES):
+        return
+    part = replica.directory / f"part-{os.getpid()}-{name}"
+    try:
+        save(part)
+        os.replace(part, replica.directory / name)
+    except Exception as error:
+        if asked:
+            raise
+        warnings.warn(
+            f"the weights are not kept: {type(error).__name__}: {error} (weights=True makes this an error, "
+            "weights=False keeps quiet)",
+            stacklevel=2,
+        )
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def weights_in(directory: Path) -> Path | None:
+    """The trained network that a replica has left there."""
+    return min(directory.glob(WEIGHTS), default=None)
+
+
+def discard(directory: Path) -> None:
+    """Forget what an earlier attempt left, so that predictions, weights and loss are always of one training."""
+    for path in (directory / FILE, *directory.glob(WEIGHTS)):
+        path.unlink(missing_ok=True)
