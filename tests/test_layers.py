@@ -30,7 +30,7 @@ ALLOWED = {
 FLOORS = [
     ("hyppo/_kernels/",),
     ("hyppo/errors.py", "hyppo/threads.py"),
-    ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space.py"),
+    ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
     ("hyppo/criterion.py", "hyppo/design.py"),
     ("hyppo/replica.py",),
     ("hyppo/predictions/",),
