@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.log.hdf5 import ADDED
+from hyppo.log.schema import ADDED
 from hyppo.predictions import combine
 from hyppo.replica import Replica, Task
 from hyppo.stats import LossStats

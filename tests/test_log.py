@@ -23,9 +23,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hyppo.errors import LogError
-from hyppo.log import Header, MemoryLog, StudyLog, check_log, codec, disk, frame, hdf5, open_log, open_reader, read_log
+from hyppo.log import (
+    Header,
+    MemoryLog,
+    StudyLog,
+    check_log,
+    codec,
+    disk,
+    frame,
+    hdf5,
+    open_log,
+    open_reader,
+    read_log,
+    rows,
+)
 from hyppo.log import journal as journal_module
 from hyppo.log.journal import journal_of
+from hyppo.log.schema import Extent
 from hyppo.replica import Failure
 from hyppo.space import Choice, Integer, Ordinal, Real, Space
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
@@ -245,11 +259,11 @@ def batches() -> Iterator[list[Event]]:
 
 def test_growth_is_an_upper_bound(tmp_path: Path) -> None:
     """HDF5 must not meet a full disk: what a checkpoint reserves is what it needs at most."""
-    file, extent = tmp_path / "x.h5", hdf5.Extent()
+    file, extent = tmp_path / "x.h5", Extent()
     file.write_bytes(hdf5.empty(HEADER))
     for _ in range(2):
         for logged in batches():
-            added = hdf5.batch(extent, SPACE, logged)
+            added = rows.batch(extent, SPACE, logged)
             before = file.stat().st_size
             hdf5.append(file, extent, added, HEADER, closed=False)
             assert 0 <= file.stat().st_size - before <= added.growth

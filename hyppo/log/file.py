@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hyppo.errors import LogError, StudyError
-from hyppo.log import Durability, codec, disk, frame, hdf5
+from hyppo.log import Durability, codec, disk, frame, hdf5, rows
 from hyppo.log.header import Header, changes
 from hyppo.log.journal import Journal, beyond, events_after, header_of, journal_of, keep_aside
+from hyppo.log.schema import Extent
 from hyppo.space import Space
 from hyppo.trial import Event, Note, Trial, apply
 
@@ -27,7 +28,7 @@ class FileLog:
         self.path = path
         self._journal = journal
         self._sync = durability == "power"
-        self._extent = hdf5.Extent()
+        self._extent = Extent()
         self._pending: list[Event] = []  # in the journal, not in the study file
         self._image_closed = False
         self._header: Header
@@ -192,7 +193,7 @@ class FileLog:
     def _publish(self, *, closed: bool) -> None:
         """Copy the study file, append what is pending, give the copy its name, and only then cut the journal."""
         started = time.monotonic()
-        added = hdf5.batch(self._extent, self._space, self._pending)
+        added = rows.batch(self._extent, self._space, self._pending)
         temporary = _temporary(self.path)
         try:
             target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)

@@ -1,38 +1,14 @@
-"""The HDF5 side of the study file: what is stored where, appending events, reading them back exactly.
+"""The study file in HDF5: made, appended to, read back; the only module that knows h5py.
 
-    dataset                    shape   a row is
-    /events/{kind,trial,time,closed,count}
-                               (e,)    an event, in order: number e is row e - 1; with the rest below, all of it
-    /trials/{trial,time,params_json,origin}
-                               (t,)    a trial: row number = trial number
-    /trials/params             (t, d)  its point in numbers; attributes: `names`, and `choices` (JSON) of the columns
-                                       that hold the position of a value in its list
-    /asks/{trial,replica,seed} (a,)    a replica that was asked
-    /further/{trial,params_json,origin}
-                               (f,)    an ask for more replicas of a trial that exists
-    /replicas/<column>         (n,)    a replica that ended; NaN is none; `host` and `failure` are rows of /hosts and
-                                       /failures
-    /replicas/losses{,_mean,_std}, /replicas/ensemble_loss
-                               (n,)    of its predictions, by the criterion: their number, 0 for none, and statistics
-    /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
-    /curves/{step,loss}        (c,)    curves in full where they are longer than that, or their steps are not 0, 1,
-                                       2 ...; `/replicas/curve_at` says where one begins, -1: not here
-    /notes/{time,text}, /hosts, /failures/{type,message,traceback}
-
-Times are unix seconds. Text with a NUL or a lone surrogate, which HDF5 cannot hold, is stored as JSON; so is text that
-begins with a quotation mark, which tells the two apart. One dataset per column, none per trial: a group per trial was
-800 times slower to read. Every file is written by one process, closed, and only then given its name.
+Every file is written by one process, closed, and only then given its name.
 """
 
 import errno
 import gc
 import io
-import itertools
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,246 +16,34 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.errors import LogError, SpaceError
+from hyppo.errors import LogError
 from hyppo.log import codec
 from hyppo.log.header import Header
+from hyppo.log.rows import Batch, events_of
+from hyppo.log.schema import (
+    ADDED,
+    CHUNK,
+    COLUMNS,
+    CURVE_TILE,
+    CURVE_WIDTH,
+    FORMAT,
+    FORMAT_VERSION,
+    FURTHER,
+    NEW,
+    NOTE,
+    SETTLED,
+    TABLES,
+    TEXT,
+    Curve,
+    Extent,
+    is_numeric,
+    params_chunk,
+    stored,
+    text_of,
+)
 from hyppo.replica import Failure
-from hyppo.space import AnyParameter, Choice, Integer, Real, Space
-from hyppo.stats import LossStats
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled
-
-FORMAT = "hyppo-study"
-FORMAT_VERSION = 1
-CHUNK = 1024  # rows; 64 read half as fast
-CURVE_TILE = 32  # columns of a chunk of /replicas/curve
-CURVE_WIDTH = 1024
-
-NEW, FURTHER, SETTLED, NOTE = 1, 2, 3, 4
-"""Codes of /events/kind."""
-
-TEXT = "text"
-COLUMNS: Mapping[str, str] = {
-    "events/kind": "u1",
-    "events/trial": "i8",
-    "events/time": "f8",
-    "events/closed": "u1",
-    "events/count": "i4",
-    "trials/trial": "i8",
-    "trials/time": "f8",
-    "trials/params_json": TEXT,
-    "trials/origin": TEXT,
-    "asks/trial": "i8",
-    "asks/replica": "i4",
-    "asks/seed": "u8",
-    "further/trial": "i8",
-    "further/params_json": TEXT,
-    "further/origin": TEXT,
-    "replicas/trial": "i8",
-    "replicas/replica": "i4",
-    "replicas/seed": "u8",
-    "replicas/status": "u1",
-    "replicas/loss": "f8",
-    "replicas/start": "f8",
-    "replicas/end": "f8",
-    "replicas/host": "i4",
-    "replicas/failure": "i4",
-    "replicas/attempts": "i4",
-    "replicas/epochs": "i4",
-    "replicas/curve_at": "i8",
-    "replicas/seq": "i8",
-    "replicas/losses": "i4",
-    "replicas/losses_mean": "f8",
-    "replicas/losses_std": "f8",
-    "replicas/ensemble_loss": "f8",
-    "curves/step": "i8",
-    "curves/loss": "f8",
-    "notes/time": "f8",
-    "notes/text": TEXT,
-    "hosts": TEXT,
-    "failures/type": TEXT,
-    "failures/message": TEXT,
-    "failures/traceback": TEXT,
-}
-# Columns of later versions, and what a file without them is taken to hold.
-ADDED: Mapping[str, Any] = {
-    "replicas/losses": 0,
-    "replicas/losses_mean": np.nan,
-    "replicas/losses_std": np.nan,
-    "replicas/ensemble_loss": np.nan,
-}
-_TABLES = {name.split("/")[0]: name for name in reversed(list(COLUMNS))}  # table -> its first column
-
-Curve = tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a study file goes: rows of each table, and the texts that are stored once."""
-
-    rows: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(_TABLES, 0))
-    hosts: Mapping[str, int] = field(default_factory=dict)
-    failures: Mapping[Failure, int] = field(default_factory=dict)
-
-    @property
-    def sequence(self) -> int:
-        """Number of the last event in the file; 0 where there is none."""
-        return self.rows["events"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows to append, and how far the file goes after them."""
-
-    columns: Mapping[str, Sequence[Any]]
-    params: npt.NDArray[np.float64]  # (new trials, d)
-    curves: Sequence[Curve]  # one a replica
-    extent: Extent
-
-    @property
-    def growth(self) -> int:
-        """Bytes that the file grows by, at most; HDF5 must not meet a full disk, it does not survive it."""
-        bytes_: int = 1 << 19
-        for name, values in self.columns.items():
-            chunks = _chunks_added(self.extent.rows[name.split("/")[0]], len(values), CHUNK)
-            bytes_ += chunks * CHUNK * (16 if COLUMNS[name] == TEXT else 8)
-            if COLUMNS[name] == TEXT:
-                # The global heap fills collections of 4096 B and more; a text that does not fit begins another.
-                bytes_ += 2 * sum(4 * len(text) + 64 for text in values) + 8192
-        trials, dimension = self.params.shape
-        rows = _params_chunk(dimension)[0]
-        bytes_ += _chunks_added(self.extent.rows["trials"], trials, rows) * rows * dimension * 8
-        first = self.extent.rows["replicas"] - len(self.curves)
-        for lo in range(0, len(self.curves), CHUNK):
-            block = self.curves[lo : lo + CHUNK]
-            chunks = (first + lo + len(block) - 1) // CHUNK - (first + lo) // CHUNK + 1
-            tiles = -(-max(map(len, block)) // CURVE_TILE)
-            bytes_ += chunks * tiles * (CHUNK * CURVE_TILE * 8 + 128)
-        return bytes_
-
-
-def _chunks_added(rows: int, added: int, chunk: int) -> int:
-    """Chunks that a column gets with the last `added` of its `rows`."""
-    return -(-rows // chunk) - -(-(rows - added) // chunk)
-
-
-# -- text ---------------------------------------------------------------------------------------------------------
-
-
-def _stored(text: str) -> str:
-    unsafe = text.startswith('"') or "\0" in text
-    if not unsafe and not text.isascii():
-        unsafe = any("\ud800" <= c <= "\udfff" for c in text)
-    return json.dumps(text) if unsafe else text
-
-
-def _text(stored: bytes) -> str:
-    return str(json.loads(stored)) if stored.startswith(b'"') else stored.decode()
-
-
-# -- params in numbers --------------------------------------------------------------------------------------------
-
-
-def _numeric(parameter: AnyParameter) -> bool:
-    """Whether the values of a parameter stand for themselves in /trials/params; positions in its list do otherwise."""
-    if isinstance(parameter, Real | Integer):
-        return True
-    if isinstance(parameter, Choice):
-        return False
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in parameter.values)
-
-
-def _params_chunk(dimension: int) -> tuple[int, int]:
-    return min(CHUNK, max(1, (1 << 20) // (8 * dimension))), dimension
-
-
-def _numbers(space: Space, points: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-    """Points as rows of /trials/params, (t, d); NaN where a value is not the space's."""
-    out = np.full((len(points), space.dimension), np.nan)
-    for j, (name, parameter) in enumerate(space.parameters.items()):
-        numeric = _numeric(parameter)
-        for i, params in enumerate(points):
-            try:
-                out[i, j] = params[name] if numeric else parameter.index(params[name])
-            except (KeyError, TypeError, ValueError, OverflowError, SpaceError):
-                continue
-    return out
-
-
-# -- writing ------------------------------------------------------------------------------------------------------
-
-
-def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
-    """Rows that append `events` to a file that goes as far as `extent`."""
-    columns: dict[str, list[Any]] = defaultdict(list)
-    rows, hosts, failures = dict(extent.rows), dict(extent.hosts), dict(extent.failures)
-    points: list[Mapping[str, Any]] = []
-    curves: list[Curve] = []
-
-    def add(table: str, **row: Any) -> None:
-        for column, value in row.items():
-            columns[f"{table}/{column}"].append(value)
-        rows[table] += 1
-
-    def add_settled(record: ReplicaRecord, trial: int) -> None:
-        if record.host not in hosts:
-            hosts[record.host] = len(hosts)
-            columns["hosts"].append(_stored(record.host))
-            rows["hosts"] += 1
-        failure = record.failure
-        if failure is not None and failure not in failures:
-            failures[failure] = len(failures)
-            texts = {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
-            add("failures", **{column: _stored(text) for column, text in texts.items()})
-        curve, at = record.curve, -1
-        if len(curve) > CURVE_WIDTH or any(step != i for i, (step, _) in enumerate(curve)):
-            at = rows["curves"]
-            columns["curves/step"] += [step for step, _ in curve]
-            columns["curves/loss"] += [loss for _, loss in curve]
-            rows["curves"] += len(curve)
-        curves.append(curve[:CURVE_WIDTH])
-        add(
-            "replicas",
-            trial=trial,
-            replica=record.index,
-            seed=record.seed,
-            status=codec.STATES.index(record.state),
-            loss=codec.number(record.loss),
-            start=codec.number(record.start),
-            end=codec.number(record.end),
-            host=hosts[record.host],
-            failure=-1 if failure is None else failures[failure],
-            attempts=record.attempts,
-            epochs=len(curve),
-            curve_at=at,
-            seq=rows["events"],
-            losses=0 if record.losses is None else record.losses.n,
-            losses_mean=codec.number(None if record.losses is None else record.losses.mean),
-            losses_std=codec.number(None if record.losses is None else record.losses.std),
-            ensemble_loss=codec.number(record.ensemble_loss),
-        )
-
-    for event in events:
-        match event:
-            case Asked(trial, params, replicas, origin, time):
-                new = trial == rows["trials"]
-                kind = NEW if new else FURTHER
-                add("events", kind=kind, trial=trial, time=time, closed=0, count=len(replicas))
-                texts = {"params_json": codec.to_json(dict(params)), "origin": codec.to_json(dict(origin))}
-                if new:
-                    add("trials", trial=trial, time=time, **texts)
-                    points.append(params)
-                else:
-                    add("further", trial=trial, **texts)
-                for index, seed in replicas:
-                    add("asks", trial=trial, replica=index, seed=seed)
-            case Settled(trial, records, closed, time):
-                add("events", kind=SETTLED, trial=trial, time=time, closed=closed, count=len(records))
-                for record in records:
-                    add_settled(record, trial)
-            case Note(text, time):
-                add("events", kind=NOTE, trial=-1, time=time, closed=0, count=0)
-                add("notes", time=time, text=_stored(text))
-    return Batch(columns, _numbers(space, points), curves, Extent(rows, hosts, failures))
+from hyppo.space import Space
+from hyppo.trial import Event
 
 
 @contextmanager
@@ -326,11 +90,11 @@ def empty(header: Header) -> bytes:
             (0, space.dimension),
             "f8",
             maxshape=(None, space.dimension),
-            chunks=_params_chunk(space.dimension),
+            chunks=params_chunk(space.dimension),
             track_times=False,
         )
-        params.attrs["names"] = [_stored(n) for n in space.names]
-        listed = {n: p.to_json()["values"] for n, p in space.parameters.items() if not _numeric(p)}
+        params.attrs["names"] = [stored(n) for n in space.names]
+        listed = {n: p.to_json()["values"] for n, p in space.parameters.items() if not is_numeric(p)}
         params.attrs["choices"] = json.dumps(listed)
         curve = file.create_dataset(
             "replicas/curve",
@@ -442,7 +206,7 @@ def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int]]
         float(attrs["created"]),
         attrs["hyppo_version"],
     )
-    rows = {table: int(file[column].shape[0]) for table, column in _TABLES.items()}
+    rows = {table: int(file[column].shape[0]) for table, column in TABLES.items()}
     if rows["events"] != attrs["seq"]:
         raise LogError(f"{path} is damaged: it holds {rows['events']} events and says {attrs['seq']}")
     return header, rows
@@ -463,10 +227,10 @@ def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Ev
         with _opened(path, "r") as file, _collector_paused():
             header, rows = _checked(file, path)
             table = _Table(file, since.rows)
-            hosts = [*since.hosts, *map(_text, table("hosts"))]
-            texts = [map(_text, table(f"failures/{column}")) for column in ("type", "message", "traceback")]
+            hosts = [*since.hosts, *map(text_of, table("hosts"))]
+            texts = [map(text_of, table(f"failures/{column}")) for column in ("type", "message", "traceback")]
             failures = [*since.failures, *map(Failure, *texts)]
-            events = list(_events(table, hosts, failures))
+            events = list(events_of(table, hosts, failures))
             extent = Extent(rows, {h: i for i, h in enumerate(hosts)}, {f: i for i, f in enumerate(failures)})
             return header, events, extent, bool(file.attrs["closed"])
     except (LogError, FileNotFoundError):
@@ -500,76 +264,11 @@ class _Table:
         table = name.split("/")[0]
         first = self.first[table]
         if name in ADDED and name not in self.file:
-            return [ADDED[name]] * (len(self.file[_TABLES[table]]) - first)
+            return [ADDED[name]] * (len(self.file[TABLES[table]]) - first)
         values: list[Any] = self.file[name][first:].tolist()
         return values
 
-
-def _json_values(texts: Sequence[bytes]) -> Iterator[Any]:
-    """Many JSON texts, parsed as one."""
-    return iter(json.loads(b"[" + b",".join(texts) + b"]"))
-
-
-def _events(table: _Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[Event]:
-    asked = {
-        NEW: (_json_values(table("trials/params_json")), _json_values(table("trials/origin"))),
-        FURTHER: (_json_values(table("further/params_json")), _json_values(table("further/origin"))),
-    }
-    seeds = zip(table("asks/replica"), table("asks/seed"), strict=True)
-    records = _records(table, hosts, failures)
-    notes = map(_text, table("notes/text"))
-    columns = [table(f"events/{column}") for column in ("kind", "trial", "time", "closed", "count")]
-    for kind, trial, time, closed, count in zip(*columns, strict=True):
-        if kind == SETTLED:
-            yield Settled(trial, tuple(itertools.islice(records, count)), bool(closed), time)
-        elif kind == NOTE:
-            yield Note(next(notes), time)
-        else:
-            params, origin = asked[kind]
-            yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)
-
-
-def _records(table: _Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[ReplicaRecord]:
-    names = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
-    columns = [table(f"replicas/{column}") for column in (*names, *(name.split("/")[1] for name in ADDED))]
-    for (index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble), curve in zip(
-        zip(*columns, strict=True), _curves(table), strict=True
-    ):
-        yield ReplicaRecord(
-            index,
-            seed,
-            codec.STATES[status],
-            codec.optional(loss),
-            codec.optional(start),
-            codec.optional(end),
-            None if failure < 0 else failures[failure],
-            curve,
-            hosts[host],
-            attempts,
-            LossStats(n, mean, codec.optional(std)) if n else None,
-            codec.optional(ensemble),
-        )
-
-
-def _curves(table: _Table) -> Iterator[Curve]:
-    lengths, places = table("replicas/epochs"), table("replicas/curve_at")
-    base = table.first["curves"]
-    steps, losses = table("curves/step"), table("curves/loss")
-    padded = table.file["replicas/curve"]
-    first = table.first["replicas"]
-    counting = range(0)
-    for lo in range(0, len(lengths), CHUNK):
-        block = list(zip(lengths[lo : lo + CHUNK], places[lo : lo + CHUNK], strict=True))
-        width = max(0 if at >= 0 else length for length, at in block)
-        rows = padded[first + lo : first + lo + len(block), :width]
-        if width > len(counting):
-            counting = range(width)
-            numbers = list(counting)  # shared by all curves: an int object a step, not a step and curve
-        for (length, at), row in zip(block, rows, strict=True):
-            if at >= 0:
-                where = slice(at - base, at - base + length)
-                yield tuple(zip(steps[where], losses[where], strict=True))
-            elif length:
-                yield tuple(zip(numbers[:length], row[:length].tolist(), strict=True))
-            else:
-                yield ()
+    def curves(self, lo: int, hi: int, width: int) -> npt.NDArray[np.float64]:
+        first = self.first["replicas"]
+        rows: npt.NDArray[np.float64] = self.file["replicas/curve"][first + lo : first + hi, :width]
+        return rows

@@ -13,6 +13,7 @@ from hyppo.errors import LogError, SpaceError, StudyError
 from hyppo.log import frame, hdf5
 from hyppo.log.header import Header
 from hyppo.log.journal import beyond, events_after, header_of, journal_of
+from hyppo.log.schema import Extent
 from hyppo.space import Space
 from hyppo.trial import Event, Trial, apply
 
@@ -28,7 +29,7 @@ class LogReader:
         self._identity: tuple[int, int, int] | None = None
         self._header: Header | None = None
         self._events: list[Event] = []
-        self._extent = hdf5.Extent()
+        self._extent = Extent()
 
     def read(self) -> tuple[Header, tuple[Event, ...]]:
         """Header and all events, as of now; see `hyppo.log.read_log`."""
@@ -82,7 +83,7 @@ class LogReader:
             self._header, self._extent, self._identity = header, extent, identity
         return self._header
 
-    def _read_on(self) -> tuple[Header, list[Event], hdf5.Extent, bool]:
+    def _read_on(self) -> tuple[Header, list[Event], Extent, bool]:
         if self._header is not None:
             header, events, extent, closed = hdf5.read(self.path, self._extent)
             if header.uuid == self._header.uuid and extent.sequence >= self._extent.sequence:

@@ -53,7 +53,7 @@ def _record(rng: random.Random, index: int, seed: int) -> ReplicaRecord:
 
 def mutate(mutant: str) -> None:
     """Leave one step of the protocol out, in this process."""
-    from hyppo.log import disk, hdf5
+    from hyppo.log import disk, hdf5, rows
     from hyppo.log.file import FileLog
 
     publish = FileLog._publish
@@ -66,7 +66,7 @@ def mutate(mutant: str) -> None:
         publish(self, closed=closed)
 
     def in_place(self: FileLog, *, closed: bool) -> None:
-        added = hdf5.batch(self._extent, self._space, self._pending)
+        added = rows.batch(self._extent, self._space, self._pending)
         os.chmod(self.path, 0o644)
         hdf5.append(self.path, self._extent, added, self._header, closed=closed)
         fd = os.open(self.path, os.O_RDWR)

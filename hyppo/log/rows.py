@@ -1,0 +1,250 @@
+"""Events as rows of the study file's tables, and back, exactly; `schema.py` says what each column holds."""
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hyppo.errors import SpaceError
+from hyppo.log import codec
+from hyppo.log.schema import (
+    ADDED,
+    CHUNK,
+    COLUMNS,
+    CURVE_TILE,
+    CURVE_WIDTH,
+    FURTHER,
+    NEW,
+    NOTE,
+    SETTLED,
+    TEXT,
+    Curve,
+    Extent,
+    is_numeric,
+    params_chunk,
+    stored,
+    text_of,
+)
+from hyppo.replica import Failure
+from hyppo.space import Space
+from hyppo.stats import LossStats
+from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled
+
+# -- events to rows -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to append, and how far the file goes after them."""
+
+    columns: Mapping[str, Sequence[Any]]
+    params: npt.NDArray[np.float64]  # (new trials, d)
+    curves: Sequence[Curve]  # one a replica
+    extent: Extent
+
+    @property
+    def growth(self) -> int:
+        """Bytes that the file grows by, at most; HDF5 must not meet a full disk, it does not survive it."""
+        bytes_: int = 1 << 19
+        for name, values in self.columns.items():
+            chunks = _chunks_added(self.extent.rows[name.split("/")[0]], len(values), CHUNK)
+            bytes_ += chunks * CHUNK * (16 if COLUMNS[name] == TEXT else 8)
+            if COLUMNS[name] == TEXT:
+                # The global heap fills collections of 4096 B and more; a text that does not fit begins another.
+                bytes_ += 2 * sum(4 * len(text) + 64 for text in values) + 8192
+        trials, dimension = self.params.shape
+        rows = params_chunk(dimension)[0]
+        bytes_ += _chunks_added(self.extent.rows["trials"], trials, rows) * rows * dimension * 8
+        first = self.extent.rows["replicas"] - len(self.curves)
+        for lo in range(0, len(self.curves), CHUNK):
+            block = self.curves[lo : lo + CHUNK]
+            chunks = (first + lo + len(block) - 1) // CHUNK - (first + lo) // CHUNK + 1
+            tiles = -(-max(map(len, block)) // CURVE_TILE)
+            bytes_ += chunks * tiles * (CHUNK * CURVE_TILE * 8 + 128)
+        return bytes_
+
+
+def _chunks_added(rows: int, added: int, chunk: int) -> int:
+    """Chunks that a column gets with the last `added` of its `rows`."""
+    return -(-rows // chunk) - -(-(rows - added) // chunk)
+
+
+def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
+    """Rows that append `events` to a file that goes as far as `extent`."""
+    columns: dict[str, list[Any]] = defaultdict(list)
+    rows, hosts, failures = dict(extent.rows), dict(extent.hosts), dict(extent.failures)
+    points: list[Mapping[str, Any]] = []
+    curves: list[Curve] = []
+
+    def add(table: str, **row: Any) -> None:
+        for column, value in row.items():
+            columns[f"{table}/{column}"].append(value)
+        rows[table] += 1
+
+    def add_settled(record: ReplicaRecord, trial: int) -> None:
+        if record.host not in hosts:
+            hosts[record.host] = len(hosts)
+            columns["hosts"].append(stored(record.host))
+            rows["hosts"] += 1
+        failure = record.failure
+        if failure is not None and failure not in failures:
+            failures[failure] = len(failures)
+            texts = {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
+            add("failures", **{column: stored(text) for column, text in texts.items()})
+        curve, at = record.curve, -1
+        if len(curve) > CURVE_WIDTH or any(step != i for i, (step, _) in enumerate(curve)):
+            at = rows["curves"]
+            columns["curves/step"] += [step for step, _ in curve]
+            columns["curves/loss"] += [loss for _, loss in curve]
+            rows["curves"] += len(curve)
+        curves.append(curve[:CURVE_WIDTH])
+        add(
+            "replicas",
+            trial=trial,
+            replica=record.index,
+            seed=record.seed,
+            status=codec.STATES.index(record.state),
+            loss=codec.number(record.loss),
+            start=codec.number(record.start),
+            end=codec.number(record.end),
+            host=hosts[record.host],
+            failure=-1 if failure is None else failures[failure],
+            attempts=record.attempts,
+            epochs=len(curve),
+            curve_at=at,
+            seq=rows["events"],
+            losses=0 if record.losses is None else record.losses.n,
+            losses_mean=codec.number(None if record.losses is None else record.losses.mean),
+            losses_std=codec.number(None if record.losses is None else record.losses.std),
+            ensemble_loss=codec.number(record.ensemble_loss),
+        )
+
+    for event in events:
+        match event:
+            case Asked(trial, params, replicas, origin, time):
+                new = trial == rows["trials"]
+                kind = NEW if new else FURTHER
+                add("events", kind=kind, trial=trial, time=time, closed=0, count=len(replicas))
+                texts = {"params_json": codec.to_json(dict(params)), "origin": codec.to_json(dict(origin))}
+                if new:
+                    add("trials", trial=trial, time=time, **texts)
+                    points.append(params)
+                else:
+                    add("further", trial=trial, **texts)
+                for index, seed in replicas:
+                    add("asks", trial=trial, replica=index, seed=seed)
+            case Settled(trial, records, closed, time):
+                add("events", kind=SETTLED, trial=trial, time=time, closed=closed, count=len(records))
+                for record in records:
+                    add_settled(record, trial)
+            case Note(text, time):
+                add("events", kind=NOTE, trial=-1, time=time, closed=0, count=0)
+                add("notes", time=time, text=stored(text))
+    return Batch(columns, _numbers(space, points), curves, Extent(rows, hosts, failures))
+
+
+def _numbers(space: Space, points: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+    """Points as rows of /trials/params, (t, d); NaN where a value is not the space's."""
+    out = np.full((len(points), space.dimension), np.nan)
+    for j, (name, parameter) in enumerate(space.parameters.items()):
+        numeric = is_numeric(parameter)
+        for i, params in enumerate(points):
+            try:
+                out[i, j] = params[name] if numeric else parameter.index(params[name])
+            except (KeyError, TypeError, ValueError, OverflowError, SpaceError):
+                continue
+    return out
+
+
+# -- rows to events -----------------------------------------------------------------------------------------------
+
+
+class Table(Protocol):
+    """Columns of a study file from some row of each table on."""
+
+    @property
+    def first(self) -> Mapping[str, int]:
+        """That row of each table."""
+        ...
+
+    def __call__(self, name: str) -> list[Any]:
+        """Values of the column `name`."""
+        ...
+
+    def curves(self, lo: int, hi: int, width: int) -> npt.NDArray[np.float64]:
+        """Rows lo to hi of /replicas/curve, counted from the first, (hi - lo, width)."""
+        ...
+
+
+def events_of(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[Event]:
+    """The events that `batch` made the rows of."""
+    asked = {
+        NEW: (_json_values(table("trials/params_json")), _json_values(table("trials/origin"))),
+        FURTHER: (_json_values(table("further/params_json")), _json_values(table("further/origin"))),
+    }
+    seeds = zip(table("asks/replica"), table("asks/seed"), strict=True)
+    records = _records(table, hosts, failures)
+    notes = map(text_of, table("notes/text"))
+    columns = [table(f"events/{column}") for column in ("kind", "trial", "time", "closed", "count")]
+    for kind, trial, time, closed, count in zip(*columns, strict=True):
+        if kind == SETTLED:
+            yield Settled(trial, tuple(itertools.islice(records, count)), bool(closed), time)
+        elif kind == NOTE:
+            yield Note(next(notes), time)
+        else:
+            params, origin = asked[kind]
+            yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)
+
+
+def _records(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[ReplicaRecord]:
+    names = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
+    columns = [table(f"replicas/{column}") for column in (*names, *(name.split("/")[1] for name in ADDED))]
+    for (index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble), curve in zip(
+        zip(*columns, strict=True), _curves(table), strict=True
+    ):
+        yield ReplicaRecord(
+            index,
+            seed,
+            codec.STATES[status],
+            codec.optional(loss),
+            codec.optional(start),
+            codec.optional(end),
+            None if failure < 0 else failures[failure],
+            curve,
+            hosts[host],
+            attempts,
+            LossStats(n, mean, codec.optional(std)) if n else None,
+            codec.optional(ensemble),
+        )
+
+
+def _curves(table: Table) -> Iterator[Curve]:
+    lengths, places = table("replicas/epochs"), table("replicas/curve_at")
+    base = table.first["curves"]
+    steps, losses = table("curves/step"), table("curves/loss")
+    counting = range(0)
+    for lo in range(0, len(lengths), CHUNK):
+        block = list(zip(lengths[lo : lo + CHUNK], places[lo : lo + CHUNK], strict=True))
+        width = max(0 if at >= 0 else length for length, at in block)
+        rows = table.curves(lo, lo + len(block), width)
+        if width > len(counting):
+            counting = range(width)
+            numbers = list(counting)  # shared by all curves: an int object a step, not a step and curve
+        for (length, at), row in zip(block, rows, strict=True):
+            if at >= 0:
+                where = slice(at - base, at - base + length)
+                yield tuple(zip(steps[where], losses[where], strict=True))
+            elif length:
+                yield tuple(zip(numbers[:length], row[:length].tolist(), strict=True))
+            else:
+                yield ()
+
+
+def _json_values(texts: Sequence[bytes]) -> Iterator[Any]:
+    """Many JSON texts, parsed as one."""
+    return iter(json.loads(b"[" + b",".join(texts) + b"]"))
