@@ -12,13 +12,13 @@ A pure function of the trials. A study of ten thousand is asked several times a 
 where the trial is another object than before, which is how a trial changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.criterion import MEAN_LOSS
+from hyppo.settings import MEAN_LOSS
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.trial import State, Trial
 
@@ -42,26 +42,26 @@ class Columns:
     def __init__(self, space: Space, target: str = MEAN_LOSS) -> None:
         self._space = space
         self._target = target
-        self._trials: list[Trial] = []
         self._unit: FloatArray = np.empty((0, space.dimension))
         self._mean: FloatArray = np.empty(0)
         self._std: FloatArray = np.empty(0)
         self._count: IntArray = np.empty(0, dtype=np.int64)
         self._settled: IntArray = np.empty(0, dtype=np.int64)
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
-        self.taken: set[bytes] = set()  # identities of all points; not to be changed
+        self.trials: list[Trial] = []
+        self.taken: set[bytes] = set()  # identities of all points; like the trials not to be changed
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Bring every row up to what `trials`, which only ever grow, say now."""
-        known = len(self._trials)
-        changed = [i for i, (old, new) in enumerate(zip(self._trials, trials, strict=False)) if old is not new]
+        known = len(self.trials)
+        changed = [i for i, (old, new) in enumerate(zip(self.trials, trials, strict=False)) if old is not new]
         new = trials[known:]
         if new:
             self._reserve(len(trials))
             units = np.array([self._space.encode(trial.params) for trial in new])
             self._unit[known : len(trials)] = units
             self.taken.update(self._space.keys(units))
-        self._trials = list(trials)
+        self.trials = list(trials)
         for i in (*changed, *range(known, len(trials))):
             trial, stats = trials[i], trials[i].observed(self._target)
             self._mean[i] = np.nan if stats is None else stats.mean
@@ -86,9 +86,17 @@ class Columns:
 
     def settled(self) -> IntArray:
         """Numbers of the trials with a loss, in the order in which they first had one."""
-        settled = self._settled[: len(self._trials)]
+        settled = self._settled[: len(self.trials)]
         rows = np.flatnonzero(settled >= 0)
         return rows[np.argsort(settled[rows], kind="stable")]
+
+    def settled_trials(self) -> list[Trial]:
+        """Trials with a loss, in that order."""
+        return [self.trials[number] for number in self.settled()]
+
+    def origins(self) -> list[Mapping[str, Any]]:
+        """What the search has left with every trial."""
+        return [trial.origin for trial in self.trials]
 
     def observations(self) -> "Observations":
         """Trials with a loss, as `hyppo.search` takes them."""
@@ -99,9 +107,9 @@ class Columns:
 
     def pending_units(self) -> FloatArray:
         """Coordinates of the trials that wait for their first loss, (p, d)."""
-        rows = np.flatnonzero(self._waiting[: len(self._trials)])
+        rows = np.flatnonzero(self._waiting[: len(self.trials)])
         return self._unit[rows]
 
     def units(self) -> FloatArray:
         """Coordinates of all trials, (n, d)."""
-        return self._unit[: len(self._trials)].copy()
+        return self._unit[: len(self.trials)].copy()

@@ -17,8 +17,6 @@ from hyppo.errors import ObjectiveError, StudyError
 
 Criterion = Callable[[Any, Any], Any]
 
-MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
-
 
 def pack(criterion: Criterion) -> bytes:
     """The criterion as it travels to a training process.

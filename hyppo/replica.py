@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyppo.criterion import ENSEMBLE_LOSS, MEAN_LOSS, Criterion, pack, unpack
+from hyppo.criterion import Criterion, pack, unpack
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.settings import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.stats import LossStats
 
 RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled

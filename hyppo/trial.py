@@ -8,15 +8,16 @@ fold runs while a study runs, after a restart, and in every reader of the study 
     Note      something for the reader of the file; changes no trial
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from hyppo.criterion import MEAN_LOSS
 from hyppo.errors import StudyError
-from hyppo.replica import Failure
+from hyppo.replica import Failure, Outcome, Task
+from hyppo.settings import MEAN_LOSS
 from hyppo.stats import LossStats
 
 
@@ -50,6 +51,31 @@ class ReplicaRecord:
     attempts: int = 1
     losses: LossStats | None = None
     ensemble_loss: float | None = None
+
+    @staticmethod
+    def told(index: int, seed: int, loss: float, now: float) -> "ReplicaRecord":
+        """Of a replica that was trained elsewhere; one whose loss is not finite has failed."""
+        if math.isfinite(loss):
+            return ReplicaRecord(index, seed, State.DONE, loss=loss, end=now)
+        return ReplicaRecord(index, seed, State.FAILED, end=now, failure=Failure.of_loss(loss))
+
+    @staticmethod
+    def of(task: Task, outcome: Outcome) -> "ReplicaRecord":
+        """Of a training that ended."""
+        ended = State.DONE if outcome.failure is None else State.FAILED
+        return ReplicaRecord(
+            index=task.index,
+            seed=task.seed,
+            state=State.PRUNED if outcome.pruned else ended,
+            loss=outcome.loss,
+            start=outcome.start,
+            end=outcome.end,
+            failure=outcome.failure,
+            curve=outcome.curve,
+            host=outcome.host,
+            attempts=task.attempt,
+            losses=outcome.losses,
+        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,11 @@ class Trial:
         if self.ensemble_loss is None:
             return None
         return LossStats(self.stats.n, self.ensemble_loss, self.losses.std if self.losses else None)
+
+    def score(self, target: str, risk: float) -> float:
+        """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
+        observed = self.observed(target)
+        return math.inf if observed is None else observed.score(risk)
 
     @property
     def mean(self) -> float | None:

@@ -30,6 +30,7 @@ ALLOWED = {
 FLOORS = [
     ("hyppo/_kernels/",),
     ("hyppo/errors.py", "hyppo/threads.py"),
+    ("hyppo/settings.py",),
     ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
     ("hyppo/criterion.py", "hyppo/design.py"),
     ("hyppo/replica.py",),
@@ -38,7 +39,8 @@ FLOORS = [
     ("hyppo/log/", "hyppo/surrogates/"),
     ("hyppo/acquisition/",),
     ("hyppo/search/",),
-    ("hyppo/columns.py", "hyppo/stopping.py"),
+    ("hyppo/columns.py", "hyppo/history.py", "hyppo/stopping.py"),
+    ("hyppo/policy.py", "hyppo/results.py"),
     ("hyppo/study.py",),
     ("hyppo/run.py", "hyppo/report/", "hyppo/effects.py"),
     ("hyppo/launch/",),

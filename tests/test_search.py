@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyppo.errors import StudyError
-from hyppo.search import SURROGATES, Observations, propose, recommend
+from hyppo.search import Observations, propose, recommend
+from hyppo.settings import SURROGATES
 from hyppo.space import Choice, Integer, Ordinal, Real, Space
 
 CUBE = Space({f"x{i}": Real(0, 1) for i in range(3)})

@@ -255,7 +255,7 @@ def test_mates_that_run_are_stopped_with_the_first():
     for x in (0.1, 0.2, 0.3, 0.4):
         trial = study.add({"x": x}, [x])
         curve = ((0, x), (1, x))
-        study._trials[trial.number] = Trial(
+        study._history.trials[trial.number] = Trial(
             trial.number, trial.params, tuple(hyppo.trial.replace(r, curve=curve) for r in trial.replicas), settled=1
         )
     workers = Reporting()

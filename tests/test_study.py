@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import hyppo
 from hyppo import Choice, Integer, Ordinal, Real, Space, SpaceError, State, Study, StudyError
+from hyppo.policy import SpaceExhausted
 from hyppo.seeds import seed_for
-from hyppo.study import SpaceExhausted
 
 SPACE = Space(x=Real(-2, 2), n=Integer(1, 8, log=True), act=Choice(["a", "b", "c"]), batch=Ordinal([16, 32]))
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from hyppo.criterion import ENSEMBLE_LOSS, loss_of
+from hyppo.criterion import loss_of
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.predictions.collection import FILE, Batch, Collection, passes_of
 from hyppo.predictions.output import unflatten
 from hyppo.predictions.spool import Spool
 from hyppo.replica import Replica
+from hyppo.settings import ENSEMBLE_LOSS
 from hyppo.stats import LossStats
 
 WEIGHTS = "weights.*"

@@ -16,12 +16,11 @@ is in the origins of the earlier trials and nowhere else: a resumed study propos
 """
 
 from hyppo.search.evidence import Observations
-from hyppo.search.propose import SURROGATES, Proposal, propose, propose_batch
+from hyppo.search.propose import Proposal, propose, propose_batch
 from hyppo.search.recommend import Recommendation, recommend
 from hyppo.search.surface import Surface, surface
 
 __all__ = [
-    "SURROGATES",
     "Observations",
     "Proposal",
     "Recommendation",

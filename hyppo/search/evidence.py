@@ -15,12 +15,11 @@ import numpy as np
 
 from hyppo import surrogates
 from hyppo.errors import StudyError
+from hyppo.settings import SURROGATES
 from hyppo.space import FloatArray, IntArray, Space
 
 if TYPE_CHECKING:
     from hyppo.surrogates.outputs import Outputs
-
-SURROGATES = ("auto", "gp", "rbf", "random")
 
 
 def checked(surrogate: str, risk: float) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from hyppo import acquisition
-from hyppo.search.evidence import SURROGATES, Observations, checked, gather
+from hyppo.search.evidence import Observations, checked, gather
 from hyppo.search.improvement import Improvement
 from hyppo.search.local import LocalSearch
 from hyppo.space import FloatArray, Space
 from hyppo.threads import on_one_thread
 
-__all__ = ["SURROGATES", "Proposal", "propose", "propose_batch"]
+__all__ = ["Proposal", "propose", "propose_batch"]
 
 NOISY = -3.0  # log of a learned noise variance from which it rules the search
 

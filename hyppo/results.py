@@ -1,0 +1,86 @@
+"""What comes out of a study: the recommended configuration, and its trials as a table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyppo.errors import StudyError
+from hyppo.trial import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The recommended configuration.
+
+    Attributes
+    ----------
+    number : int
+        Number of the trial.
+    params : dict
+    mean : float
+        Mean loss over its replicas.
+    spread : float or None
+        Sample standard deviation over its replicas; None for one replica.
+    replicas : int
+        Replicas with a loss.
+    interval : (float, float)
+        90 % interval for the mean loss of training this configuration afresh (of the ensemble's loss, where that is
+        the target).
+    reason : str
+        Why this trial, and why not the one with the lowest mean, where they differ.
+    ensemble_loss : float or None
+        l, the loss of the replicas' mean prediction; None without a criterion or predictions.
+    loss_interval : (float, float) or None
+        [l - 2u, l + 2u], u the standard deviation of the losses of single networks and dropout passes.
+    checkpoints : tuple of pathlib.Path
+        Trained networks of its replicas, where the trainings kept them; `load_ensemble` of the integrations loads them.
+    """
+
+    number: int
+    params: dict[str, Any]
+    mean: float
+    spread: float | None
+    replicas: int
+    interval: tuple[float, float]
+    reason: str
+    ensemble_loss: float | None = None
+    loss_interval: tuple[float, float] | None = None
+    checkpoints: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        spread = "spread unknown" if self.spread is None else f"{self.spread:.3g} from one training to the next"
+        return f"trial {self.number}: {self.params}\nloss {self.mean:.5g}, {spread} ({self.replicas} trained)"
+
+
+def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
+    """One row a trial; see `Study.to_frame`.
+
+    Raises
+    ------
+    StudyError
+        pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ModuleNotFoundError:
+        raise StudyError("to_frame needs pandas: pip install 'hyppo-uq[report]'") from None
+    rows = [
+        {
+            "number": t.number,
+            "state": str(t.state),
+            "mean": t.mean,
+            "spread": t.spread,
+            "replicas": t.stats.n if t.stats else 0,
+            "ensemble_loss": t.ensemble_loss,
+            "u": t.losses.std if t.losses else None,
+            "start": min((r.start for r in t.replicas if r.start is not None), default=None),
+            "end": max((r.end for r in t.replicas if r.end is not None), default=None),
+            **t.params,
+        }
+        for t in trials
+    ]
+    return pd.DataFrame(rows)
