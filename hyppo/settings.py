@@ -38,30 +38,22 @@ def risk_of(risk: float) -> float:
     return float(risk)
 
 
-def surrogate_of(surrogate: str) -> str:
-    """What proposes points.
+def one_of(words: Sequence[str], setting: str, given: str) -> str:
+    """The word given for a setting.
 
     Raises
     ------
     StudyError
-        Not one of `SURROGATES`.
+        Not one of `words`.
+
+    Examples
+    --------
+    >>> one_of(SURROGATES, "surrogate", "gp")
+    'gp'
     """
-    if surrogate not in SURROGATES:
-        raise StudyError(f"surrogate: expected one of {list(SURROGATES)}, got {surrogate!r}")
-    return surrogate
-
-
-def target_of(target: str) -> str:
-    """What is optimised.
-
-    Raises
-    ------
-    StudyError
-        Not one of `TARGETS`.
-    """
-    if target not in TARGETS:
-        raise StudyError(f"target: expected one of {list(TARGETS)}, got {target!r}")
-    return target
+    if given not in words:
+        raise StudyError(f"{setting}: expected one of {list(words)}, got {given!r}")
+    return given
 
 
 def replicas_of(replicas: int | tuple[int, int] | None) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from hyppo.policy import Policy
 from hyppo.replica import RESUME, Failure, Outcome, Replica, Task
 from hyppo.results import Best, frame_of
 from hyppo.seeds import seed_for
-from hyppo.settings import ENSEMBLE_LOSS, MEAN_LOSS, replicas_of, risk_of, seed_of, surrogate_of, target_of
+from hyppo.settings import ENSEMBLE_LOSS, MEAN_LOSS, SURROGATES, TARGETS, one_of, replicas_of, risk_of, seed_of
 from hyppo.space import Space
 from hyppo.stopping import Rule, rule_of
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial
@@ -109,8 +109,8 @@ class Study:
             raise StudyError(f"objective: expected a function of one replica, got {objective!r}")
         self.seed = seed_of(seed)
         self.risk = risk_of(risk)
-        self.surrogate = surrogate_of(surrogate)
-        self.target = target_of(target)
+        self.surrogate = one_of(SURROGATES, "surrogate", surrogate)
+        self.target = one_of(TARGETS, "target", target)
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
         if target == ENSEMBLE_LOSS and criterion is None and objective is not None and "hyppo_keras" not in sys.modules:
