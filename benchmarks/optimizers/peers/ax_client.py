@@ -10,7 +10,7 @@ from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 from ax.utils.common.logger import set_ax_logger_levels
 
 import hyppo
-from benchmarks.optimizers.peers.protocol import Point, Recommended, Setting
+from benchmarks.optimizers.peers.protocol import Point, Recommended, Setting, native
 
 
 def _parameter(name: str, p: Any) -> Any:
@@ -49,12 +49,4 @@ class AxPeer:
         return Recommended(self._params(values))
 
     def _params(self, values: Any) -> dict[str, Any]:
-        params: dict[str, Any] = {}
-        for name, p in self.space.parameters.items():
-            if isinstance(p, hyppo.Real):
-                params[name] = min(max(float(values[name]), p.low), p.high)
-            elif isinstance(p, hyppo.Integer) and p.step == 1:
-                params[name] = int(values[name])
-            else:
-                params[name] = p.value(int(values[name]))
-        return params
+        return {name: native(p, values[name]) for name, p in self.space.parameters.items()}

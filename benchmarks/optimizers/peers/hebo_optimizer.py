@@ -13,7 +13,7 @@ from hebo.design_space.design_space import DesignSpace
 from hebo.optimizers.hebo import HEBO
 
 import hyppo
-from benchmarks.optimizers.peers.protocol import Point, Setting
+from benchmarks.optimizers.peers.protocol import Point, Setting, native
 
 
 def _parameter(name: str, p: Any) -> dict[str, Any]:
@@ -38,15 +38,7 @@ class HeboPeer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frame = self.optimizer.suggest(n_suggestions=1)
-        params: dict[str, Any] = {}
-        for name, p in self.space.parameters.items():
-            number = frame[name].iloc[0]
-            if isinstance(p, hyppo.Real):
-                params[name] = min(max(float(number), p.low), p.high)
-            elif isinstance(p, hyppo.Integer) and p.step == 1:
-                params[name] = min(max(round(number), p.low), p.high)
-            else:
-                params[name] = p.value(round(number))
+        params = {name: native(p, frame[name].iloc[0]) for name, p in self.space.parameters.items()}
         return Point(frame, params, self.replicas)
 
     def tell(self, point: Point, losses: Sequence[float]) -> None:

@@ -50,6 +50,15 @@ class Recommended:
     interval: tuple[float, float] | None = None
 
 
+def native(parameter: Any, number: float) -> Any:
+    """A parameter's value, for a peer that has reals and unit-step integers by value, all others by position."""
+    if isinstance(parameter, hyppo.Real):
+        return min(max(float(number), parameter.low), parameter.high)
+    if isinstance(parameter, hyppo.Integer) and parameter.step == 1:
+        return min(max(round(float(number)), parameter.low), parameter.high)
+    return parameter.value(round(float(number)))
+
+
 class Peer(Protocol):
     """One run of one optimiser."""
 

@@ -7,7 +7,7 @@ from skopt import Optimizer
 from skopt.space import Categorical, Integer, Real
 
 import hyppo
-from benchmarks.optimizers.peers.protocol import Point, Setting
+from benchmarks.optimizers.peers.protocol import Point, Setting, native
 
 
 def _dimension(name: str, p: Any) -> Any:
@@ -29,14 +29,8 @@ class SkoptPeer:
 
     def ask(self) -> Point:
         numbers = self.optimizer.ask()
-        params: dict[str, Any] = {}
-        for (name, p), number in zip(self.space.parameters.items(), numbers, strict=True):
-            if isinstance(p, hyppo.Real):
-                params[name] = min(max(float(number), p.low), p.high)
-            elif isinstance(p, hyppo.Integer) and p.step == 1:
-                params[name] = int(number)
-            else:
-                params[name] = p.value(int(number))
+        parameters = self.space.parameters.items()
+        params = {name: native(p, number) for (name, p), number in zip(parameters, numbers, strict=True)}
         return Point(numbers, params, self.replicas)
 
     def tell(self, point: Point, losses: Sequence[float]) -> None:

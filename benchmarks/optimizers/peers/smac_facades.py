@@ -10,7 +10,7 @@ from smac import BlackBoxFacade, HyperparameterOptimizationFacade, Scenario
 from smac.runhistory.dataclasses import TrialValue
 
 import hyppo
-from benchmarks.optimizers.peers.protocol import Point, Setting
+from benchmarks.optimizers.peers.protocol import Point, Setting, native
 
 
 def _hyperparameter(name: str, p: Any) -> Any:
@@ -39,15 +39,7 @@ class SmacPeer:
 
     def ask(self) -> Point:
         info = self.facade.ask()
-        params: dict[str, Any] = {}
-        for name, p in self.space.parameters.items():
-            value = info.config[name]
-            if isinstance(p, hyppo.Real):
-                params[name] = min(max(float(value), p.low), p.high)
-            elif isinstance(p, hyppo.Integer) and p.step == 1:
-                params[name] = int(value)
-            else:
-                params[name] = p.value(int(value))
+        params = {name: native(p, info.config[name]) for name, p in self.space.parameters.items()}
         return Point(info, params, self.replicas)
 
     def tell(self, point: Point, losses: Sequence[float]) -> None:
