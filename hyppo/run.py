@@ -33,7 +33,7 @@ from hyppo.trial import State, Trial
 
 BUSY = 0.1  # above this points are asked ahead
 AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
-LOOK = 0.2  # s; how long a signal may wait for an answer
+LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
 # The process died or hung, and not by an exception of the user's function: only these are worth a retry.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -373,6 +373,7 @@ class Loop:
             for task in study.tasks(trial):
                 self.queue.add(task)
         self.running: dict[Future[Outcome], tuple[Task, int]] = {}
+        self.ended: deque[Future[Outcome]] = deque()  # of those that ran, not yet settled; filled by any thread
         self.free = list(range(len(workers.groups)))
         self.shown: dict[tuple[int, int], Running] = {}
         self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
@@ -384,6 +385,7 @@ class Loop:
         workers.listen(self._hear)
         self.search_seconds = 0.0  # of a search, lately
         self.training_seconds: float | None = None  # of a training, lately
+        self._next_look = 0.0  # monotonic; when there is something to show again
 
     def go(self) -> None:
         """Run until the budget is spent, the space is exhausted, or a stop is asked.
@@ -402,7 +404,9 @@ class Loop:
             self._ask_ahead()
             self.workers.wait(LOOK)
             self._collect()
-            self.view.show(self.status())
+            if (now := time.monotonic()) >= self._next_look:  # a status goes through all that runs
+                self.view.show(self.status())
+                self._next_look = now + LOOK
         self._wind_down()
 
     def _wind_down(self) -> None:
@@ -443,6 +447,7 @@ class Loop:
         self.free.remove(slot)
         self.running[future] = (task, slot)
         self.shown[task.trial, task.index] = Running(task, self.clock())
+        future.add_done_callback(self.ended.append)
         self.curves.begin(task.trial, task.index)
 
     def _next(self, group: int) -> Task | None:
@@ -450,7 +455,8 @@ class Loop:
         while not self._out_of_time and self._another_training:
             task = self.queue.take(group)
             if task is None:
-                self._ask(self._wanted())
+                if self._may_ask:
+                    self._ask(self._wanted())
                 task = self.queue.take(group) or self.queue.take_any(group)
             if task is None or self._awaited(task):
                 return task
@@ -471,7 +477,7 @@ class Loop:
 
     def _ask(self, count: int) -> None:
         """Queue the replicas of up to `count` trials that become pending now."""
-        if self.finished or not self._another_trial:
+        if not self._may_ask:
             return
         if self.options.trials is not None:
             count = min(count, self.options.trials - len(self.study.trials))
@@ -521,8 +527,9 @@ class Loop:
         return limit is not None and self.clock() - self.began >= limit
 
     @property
-    def _another_trial(self) -> bool:
-        return self.options.trials is None or len(self.study.trials) < self.options.trials
+    def _may_ask(self) -> bool:
+        another = self.options.trials is None or len(self.study.trials) < self.options.trials
+        return another and not self.finished
 
     @property
     def _another_training(self) -> bool:
@@ -564,7 +571,8 @@ class Loop:
         """Settle what has ended, together."""
         self._hear()
         ended: list[tuple[Task, Outcome]] = []
-        for future in [future for future in self.running if future.done()]:
+        while self.ended:
+            future = self.ended.popleft()
             task, slot = self.running.pop(future)
             self.free.append(slot)
             began = self.shown.pop((task.trial, task.index)).since
