@@ -2,11 +2,9 @@
 
 import copy
 import os
-import socket
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -571,6 +569,7 @@ def test_kinds_of_dropout(body):
 
 RANK = """
 import sys, torch, lightning as L
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_callback_lightning as here
 rank = int(sys.argv[2])
@@ -583,7 +582,7 @@ class Net(here.Net):
     def validation_step(self, batch, index):
         self.log("val_loss", self.loss(batch), sync_dist=True)
 
-one = here.replica(here.Path(sys.argv[3]), rank=rank, world_size=2)
+one = here.replica(Path(sys.argv[3]), rank=rank, world_size=2)
 one._stop_asked = lambda: rank == 1 and len(one.curve) >= 2  # one rank is asked, both stop
 loaders = lambda: (here.data(27), here.data(27, 2))
 outcome, kept = here.fit(one, Net, epochs=30, loaders=loaders, callback={"mc_dropout": 5})
@@ -602,33 +601,12 @@ print(len(outcome.curve), outcome.loss)
 @pytest.mark.timeout(200)
 def test_two_data_parallel_ranks(tmp_path):
     """As torchrun starts them: both stop together, the first predicts all rows once, also those of the other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    common |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "GROUP_RANK": "0",
-        "PL_TRAINER_STRATEGY": "ddp",
-        "PL_TRAINER_DEVICES": "2",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", RANK, str(Path(__file__).parent), str(rank), str(tmp_path)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [rank.communicate(timeout=150) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
-    lines = [out.strip().splitlines()[-1] for out, _ in outputs]
+    from .torchrun import free_ports, two_ranks  # here: the ranks import this module by itself
+
+    (port,) = free_ports(1)
+    ended = two_ranks(RANK, str(tmp_path), MASTER_PORT=port, TORCHELASTIC_RUN_ID="test")
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    lines = [out.strip().splitlines()[-1] for _, out, _ in ended]
     assert lines[0] == lines[1]
     assert lines[0].startswith("2 ")
 

@@ -1,12 +1,8 @@
 """Ranks that train together with Lightning: the right ones, or an error that says why not."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from .torchrun import free_ports, two_ranks
 
 pytest.importorskip("torch")
 
@@ -21,6 +17,7 @@ CASES = [
 ]
 RANK = """
 import os, sys, torch, lightning as L
+from pathlib import Path
 from lightning.pytorch.strategies import SingleDeviceStrategy
 sys.path.insert(0, sys.argv[1])
 import test_callback_lightning as here
@@ -28,7 +25,7 @@ from hyppo import StudyError
 rank = int(sys.argv[2])
 for port, (arguments, tokens, _) in zip(sys.argv[4:], CASES):
     os.environ |= {"MASTER_PORT": port, "TORCHELASTIC_RUN_ID": tokens[rank]}
-    callback = here.HyppoCallback(here.replica(here.Path(sys.argv[3]), rank=rank, world_size=2))
+    callback = here.HyppoCallback(here.replica(Path(sys.argv[3]), rank=rank, world_size=2))
     try:
         trainer = L.Trainer(max_epochs=1, callbacks=[callback], logger=False, accelerator="cpu",
                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -45,30 +42,8 @@ for port, (arguments, tokens, _) in zip(sys.argv[4:], CASES):
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_ranks_meet_their_own_or_say_why_not(tmp_path):
-    free = [socket.create_server(("127.0.0.1", 0)) for _ in CASES]
-    ports = [str(one.getsockname()[1]) for one in free]
-    for one in free:
-        one.close()
-    # as torchrun gives it to its workers
-    common = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    common |= {"PL_TRAINER_STRATEGY": "ddp", "PL_TRAINER_DEVICES": "2", "PL_TRAINER_NUM_NODES": "1"}
     code = RANK.replace("CASES", repr(CASES))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), str(rank), str(tmp_path), *ports],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [one.communicate(timeout=150) for one in running]
-    finally:
-        for one in running:
-            one.kill()
-    for out, errors in outputs:
+    for _, out, errors in two_ranks(code, str(tmp_path), *free_ports(len(CASES)), PL_TRAINER_NUM_NODES="1"):
         said = [line for line in out.splitlines() if line.startswith("says: ")]
         assert len(said) == len(CASES), errors
         for (_, _, words), line in zip(CASES, said, strict=True):
