@@ -70,6 +70,17 @@ class Monitor:
         self.loss = self.sign * float(value)
         self.replica.report(epoch, self.loss)
 
+    def go_on(self, curve: Iterable[tuple[int, float]]) -> None:
+        """An interrupted training goes on after the reports of `curve`.
+
+        They are made once more: a rule for stopping early counts a training's reports and knows its lowest loss, and
+        those of a run that was cut are void.
+        """
+        self.replica.curve.clear()
+        for step, loss in curve:
+            self.replica.report(step, loss)
+            self.loss = loss
+
     def missing(self, logged: Iterable[str]) -> StudyError:
         """What to raise where the metric never came."""
         names = sorted(name for name in logged)

@@ -4,6 +4,7 @@ A training that is asked to stop, or whose process dies, is had again under the 
 have saved in its directory by then spares it the epochs that it has trained.
 """
 
+import hashlib
 import random
 import sys
 import time
@@ -13,8 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.replica import Replica
+
 EVERY = 60.0  # s between two saves, at least
 SHARE = 0.05  # of the time goes to saves, at most
+
+
+def state_name(replica: Replica) -> str:
+    """What the files of this training's state begin with: those of another seed or other parameters are not found.
+
+    A study file that was deleted may have left its folder behind, with state of the same trial and replica.
+
+    >>> from hyppo.replica import Task
+    >>> small, large = (Replica(Task(0, 0, 7, {"width": width}, ".")) for width in (8, 64))
+    >>> state_name(small) == state_name(small) != state_name(large)
+    True
+    """
+    of = repr((replica.seed, sorted(replica.params.items())))
+    return f"resume.{hashlib.blake2b(of.encode(), digest_size=8).hexdigest()}"
 
 
 class Saves:

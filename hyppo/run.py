@@ -230,6 +230,11 @@ OVERRIDES: dict[str, Callable[[str], Any]] = {
 }
 
 
+def given_up(outcome: Outcome) -> Outcome:
+    """How a training ended whose trial the rule gave up: with neither a loss nor a failure."""
+    return replace(outcome, loss=None, failure=None, losses=None, pruned=True)
+
+
 class Interrupt:
     """While entered, SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of ending this process.
 
@@ -571,6 +576,7 @@ class Loop:
         """Settle what has ended, together."""
         self._hear()
         ended: list[tuple[Task, Outcome]] = []
+        stopped: list[tuple[Task, Outcome]] = []
         while self.ended:
             future = self.ended.popleft()
             task, slot = self.running.pop(future)
@@ -581,7 +587,7 @@ class Loop:
             error = future.exception()
             if isinstance(error, Stopped):
                 if halted and error.outcome is not None:
-                    ended.append((task, replace(error.outcome, loss=None, failure=None, pruned=True)))
+                    stopped.append((task, error.outcome))
                 continue
             if error is not None:
                 self._settle(ended)
@@ -590,12 +596,20 @@ class Loop:
             seconds = self.clock() - began
             before = seconds if self.training_seconds is None else self.training_seconds
             self.training_seconds = before + 0.1 * (seconds - before)
-            if self._worth_a_retry(task, outcome):
+            if self.study.trials[task.trial].state is State.PRUNED:  # by a mate; this one came to its end meanwhile
+                ended.append((task, given_up(outcome)))
+            elif self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
                 self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
                 self.queue.add(again, first=True)
             else:
                 ended.append((task, outcome))
+        lucky = {task.trial for task, outcome in ended if outcome.loss is not None}
+        for task, outcome in stopped:
+            if task.trial in lucky or self.study.trials[task.trial].mean is not None:
+                self.queue.add(task, first=True)  # a mate came to its end before the stop was heard: the trial goes on
+            else:
+                ended.append((task, given_up(outcome)))
         self.free.sort()
         self.settled += len(ended)
         if ended and not any(outcome.pruned for _, outcome in ended):

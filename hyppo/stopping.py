@@ -201,8 +201,12 @@ class Curves:
 
     def begin(self, trial: int, index: int) -> None:
         """A replica is trained anew: what it reported in an attempt that was cut is void."""
-        self._level.pop((trial, index), None)
-        self._reports.pop((trial, index), None)
+        if self._reports.pop((trial, index), None) is None:
+            return
+        del self._level[trial, index]
+        for of in self._at.values():
+            if of.get(trial, {}).pop(index, None) is not None and not of[trial]:
+                del of[trial]
 
     def add(self, trial: int, index: int, step: int, loss: float) -> None:
         key = trial, index

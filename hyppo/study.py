@@ -425,8 +425,9 @@ class Study:
                 for number, record in records
             )
         )
-        for task, _ in outcomes:  # what has ended does not go on
-            for path in Path(task.directory).glob(RESUME):
+        for task, outcome in outcomes:  # what has ended does not go on, nor do the dropped replicas of a trial given up
+            folder = Path(task.directory)
+            for path in folder.parent.glob(f"*/{RESUME}") if outcome.pruned else folder.glob(RESUME):
                 path.unlink(missing_ok=True)
 
     def _ensemble_loss(self, number: int, replicas: Sequence[int]) -> float | None:

@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+from concurrent.futures import Future
 from functools import partial
 
 import numpy as np
@@ -11,10 +12,12 @@ import hyppo
 from benchmarks.curves import __main__ as benchmark
 from benchmarks.curves import table
 from hyppo.replica import Outcome
-from hyppo.run import Interrupt, Loop, Options, Stopped
+from hyppo.run import Interrupt, Loop, Options, Progressed, Stopped
 from hyppo.search import Observations
 from hyppo.stopping import Curves, Halving, Median, rule_of, with_censored
-from hyppo.trial import State, Trial
+from hyppo.trial import State
+
+from .test_run import Silent
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -83,6 +86,7 @@ def test_curves_keep_the_lowest_and_begin_again():
     curves.begin(2, 0)
     curves.add(2, 0, 0, 5.0)
     assert (curves.at(0), curves.reports(2, 0), curves.at(7)) == ({2: {0: 5.0}}, 1, {})
+    assert curves.at(2) == {}  # void until it is reported again
 
 
 @pytest.mark.parametrize(
@@ -207,72 +211,112 @@ def test_the_stop_of_a_signal_leaves_a_training_pending():
     study = study_of(interrupted, replicas=1)
     from hyppo.launch.workers import InProcess
 
-    from .test_run import Silent
-
     loop = Loop(study, InProcess(interrupted), Options(trials=9, grace=0.1), Silent(), interrupt)
     loop.go()
     assert [str(t.state) for t in study.trials] == ["done", "done", "done", "pending"]
 
 
-def test_mates_that_run_are_stopped_with_the_first():
-    """Two replicas of one trial at a time: the rule stops one, and the other goes with it."""
-    from concurrent.futures import Future
+class Reporting:
+    """Workers of two slots, whose trainings report and end by hand."""
 
-    from hyppo.run import Progressed
+    groups = (0, 0)
 
-    from .test_run import Silent
+    def __init__(self):
+        self.running, self.said, self.halted = {}, [], []
 
-    class Reporting:
-        """Workers whose trainings report and stop by hand."""
+    def submit(self, task, slot):
+        self.running[task.index] = (task, Future())
+        return self.running[task.index][1]
 
-        groups = (0, 0)
+    def listen(self, heard):
+        pass
 
-        def __init__(self):
-            self.running, self.said, self.halted = {}, [], []
+    def reports(self):
+        said, self.said = self.said, []
+        return said
 
-        def submit(self, task, slot):
-            self.running[task.index] = (task, Future())
-            return self.running[task.index][1]
+    def halt(self, task):
+        self.halted.append(task.index)
 
-        def listen(self, heard):
-            pass
+    def stop(self, index):
+        _, future = self.running.pop(index)
+        future.set_exception(pickle.loads(pickle.dumps(Stopped(Outcome(None, None, 1.0, 2.0, ((1, 9.0),))))))
 
-        def reports(self):
-            said, self.said = self.said, []
-            return said
+    def end(self, index, loss):
+        _, future = self.running.pop(index)
+        future.set_result(Outcome(loss, None, 1.0, 2.0, ((1, 9.0), (2, loss))))
 
-        def halt(self, task):
-            self.halted.append(task.index)
+    def close(self):
+        pass
 
-        def end(self, index):
-            _, future = self.running.pop(index)
-            future.set_exception(pickle.loads(pickle.dumps(Stopped(Outcome(None, None, 1.0, 2.0, ((1, 9.0),))))))
 
-        def close(self):
-            pass
-
-    study = study_of(replicas=3)
+@pytest.fixture
+def bad():
+    """A loop in which trial 4 trains two replicas of three, and the rule has just given up the first."""
+    study = study_of(surrogate="random")
     for x in (0.1, 0.2, 0.3, 0.4):
-        trial = study.add({"x": x}, [x])
         curve = ((0, x), (1, x))
-        study._history.trials[trial.number] = Trial(
-            trial.number, trial.params, tuple(hyppo.trial.replace(r, curve=curve) for r in trial.replicas), settled=1
-        )
-    workers = Reporting()
-    loop = Loop(study, workers, Options(trials=5), Silent(), Interrupt())
+        study.settle([(task, Outcome(x, None, 1.0, 2.0, curve)) for task in study.tasks(study.ask())])
+    loop = Loop(study, Reporting(), Options(trials=5), Silent(), Interrupt())
     loop._fill()
-    workers.said = [Progressed(4, 0, 0, 9.0), Progressed(4, 0, 1, 9.0)]
+    loop.workers.said = [Progressed(4, 0, 0, 9.0), Progressed(4, 0, 1, 9.0)]
     loop._collect()
-    assert workers.halted == [0]
-    workers.end(0)
-    loop._collect()
-    assert workers.halted == [0, 1]
-    assert study.trials[4].state is State.PRUNED
-    workers.end(1)
-    loop._collect()
-    assert [(r.index, r.state) for r in study.trials[4].replicas] == [(0, State.PRUNED), (1, State.PRUNED)]
-    assert loop._next(0) is None  # the third is dropped
-    assert loop.settled == 6
+    assert loop.workers.halted == [0]
+    return loop
+
+
+def replicas_of(loop):
+    trial = loop.study.trials[4]
+    return str(trial.state), [(r.index, str(r.state)) for r in trial.replicas]
+
+
+def test_mates_that_run_are_stopped_with_the_first(bad):
+    """Two replicas of one trial at a time: the rule stops one, and the other goes with it."""
+    bad.workers.stop(0)
+    bad._collect()
+    assert bad.workers.halted == [0, 1]
+    assert replicas_of(bad)[0] == "pruned"
+    bad.workers.stop(1)
+    bad._collect()
+    assert replicas_of(bad) == ("pruned", [(0, "pruned"), (1, "pruned")])
+    assert bad._next(0) is None  # the third is dropped
+    assert bad.settled == 14
+
+
+def test_a_mate_that_ends_after_the_stop_does_not_stand_for_its_trial(bad):
+    bad.workers.stop(0)
+    bad._collect()
+    bad.workers.end(1, 0.01)
+    bad._collect()
+    assert replicas_of(bad) == ("pruned", [(0, "pruned"), (1, "pruned")])
+    assert bad.study.trials[4].mean is None
+    assert bad.study.best.number != 4
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_trial_whose_loss_comes_before_the_stop_goes_on(bad, together):
+    bad.workers.end(1, 9.0)
+    if not together:
+        bad._collect()
+    bad.workers.stop(0)
+    bad._collect()
+    assert replicas_of(bad) == ("pending", [(0, "pending"), (1, "done"), (2, "pending")])
+    bad._fill()
+    assert sorted(bad.workers.running) == [0, 2]
+    bad.workers.said = [Progressed(4, 0, step, 9.0) for step in range(4)]
+    bad._collect()
+    assert bad.workers.halted == [0]  # once, when it had no loss
+
+
+def test_what_is_left_of_a_trial_given_up_is_no_state_to_go_on_with(bad):
+    folders = [bad.study.directory(4, index) for index in range(3)]
+    for folder in folders:  # the third was interrupted in an earlier run
+        folder.mkdir(parents=True)
+        (folder / "resume.0.ckpt").touch()
+        (folder / "notes.txt").touch()
+    bad.workers.stop(0)
+    bad._collect()
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [["notes.txt"]] * 3
 
 
 def test_an_executor_cannot_stop_early():

@@ -96,7 +96,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
             self._history.on_train_end = self._hand_over
         if self._resume:
-            restore_state(self.model, replica.location, replica)
+            restore_state(self.model, self._monitor)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._logged = dict(logs or {})

@@ -2,30 +2,29 @@
 
 import os
 import pickle
-from pathlib import Path
 from typing import Any
 
 from hyppo.errors import StudyError
+from hyppo.monitor import Monitor
 from hyppo.replica import Replica
-from hyppo.resume import random_state, set_random_state
-
-STATE = "resume.pickle"  # written last: what it names is whole
+from hyppo.resume import random_state, set_random_state, state_name
 
 
 def save_state(model: Any, replica: Replica, epoch: int) -> None:
     """Save that `epoch` is trained."""
-    weights = f"resume.{epoch}.weights.h5"
+    name = state_name(replica)
+    weights = f"{name}.{epoch}.weights.h5"
     model.save_weights(replica.directory / weights, overwrite=True)
     state = {"epoch": epoch, "weights": weights, "curve": list(replica.curve), "random": random_state()}
-    part = replica.directory / f"{STATE}.part"
+    part = replica.directory / f"{name}.part"
     part.write_bytes(pickle.dumps(state))
-    os.replace(part, replica.directory / STATE)
-    for other in replica.directory.glob("resume.*.weights.h5"):
+    os.replace(part, replica.directory / f"{name}.pickle")  # last: what it names is whole
+    for other in replica.directory.glob(f"{name}.*.weights.h5"):
         if other.name != weights:
             other.unlink()
 
 
-def restore_state(model: Any, folder: Path, replica: Replica) -> None:
+def restore_state(model: Any, monitor: Monitor) -> None:
     """Have `model.fit` go on after the epoch that was saved, if one was.
 
     Raises
@@ -33,7 +32,8 @@ def restore_state(model: Any, folder: Path, replica: Replica) -> None:
     StudyError
         It does not load.
     """
-    path = folder / STATE
+    folder = monitor.replica.location
+    path = folder / f"{state_name(monitor.replica)}.pickle"
     if not path.is_file():
         return
     try:
@@ -47,6 +47,6 @@ def restore_state(model: Any, folder: Path, replica: Replica) -> None:
             f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network or optimiser "
             "are others than they were, or a file is damaged; delete it to train from the beginning"
         ) from error
-    replica.curve[:] = state["curve"]
+    monitor.go_on(state["curve"])
     set_random_state(state["random"])
     model._initial_epoch = state["epoch"] + 1  # as Keras' own BackupAndRestore does

@@ -14,7 +14,7 @@ from hyppo.errors import StudyError
 from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
-from hyppo.resume import Saves, random_state, set_random_state
+from hyppo.resume import Saves, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group
 from hyppo_lightning.predict import batches
 from hyppo_lightning.weights import WEIGHTS, save_weights
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-RESUME = "resume.ckpt"
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 Weights = list[tuple[int, int]]
 
@@ -118,7 +117,7 @@ class HyppoCallback(_Base):
         trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self] + [self]
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        path = self._monitor.replica.location / RESUME
+        path = self._monitor.replica.location / f"{state_name(self._monitor.replica)}.ckpt"
         if not self._resume or trainer.ckpt_path or not path.is_file():
             return
         # A callback cannot choose fit's ckpt_path. What Lightning does with it comes in two halves, the second (loops
@@ -136,7 +135,11 @@ class HyppoCallback(_Base):
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._saving:  # into no checkpoint but that of this training
-            checkpoint["hyppo"] = {"curve": list(self._monitor.replica.curve), "random": random_state()}
+            checkpoint["hyppo"] = {
+                "curve": list(self._monitor.replica.curve),
+                "random": random_state(),
+                "validated": self._validated is not None,
+            }
             # Lightning goes on from an epoch's end, where its own checkpoints are made, but not from an epoch's start:
             # its counters are put back to there.
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
@@ -145,13 +148,15 @@ class HyppoCallback(_Base):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._resuming:
-            self._monitor.replica.curve[:] = checkpoint["hyppo"]["curve"]
+            self._monitor.go_on(checkpoint["hyppo"]["curve"])
+            if checkpoint["hyppo"]["validated"]:
+                self._validated = []  # of other weights than those that fit leaves
             # now, not where training starts: the iterator over the data, which draws a seed, is made in between
             set_random_state(checkpoint["hyppo"]["random"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._seen = self._metric(trainer)
-        self._epoch = self._reported = self._validated = None
+        self._epoch = self._reported = None
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._report(trainer)  # what the module logged in its own on_train_epoch_end, which comes after the callbacks'
@@ -179,7 +184,7 @@ class HyppoCallback(_Base):
         self._report(trainer)
 
     def _save(self, trainer: Any) -> None:
-        path = self._monitor.replica.directory / RESUME
+        path = self._monitor.replica.directory / f"{state_name(self._monitor.replica)}.ckpt"
         part = path.with_suffix(".part")
         self._saving = True
         try:
