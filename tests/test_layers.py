@@ -101,6 +101,13 @@ def test_imports_point_downwards():
     assert not wrong
 
 
+def test_every_room_is_on_the_map():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = [p for p in (ROOT / "hyppo").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    names = [f"hyppo/{p.name}" + ("/" if p.is_dir() else "") for p in rooms if not p.name.startswith("__")]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_integrations_know_the_core_by_its_doors_only():
     modules = ("criterion", "errors", "monitor", "predictions", "replica", "resume")
     doors = {"hyppo", *(f"hyppo.{name}" for name in modules)}
