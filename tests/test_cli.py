@@ -46,6 +46,30 @@ def test_show(study_file):
     assert "NonFiniteLoss" in hyppo("show", study_file, "--failures").stdout
 
 
+def test_show_tells_what_was_stopped_early(tmp_path):
+    def descend(replica):
+        loss = 9.0
+        for epoch in range(10):
+            loss = replica.params["x"] + 1.0 / (epoch + 1)
+            replica.report(epoch, loss)
+            if replica.should_stop:
+                break
+        return loss
+
+    path = tmp_path / "study.h5"
+    study = Study(
+        Space(x=Real(0, 1)), descend, log=path, replicas=2, stopping="halving", surrogate="random", isolate=False
+    )
+    study.run(trials=12, progress=False)
+    pruned = sum(t.state == "pruned" for t in study.trials)
+    assert 1 < pruned < 12
+    text = " ".join(hyppo("show", path).stdout.split())
+    assert f"12: {12 - pruned} done, {pruned} pruned" in text
+    assert f"{2 * (12 - pruned)} with a loss, 0 failed, {pruned} stopped early, 0 pending" in text
+    assert f"stopped {pruned} trials early, after 2 to" in text
+    assert "reports (others: 10)" in text
+
+
 def test_export_csv(study_file):
     rows = list(csv.DictReader(io.StringIO(hyppo("export", study_file).stdout)))
     assert len(rows) == 14

@@ -38,8 +38,11 @@ def show(
     console.print(
         f"replicas {len(replicas)}: {sum(r.loss is not None for r in replicas)} with a loss, "
         f"{sum(r.state is State.FAILED for r in replicas)} failed, "
+        f"{sum(r.state is State.PRUNED for r in replicas)} stopped early, "
         f"{sum(r.state is State.PENDING for r in replicas)} pending"
     )
+    if stopped := _stopped_early(study):
+        console.print(stopped)
     if any(t.stats for t in study.trials):
         console.print(_recommended(study))
         if top:
@@ -58,6 +61,17 @@ def show(
             f"last failure: trial {trial.number} replica {record.index}: {record.failure}", style="red", markup=False
         )
         console.print("--failures lists them all with their tracebacks")
+
+
+def _stopped_early(study: Study) -> str:
+    """What the rule for stopping early gave up, and what that spared; empty where it gave up nothing."""
+    pruned = [t for t in study.trials if t.state is State.PRUNED]
+    if not pruned:
+        return ""
+    short = sorted(len(r.curve) for t in pruned for r in t.replicas if r.state is State.PRUNED)
+    whole = sorted(len(r.curve) for t in study.trials for r in t.replicas if r.loss is not None)
+    others = f" (others: {whole[len(whole) // 2]})" if whole else ""
+    return f"stopped  {len(pruned)} trials early, after {short[0]} to {short[-1]} reports{others}"
 
 
 def _recommended(study: Study) -> Table:
