@@ -11,9 +11,9 @@ Rank 0 may train too (`manager=shared`): it then sends itself what it sends to o
 process whenever it waits. While it searches for a point that process is left alone, and fills its pipes at worst.
 
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
-MPI: a blocking receive or barrier burns a core under every MPI measured, a look with a sleep that backs off to 5 ms
-costs 0-1 %. There is no collective call but the start and the end of MPI itself. `mpi4py.futures` has no way to report
-from a training, to stop one, or to place one by its group; it can still be had as `run(executor=...)`.
+MPI, see `hyppo.launch.post`, and there is no collective call but the start and the end of MPI itself. `mpi4py.futures`
+has no way to report from a training, to stop one, or to place one by its group; it can still be had as
+`run(executor=...)`.
 """
 
 import atexit
@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 from hyppo.errors import LaunchError
 from hyppo.launch.objective import Shipment
 from hyppo.launch.partition import Plan, devices, partition
+from hyppo.launch.post import FAR, LONGEST, SHORTEST, post
 from hyppo.launch.process import (
     OUTPUT,
     Ending,
@@ -46,13 +47,11 @@ from hyppo.launch.process import (
     relay,
     visible_gpus,
 )
-from hyppo.launch.wire import Place, Reference, readable
+from hyppo.launch.wire import Place, Reference
 from hyppo.launch.world import communicator
 from hyppo.replica import Outcome, Task
 from hyppo.run import PROCESS_FAILURES, Options, Progressed
 
-TAG = 29401  # keeps these messages apart from those of a script that uses MPI itself
-SHORTEST, LONGEST = 1e-4, 5e-3  # s between two looks
 MISSED_AFTER = 30.0  # s until it is said which ranks have not come
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
 FAREWELL = 10.0  # s that the end of the job may wait for messages under way
@@ -138,40 +137,6 @@ class Ended:
     ending: Ending
 
 
-class Post:
-    """Messages between ranks: sent without waiting, looked for without waiting."""
-
-    def __init__(self) -> None:
-        self.comm = communicator()
-        self._under_way: list[Any] = []
-
-    def send(self, rank: int, message: Any) -> None:
-        self._under_way = [request for request in self._under_way if not request.Test()]
-        self._under_way.append(self.comm.isend(message, dest=rank, tag=TAG))
-
-    def receive(self) -> tuple[int, Any] | None:
-        """(sender, message), or None where none is there."""
-        from mpi4py import MPI
-
-        status = MPI.Status()
-        matched = self.comm.improbe(source=MPI.ANY_SOURCE, tag=TAG, status=status)
-        if matched is None:
-            return None
-        return int(status.source), matched.recv()
-
-    def flush(self, seconds: float) -> None:
-        """Wait until what was sent has gone, at most `seconds`."""
-        end = time.monotonic() + seconds
-        while self._under_way and time.monotonic() < end:
-            self._under_way = [request for request in self._under_way if not request.Test()]
-            time.sleep(SHORTEST)
-
-
-@lru_cache(maxsize=1)
-def post() -> Post:
-    return Post()
-
-
 def _release() -> None:
     """Let the other ranks go, and take in what they still send: MPI's finalisation would wait for it."""
     if own := _own_rank():
@@ -182,8 +147,7 @@ def _release() -> None:
     while fleet and time.monotonic() < end:
         came = post().receive()
         if came is None:
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST)
+            pause = post().sleep(pause)
         elif isinstance(came[1], Bye):
             fleet.discard(came[0])
     post().flush(FAREWELL)
@@ -225,8 +189,7 @@ def muster(say: Callable[[str], None]) -> dict[int, Hello]:
                 f"rank {missing} of {size} did not come to study.run within {GIVE_UP_AFTER:g} s: every rank must run "
                 "the same script up to there; do not call it on rank 0 only"
             )
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST)
+        pause = post().sleep(pause)
     return fleet
 
 
@@ -302,6 +265,8 @@ class MpiWorkers:
         self._known: set[tuple[int, int]] = set()
         self._reports: list[Progressed] = []
         self._own = _own_rank(make=plan.shared)
+        leaders = {unit[0] for unit in self._units} - {0}
+        self._longest = LONGEST if all(post().hears(rank) for rank in leaders) else FAR
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -362,8 +327,7 @@ class MpiWorkers:
             if left <= 0:
                 return
             if self._own is None:
-                time.sleep(min(pause, left))
-                pause = min(2 * pause, LONGEST)
+                pause = post().sleep(min(pause, left), longest=self._longest)
             else:
                 pause = self._own.rest(min(pause, left))
 
@@ -476,8 +440,7 @@ class Rank:
 
     def rest(self, pause: float) -> float:
         """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
-        files = self._process.files if self._process is not None else []
-        pause = SHORTEST if readable(files, pause) else min(2 * pause, LONGEST)
+        pause = post().sleep(pause, *(self._process.files if self._process is not None else ()))
         self._look()
         return pause
 
