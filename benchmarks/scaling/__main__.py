@@ -102,12 +102,16 @@ def _sleep(ranks: int, *arguments: str) -> dict[str, Any]:
 
 
 def _row(report: dict[str, Any]) -> str:
+    ms = {name: 1e3 * seconds for name, seconds in report.items() if name.endswith(("_median", "_p95"))}
     return (
         f"{report['slots']:3d} slots: {report['trainings']} trainings in {report['elapsed_warm']:.1f} s, "
-        f"utilisation {report['utilisation']:.1%}, overhead median {1e3 * report['overhead_median']:.1f} ms "
-        f"(p95 {1e3 * report['overhead_p95']:.1f}), gap median {1e3 * report['gap_median']:.1f} ms, "
-        f"trainings per slot {report['per_slot'][0]}..{report['per_slot'][1]} (fairness {report['fairness']:.3f}), "
-        f"stale mean {report['stale_mean']:.1f}, at most {report['stale_most']}"
+        f"utilisation {report['utilisation']:.1%}, trainings per slot {report['per_slot'][0]}..{report['per_slot'][1]} "
+        f"(fairness {report['fairness']:.3f}), stale mean {report['stale_mean']:.1f}, at most {report['stale_most']}\n"
+        f"    overhead median {ms['overhead_median']:.1f} ms (p95 {ms['overhead_p95']:.1f}): to start "
+        f"{ms['to_start_median']:.1f}, to log {ms['to_log_median']:.1f}; without waits for a search "
+        f"{ms['not_searching_median']:.1f}; gap {ms['gap_median']:.1f} ms\n"
+        f"    search median {ms['search_median']:.1f} ms, {report['search_share']:.0%} of the time; manager "
+        f"{1e3 * report['manager_cpu'] / report['trainings']:.1f} ms of CPU a training"
     )
 
 

@@ -22,7 +22,6 @@ import numpy as np
 
 import hyppo
 from benchmarks.scaling import problem
-from hyppo.log import StudyLog
 from hyppo.replica import Outcome, Task
 from hyppo.run import Interrupt, Loop, Options, Progressed, Status
 from hyppo.trial import Event, Trial
@@ -70,27 +69,6 @@ class Spent:
         return len(self.searches)
 
 
-class TimedLog:
-    """A study's log, with the time that the disk takes counted."""
-
-    def __init__(self, log: StudyLog, clock: Clock, spent: Spent) -> None:
-        self._log, self._clock, self._spent = log, clock, spent
-
-    def append(self, events: Sequence[Event]) -> None:
-        cpu, wall = time.process_time(), time.perf_counter()
-        self._log.append(events)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        self._clock.waited(wall - cpu)
-        self._spent.log += max(cpu, wall)
-        self._spent.appends += 1
-
-    def checkpoint(self) -> None:
-        self._log.checkpoint()
-
-    def close(self) -> None:
-        self._log.close()
-
-
 class TimedStudy(hyppo.Study):
     """A study that notes what its asks and tells cost, apart from the log's share."""
 
@@ -99,13 +77,15 @@ class TimedStudy(hyppo.Study):
         self.clock, self.spent = clock, spent
         self.known = 0  # losses so far
         self.known_at_ask: dict[int, int] = {}  # by trial
-        self._timed: TimedLog | None = None
 
-    def _open(self) -> StudyLog:
-        log = super()._open()
-        if self._timed is None:
-            self._timed = TimedLog(log, self.clock, self.spent)
-        return self._timed
+    def _record(self, *events: Event) -> None:
+        self._open()
+        cpu, wall = time.process_time(), time.perf_counter()
+        super()._record(*events)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        self.clock.waited(wall - cpu)
+        self.spent.log += max(cpu, wall)
+        self.spent.appends += 1
 
     def ask(self) -> Trial:
         return self.ask_batch(1)[0]
@@ -226,7 +206,7 @@ class Report:
         return {name: 1e3 * seconds / events for name, seconds in parts.items()}
 
 
-def _load() -> None:
+def load() -> None:
     """Import and compile what the first asks would: a run of hours does not notice."""
     with hyppo.Study(problem.SPACE) as study:
         for number in range(24):
@@ -261,7 +241,7 @@ def simulate(
     free : bool
         The manager's own time does not count: every ask then knows all losses there are.
     """
-    _load()
+    load()
     clock, spent = Clock(free), Spent()
     study = TimedStudy(
         clock, spent, objective=problem.trained, log=path, replicas=replicas, seed=seed, surrogate=surrogate

@@ -4,6 +4,7 @@ mpiexec -n 9 python -m benchmarks.scaling.sleepers out.json --seconds 0.35 --tri
 
 slot        a replica group: trains one replica at a time
 overhead    of a replica: submit to the start of the user's function, and its end to the loss in the log
+searching   the part of it in which the first rank was at a search for another replica's point
 gap         of a slot: end of a training to the start of its next one
 """
 
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import hyppo
 from benchmarks.scaling import problem
-from benchmarks.scaling.simulation import Nobody
+from benchmarks.scaling.simulation import Nobody, load
 from hyppo import launch
 from hyppo.launch.choose import workers_for
 from hyppo.replica import Outcome, Task
 from hyppo.run import Interrupt, Loop, Options, Progressed, Workers
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,12 @@ class StampedStudy(hyppo.Study):
         super().__init__(*arguments, **named)
         self.logged: dict[tuple[int, int], float] = {}
         self.asked: dict[int, float] = {}
-        self.searches: list[float] = []
+        self.searches: list[tuple[float, float]] = []  # (start, end)
 
     def ask_batch(self, count: int) -> tuple[hyppo.Trial, ...]:
         began = time.time()
         trials = super().ask_batch(count)
-        self.searches.append(time.time() - began)
+        self.searches.append((began, time.time()))
         self.asked |= {trial.number: began for trial in trials}
         return trials
 
@@ -112,10 +116,15 @@ class StampedStudy(hyppo.Study):
         self.logged |= {(task.trial, task.index): now for task, _ in outcomes}
 
 
+def _quantile(seconds: Sequence[float] | FloatArray, q: float) -> float | None:
+    return float(np.quantile(seconds, q)) if len(seconds) else None
+
+
 def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
     """What one run says of overhead, utilisation and fairness; seconds."""
     by_slot: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    overhead, ends = [], []
+    to_start, to_log, searching, ends = [], [], [], []
+    searches = np.array(study.searches)
     first = {slot: min(t for t, s in workers.submitted.values() if s == slot) for slot in range(len(workers.groups))}
     for trial in study.trials:
         for replica in trial.replicas:
@@ -126,10 +135,14 @@ def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
             by_slot[slot].append((replica.start, replica.end))
             ends.append(study.logged[key])
             if at > first[slot]:  # the first of a slot starts its process
-                overhead.append(replica.start - at + study.logged[key] - replica.end)
+                to_start.append(replica.start - at)
+                to_log.append(study.logged[key] - replica.end)
+                inside = np.minimum(searches[:, 1], study.logged[key]) - np.maximum(searches[:, 0], replica.end)
+                searching.append(float(np.maximum(inside, 0.0).sum()))
+    overhead = np.add(to_start, to_log)
     handed = [at for at, _ in workers.submitted.values()]
     start, stop = max(slot[0][0] for slot in map(sorted, by_slot.values())), max(handed)
-    inside = sum(max(0.0, min(e, stop) - max(s, start)) for slot in by_slot.values() for s, e in slot)
+    busy = sum(max(0.0, min(e, stop) - max(s, start)) for slot in by_slot.values() for s, e in slot)
     gaps = [b[0] - a[1] for slot in by_slot.values() for a, b in zip(sorted(slot), sorted(slot)[1:], strict=False)]
     counts = np.array([len(by_slot[slot]) for slot in range(len(workers.groups))])
     logged = np.sort(np.array(ends))
@@ -139,15 +152,19 @@ def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
         "trainings": int(counts.sum()),
         "elapsed": max(ends) - min(handed),
         "elapsed_warm": max(ends) - start,
-        "utilisation": inside / (len(workers.groups) * (stop - start)) if stop > start else None,
-        "overhead_median": float(np.median(overhead)) if overhead else None,
-        "overhead_p95": float(np.quantile(overhead, 0.95)) if overhead else None,
-        "gap_median": float(np.median(gaps)) if gaps else None,
+        "utilisation": busy / (len(workers.groups) * (stop - start)) if stop > start else None,
+        "overhead_median": _quantile(overhead, 0.5),
+        "overhead_p95": _quantile(overhead, 0.95),
+        "to_start_median": _quantile(to_start, 0.5),
+        "to_log_median": _quantile(to_log, 0.5),
+        "not_searching_median": _quantile(np.subtract(overhead, searching), 0.5),
+        "gap_median": _quantile(gaps, 0.5),
         "gap_mean": float(np.mean(gaps)) if gaps else None,
         "per_slot": [int(counts.min()), int(counts.max())],
         "fairness": float(counts.sum() ** 2 / (counts.size * (counts**2).sum())),  # Jain's index, 1 is even
-        "search_mean": float(np.mean(study.searches)),
-        "searches": len(study.searches),
+        "searches": len(searches),
+        "search_median": _quantile(searches[:, 1] - searches[:, 0], 0.5),
+        "search_share": float((searches[:, 1] - searches[:, 0]).sum() / (max(ends) - min(handed))),
         "stale_mean": float(np.mean(stale)),
         "stale_most": max(stale),
     }
@@ -166,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--synchronous", action="store_true", help="wait for each batch's last training")
     given = parser.parse_args(arguments)
     launch.attend()
+    load()
+    cpu = time.process_time()
     options = Options(trials=given.trials, workers=given.workers, progress=False, output="file")
     with tempfile.TemporaryDirectory(prefix="hyppo-scaling-") as folder:
         study = StampedStudy(
@@ -182,8 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stamped = InBatches(workers) if given.synchronous else Stamped(workers)
         with Interrupt() as interrupt:
             Loop(study, stamped, options, Nobody(), interrupt).go()
+        cpu = time.process_time() - cpu
         workers.close()
         report = {"plan": plan, **{k: v for k, v in vars(given).items() if k != "out"}, **measured(study, stamped)}
+        report["manager_cpu"] = cpu  # s, of the first rank
         study.close()
     given.out.write_text(json.dumps(report, indent=1) + "\n")
 
