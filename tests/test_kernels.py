@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hyppo._kernels.acquisition import MEET, log_h
-from hyppo._kernels.matern import FARTHEST, exp_minus, matern_contraction, matern_matrix
+from hyppo._kernels.matern import FARTHEST, exp_minus, matern_gradient, matern_matrix, matern_system
+from hyppo._kernels.quasi_newton import bounded_step
 from hyppo._kernels.rbf import radial_cross, radial_matrix
 from hyppo._kernels.registry import REGISTRY
 from hyppo.surrogates import gp, rbf
@@ -40,17 +41,21 @@ def test_equals_reference_and_python(name, q, n, D):
     np.testing.assert_allclose(compiled, evaluated(name, arguments, q, n, D, python=True), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "weighted_score"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("weighted_score", "bounded_step")])
 def test_nan_goes_where_the_reference_lets_it_go(name):
     q, n, D = 4, 6, 3
     arguments = REGISTRY[name].arguments(np.random.default_rng(1), q, n, D)
     first = arguments[0]
     first.flat[0] = np.nan
-    if name in ("matern_matrix", "matern_contraction"):
+    if name == "matern_matrix":
         arguments[1][:] = first.T
     compiled = evaluated(name, arguments, q, n, D)
     reference = expected(name, arguments)
-    if name in ("radial_matrix", "matern_matrix"):  # the reference has it on the diagonal too, where the distance is 0
+    if name in (
+        "radial_matrix",
+        "matern_matrix",
+        "matern_system",
+    ):  # the reference has it on the diagonal too, where the distance is 0
         off = ~np.eye(n, dtype=bool)
         compiled, reference = compiled[off], reference[off]
     assert np.isnan(compiled).any()
@@ -84,35 +89,34 @@ def test_radial_matrix_leaves_the_border_alone():
     assert (out[:, 3:] == 3.0).all()
 
 
-def test_matern_contraction_reads_one_triangle():
-    generator = np.random.default_rng(0)
-    z, alpha, owner = generator.random((5, 2)), generator.random(5), np.arange(2)
-    inverse = generator.random((5, 5))
-    spoilt = np.where(np.tri(5, k=-1, dtype=bool), inverse, np.nan)
-    one, two = np.empty(2), np.empty(2)
-    zt = np.ascontiguousarray(z.T)
-    matern_contraction(z, zt, owner, inverse, alpha, np.empty(5), one)
-    matern_contraction(z, zt, owner, spoilt, alpha, np.full(5, np.nan), two)
-    np.testing.assert_array_equal(one, two)
-
-
-def test_matern_derivative_is_that_of_the_matrix():
+def test_matern_gradient_is_that_of_the_matrix():
+    """By finite differences of what the likelihood holds: 1/2 sum_ij W_ij K_ij, W = weights of both triangles."""
     generator = np.random.default_rng(2)
-    x, owner = generator.random((6, 3)), np.array([0, 1, 1])
-    weights = generator.standard_normal((6, 6))
+    n, x, owner = 6, generator.random((6, 3)), np.array([0, 1, 1])
+    weights, alpha = generator.standard_normal((n, n)), generator.standard_normal(n)
     weights += weights.T
 
     def total(log_lengthscale):
-        out = np.zeros((6, 6))
+        out = np.zeros((n, n))
         z = x / np.exp(log_lengthscale[owner])
-        matern_matrix(z, np.ascontiguousarray(z.T), 1.0, np.zeros(6), out)
-        return np.sum(weights * (np.tril(out) + np.tril(out, -1).T))
+        matern_matrix(z, np.ascontiguousarray(z.T), 1.7, np.zeros(n), out)
+        return 0.5 * np.sum((weights - np.outer(alpha, alpha)) * (np.tril(out) + np.tril(out, -1).T))
 
+    system, zt = np.empty((n, n)), np.ascontiguousarray(x.T)
+    matern_system(zt, 1.7, np.zeros(n), system)
+    system[np.tril_indices(n)] = weights[np.tril_indices(n)]  # as LAPACK leaves it: its own triangle overwritten
     out = np.empty(2)
-    matern_contraction(x, np.ascontiguousarray(x.T), owner, weights, np.zeros(6), np.empty(6), out)
+    matern_gradient(zt, owner, system, alpha, np.empty((2, n)), out)
     for p in range(2):
         h = np.eye(2)[p] * 1e-5
         np.testing.assert_allclose(out[p], (total(h) - total(-h)) / 2e-5, rtol=1e-7)
+
+
+def test_bounded_step_holds_what_is_pushed_against_its_bound():
+    x, low, high = np.array([0.0, 0.5, 1.0]), np.zeros(3), np.ones(3)
+    out = np.empty(6)
+    bounded_step(x, np.array([1.0, -0.2, -3.0]), np.eye(3), low, high, 1.0, np.empty((4, 3)), out)
+    np.testing.assert_allclose(out, [0.0, 0.7, 1.0, 0.2, -0.04, 0.2], rtol=1e-12)
 
 
 def test_nothing_compiles_twice():
@@ -122,7 +126,15 @@ def test_nothing_compiles_twice():
         y = np.arange(8)
         rbf.fit(x[::2], y[::2]).predict(x.astype(np.float32))
         gp.fit(x[::2], y[::2], iterations=2).predict(np.repeat(x, 2, axis=1)[:, ::2])
-    for name in ("radial_matrix", "radial_cross", "matern_matrix", "matern_cross", "matern_contraction"):
+    for name in (
+        "radial_matrix",
+        "radial_cross",
+        "matern_matrix",
+        "matern_cross",
+        "matern_system",
+        "matern_gradient",
+        "bounded_step",
+    ):
         assert len(REGISTRY[name].kernel.signatures) == 1, name
 
 

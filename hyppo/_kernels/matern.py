@@ -85,31 +85,64 @@ def matern_cross(x, zt, variance, out):  # type: ignore[no-untyped-def]
 
 
 @jit_reordered
-def matern_contraction(z, zt, owner, inverse, alpha, work, out):  # type: ignore[no-untyped-def]
-    """out[p] = sum_ij (K^-1 - alpha alpha^T)_ij dc_ij / dlog l_p, without the n x n x d array.
+def matern_system(zt, variance, noise, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = K_ij for i >= j, and w_ij = 5/3 variance (1 + s) exp(-s) for i > j above the diagonal.
 
-    Shapes (n, D), (D, n), (D,), (n, n), (n,), (n,) -> (d,); of K^-1 only the triangle i > j is read, `work` is
-    overwritten.
+    Shapes (D, n), float, (n,) -> (n, n). LAPACK leaves the triangle alone that it does not factor, so what the gradient
+    needs of each distance waits there: row i backwards from the last, out[n - 1 - i, n - i + j] = w_ij.
     """
+    n = zt.shape[1]
+    for i in range(n):
+        row = out[i]
+        idle = out[n - 1 - i, n - i :]
+        for j in range(i):
+            row[j] = 0.0
+        for k in range(zt.shape[0]):
+            at = zt[k, i]
+            for j in range(i):
+                difference = at - zt[k, j]
+                row[j] += difference * difference
+        for j in range(i):
+            s = ROOT5 * math.sqrt(row[j])
+            s = FARTHEST if s > FARTHEST else s
+            e = variance * exp_minus(s)
+            row[j] = (1.0 + s + s * s * (1.0 / 3.0)) * e
+            idle[j] = (5.0 / 3.0) * (1.0 + s) * e
+        row[i] = variance + noise[i]
+
+
+@jit_reordered
+def matern_gradient(zt, owner, system, alpha, work, out):  # type: ignore[no-untyped-def]
+    """out[p] = 1/2 sum_ij (K^-1 - alpha alpha^T)_ij dK_ij / dlog l_p, without the n x n x d array.
+
+    Shapes (D, n), (D,), (n, n), (n,), (2, n) -> (d,); `system` holds K^-1 for i >= j and, above the diagonal, what
+    `matern_system` left there; `work` is overwritten. With M_ij = (K^-1 - alpha alpha^T)_ij w_ij it is the sum over
+    i > j of M_ij (z_ik - z_jk)^2 = M_ij z_ik^2 + M_ij z_jk^2 - 2 M_ij z_ik z_jk: one product in the inner loop.
+    """
+    n = zt.shape[1]
+    weight = work[0]
+    total = work[1]
     for p in range(out.shape[0]):
         out[p] = 0.0
-    for i in range(z.shape[0]):
-        for j in range(i):
-            work[j] = 0.0
-        for k in range(z.shape[1]):
-            at = z[i, k]
-            for j in range(i):
-                difference = at - zt[k, j]
-                work[j] += difference * difference
+    for j in range(n):
+        total[j] = 0.0
+    for i in range(n):
+        row = system[i]
+        idle = system[n - 1 - i, n - i :]
         scale = alpha[i]
+        of_row = 0.0
         for j in range(i):
-            s = ROOT5 * math.sqrt(work[j])
-            s = FARTHEST if s > FARTHEST else s
-            work[j] = (inverse[i, j] - scale * alpha[j]) * (10.0 / 3.0) * (1.0 + s) * exp_minus(s)
-        for k in range(z.shape[1]):
-            at = z[i, k]
-            total = 0.0
+            weight[j] = (row[j] - scale * alpha[j]) * idle[j]
+            of_row += weight[j]
+            total[j] += weight[j]
+        total[i] += of_row
+        for k in range(zt.shape[0]):
+            mixed = 0.0
             for j in range(i):
-                difference = at - zt[k, j]
-                total += work[j] * difference * difference
-            out[owner[k]] += total
+                mixed += weight[j] * zt[k, j]
+            out[owner[k]] -= 2.0 * zt[k, i] * mixed
+    for k in range(zt.shape[0]):
+        square = 0.0
+        for j in range(n):
+            square += total[j] * zt[k, j] * zt[k, j]
+        out[owner[k]] += square

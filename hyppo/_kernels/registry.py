@@ -18,7 +18,9 @@ from scipy.special import erfcx, log_ndtr
 from hyppo._kernels.acquisition import log_expected_improvement, weighted_score
 from hyppo._kernels.distance import min_distance
 from hyppo._kernels.jit import Kernel
-from hyppo._kernels.matern import matern_contraction, matern_cross, matern_matrix
+from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_system
+from hyppo._kernels.posterior import generalised_mean, variance_gradient
+from hyppo._kernels.quasi_newton import bfgs_update, bounded_step
 from hyppo._kernels.rbf import radial_cross, radial_matrix
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,15 +79,72 @@ def _matern_matrix(z: FloatArray, zt: FloatArray, variance: float, noise: FloatA
     return variance * _correlation(cdist(z, z)) + np.diag(noise)
 
 
-def _matern_contraction(
-    z: FloatArray, zt: FloatArray, owner: FloatArray, inverse: FloatArray, alpha: FloatArray, work: FloatArray
-) -> FloatArray:
+def _slopes(z: FloatArray, variance: float) -> FloatArray:
     s = np.sqrt(5.0) * cdist(z, z)
-    weights = (inverse - np.outer(alpha, alpha)) * 5.0 / 3.0 * (1.0 + s) * np.exp(-s)
-    rows = weights.sum(axis=1)
-    # sum_ij w_ij (z_i - z_j)^2 = 2 (z^2 . w1 - z' w z), a column each
-    columns = 2.0 * (rows @ z**2 - np.einsum("ik,ik->k", z, weights @ z))
+    return np.asarray(variance * 5.0 / 3.0 * (1.0 + s) * np.exp(-s))
+
+
+def _matern_system(zt: FloatArray, variance: float, noise: FloatArray) -> FloatArray:
+    out = np.tril(_matern_matrix(zt.T, zt, variance, noise))
+    slopes = _slopes(zt.T, variance)
+    n = noise.size
+    for i in range(n):
+        out[n - 1 - i, n - i :] = slopes[i, :i]
+    return out
+
+
+def _matern_gradient(
+    zt: FloatArray, owner: FloatArray, system: FloatArray, alpha: FloatArray, work: FloatArray
+) -> FloatArray:
+    n = alpha.size
+    weights = np.zeros((n, n))
+    for i in range(n):
+        weights[i, :i] = (system[i, :i] - alpha[i] * alpha[:i]) * system[n - 1 - i, n - i :]
+    columns = np.einsum("ij,kij->k", weights, (zt[:, :, None] - zt[:, None, :]) ** 2)
     return np.asarray(np.bincount(owner, weights=columns), dtype=np.float64)
+
+
+def _generalised_mean(solution: FloatArray, y: FloatArray, factor: FloatArray, alpha: FloatArray) -> FloatArray:
+    mu = solution[0].sum() / solution[1].sum()
+    return np.array([mu, (y - mu) @ (solution[0] - mu * solution[1]), np.log(np.diagonal(factor)).sum()])
+
+
+def _variance_gradient(
+    inverse: FloatArray, alpha: FloatArray, noise: FloatArray, jitter: float, fitted: float
+) -> FloatArray:
+    excess = np.diagonal(inverse) - alpha**2
+    return 0.5 * np.array([alpha.size - fitted - excess @ (noise + jitter), excess @ noise])
+
+
+def _bounded_step(
+    x: FloatArray,
+    gradient: FloatArray,
+    hessian: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    reach: float,
+    work: FloatArray,
+) -> FloatArray:
+    free = ~(((x <= low) & (gradient > 0.0)) | ((x >= high) & (gradient < 0.0)))
+    step = np.zeros_like(x)
+    step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+    step *= min(1.0, reach / max(float(np.abs(step).max()), 1e-300))
+    room = np.where(step > 0.0, high - x, x - low) / np.where(step == 0.0, 1.0, np.abs(step))
+    step[(room <= 1e-12)] = 0.0
+    cut = float(min(1.0, room[step != 0.0].min(initial=1.0)))
+    there = np.clip(x + (cut if cut >= 0.1 else 1.0) * step, low, high)
+    projected = np.abs(np.clip(x - gradient, low, high) - x).max()
+    return np.array([*there, projected, gradient @ (there - x), np.abs(there - x).max()])
+
+
+def _bfgs_update(hessian: FloatArray, step: FloatArray, change: FloatArray, work: FloatArray) -> FloatArray:
+    product = hessian @ step
+    known, seen = step @ product, step @ change
+    y = change
+    if seen < 0.1 * known:
+        share = 0.9 * known / (known - seen)
+        y = share * change + (1.0 - share) * product
+    return np.asarray(hessian + np.outer(y, y) / (step @ y) - np.outer(product, product) / known)
 
 
 def _log_h(z: FloatArray) -> FloatArray:
@@ -118,6 +177,11 @@ def _both(generator: np.random.Generator, n: int, columns: int) -> tuple[FloatAr
 def _symmetric(generator: np.random.Generator, n: int) -> FloatArray:
     a = generator.standard_normal((n, n))
     return np.asarray(a + a.T)
+
+
+def _definite(generator: np.random.Generator, n: int) -> FloatArray:
+    a = generator.standard_normal((n, n))
+    return np.asarray(a @ a.T + n * np.eye(n))
 
 
 def _owner(columns: int) -> npt.NDArray[np.int64]:
@@ -161,12 +225,60 @@ REGISTRY: dict[str, Entry] = {
         lambda q, n, D: (q, n),
         lambda q, n, D: q * n * (3.0 * D + 27.0),
     ),
-    "matern_contraction": Entry(
-        matern_contraction,
-        _matern_contraction,
-        lambda g, q, n, D: (*_both(g, n, D), _owner(D), _symmetric(g, n), g.standard_normal(n), np.empty(n)),
+    "matern_system": Entry(
+        matern_system,
+        _matern_system,
+        lambda g, q, n, D: (g.random((D, n)), 1.3, g.random(n)),
+        lambda q, n, D: (n, n),
+        lambda q, n, D: 0.5 * n * n * (3.0 * D + 30.0),
+    ),
+    "matern_gradient": Entry(
+        matern_gradient,
+        _matern_gradient,
+        lambda g, q, n, D: (g.random((D, n)), _owner(D), _symmetric(g, n), g.standard_normal(n), np.empty((2, n))),
         lambda q, n, D: (int(_owner(D).max()) + 1,),
-        lambda q, n, D: 0.5 * n * n * (7.0 * D + 27.0),
+        lambda q, n, D: 0.5 * n * n * (2.0 * D + 5.0),
+    ),
+    "generalised_mean": Entry(
+        generalised_mean,
+        _generalised_mean,
+        lambda g, q, n, D: (
+            g.random((2, n + 1)),
+            g.standard_normal(n + 1),
+            g.random((n + 1, n + 1)) + 0.1,
+            np.empty(n + 1),
+        ),
+        lambda q, n, D: (3,),
+        lambda q, n, D: 17.0 * n,
+    ),
+    "variance_gradient": Entry(
+        variance_gradient,
+        _variance_gradient,
+        lambda g, q, n, D: (g.standard_normal((n, n)), g.standard_normal(n), g.random(n), 1e-3, 0.7),
+        lambda q, n, D: (2,),
+        lambda q, n, D: 5.0 * n,
+    ),
+    "bounded_step": Entry(
+        bounded_step,
+        _bounded_step,
+        lambda g, q, n, D: (
+            np.minimum(g.random(D), 0.9),  # here and there at its upper bound
+            10.0 * g.standard_normal(D),
+            _definite(g, D),
+            np.zeros(D),
+            np.full(D, 0.9),
+            1.5,
+            np.empty((D + 1, D)),
+        ),
+        lambda q, n, D: (D + 3,),
+        lambda q, n, D: D**3 / 3.0 + 2.0 * D * D,
+    ),
+    "bfgs_update": Entry(
+        bfgs_update,
+        _bfgs_update,
+        lambda g, q, n, D: (_definite(g, D), g.standard_normal(D), g.standard_normal(D), np.empty(D)),
+        lambda q, n, D: (D, D),
+        lambda q, n, D: 14.0 * D * D,
     ),
     "log_expected_improvement": Entry(
         log_expected_improvement,

@@ -36,15 +36,13 @@ def enumerate_points(space: Space, start: int, stop: int) -> FloatArray:
 def free(space: Space, unit: FloatArray, taken: Set[bytes]) -> FloatArray:
     """Those of `unit` that are not taken, each once, in their order."""
     keys = space.keys(unit)
-    if taken.isdisjoint(keys) and len(set(keys)) == len(keys):  # nearly always, where a parameter is continuous
-        return unit
-    seen: set[bytes] = set()
-    rows = []
-    for i, key in enumerate(keys):
-        if key not in taken and key not in seen:
-            seen.add(key)
-            rows.append(i)
-    return unit[rows]
+    count = len(keys)
+    # Backwards, so that the first row of each key is the one that stays: a loop of thousands in C.
+    first = dict(zip(reversed(keys), range(count - 1, -1, -1), strict=True))
+    if not taken.isdisjoint(first):
+        for key in [key for key in first if key in taken]:
+            del first[key]
+    return unit if len(first) == count else unit[sorted(first.values())]
 
 
 def uniform(space: Space, generator: np.random.Generator, count: int) -> FloatArray:
@@ -88,10 +86,10 @@ def perturb(
     """Neighbours of `base`: what `mask` marks moves, (q, d), (q,), (q, d) -> (q, d)."""
     step = generator.standard_normal(base.shape) * sigma[:, None]
     jump = generator.random(base.shape)
-    origin = space.level_of(base)
     # Reflection at both bounds of any number of times: a triangle wave of period 2.
     moved = np.abs((base + step + 1.0) % 2.0 - 1.0)
-    level, last = space.level_of(moved), space.levels - 1
+    origin, level = np.split(space.level_of(np.vstack([base, moved])), 2)
+    last = space.levels - 1
     # At a bound the only neighbour is inside.
     towards = np.where(step < 0.0, -1, 1)
     towards = np.where((origin + towards < 0) | (origin + towards > last), -towards, towards)
