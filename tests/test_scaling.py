@@ -1,10 +1,14 @@
 """The scaling benchmark in a small form, and what it rests on: batches, points ahead, trials as arrays."""
 
+import cProfile
 import dataclasses
+import inspect
 import json
 import os
+import pstats
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +163,19 @@ def test_simulated_groups_are_busy(tmp_path):
     assert report.spent["points"] == 120
     assert report.stale_most <= 32
     assert len(hyppo.load(tmp_path / "s.h5").trials) == 120
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_what_the_loop_does_for_a_training_does_not_grow_with_the_groups(replicas):
+    def calls(groups):
+        """Calls of the loop's functions, and of futures', for each training."""
+        profile = cProfile.Profile()
+        profile.runcall(simulate, groups, 600.0, 2 * groups, None, surrogate="random", replicas=replicas, free=True)
+        counted = pstats.Stats(profile).stats.items()
+        files = {inspect.getfile(Loop), inspect.getfile(Future)}
+        return sum(row[1] for (file, *_), row in counted if file in files) / (2 * groups * replicas)
+
+    assert calls(512) < 1.5 * calls(32)
 
 
 def test_a_manager_that_costs_nothing_knows_every_loss():

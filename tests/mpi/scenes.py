@@ -46,6 +46,27 @@ def contract():
             workers.close()
 
 
+def bell():
+    from hyppo.launch.post import post
+
+    if post().comm.rank == 0:
+        while post().receive() is None:
+            time.sleep(0.01)
+        time.sleep(0.5)  # rank 1 sleeps by now
+        post().send(1, "wake up")
+        post().flush(5.0)
+        return
+    post().send(0, "here")
+    while post().sleep(0.1) > 0.1:  # until nothing is to be heard of the start any more
+        pass
+    before = time.monotonic()
+    post().sleep(20.0)
+    slept = time.monotonic() - before
+    while (came := post().receive()) is None:
+        time.sleep(0.01)
+    say("heard", *came, slept < 10.0)
+
+
 def deaths():
     deeds = hyppo.Space(do=hyppo.Choice(["exit", "segfault", "kill", "raise", "nan", "hang", "square"]))
     study = hyppo.Study(deeds, ill, replicas=1, surrogate="random", log=folder / "s.h5")

@@ -241,6 +241,12 @@ def test_the_exit_code_of_the_script_is_that_of_the_job(tmp_path):
     assert finish(start(2, SCENES, "exit_code", tmp_path))[0] == 3
 
 
+def test_a_message_wakes_a_rank_that_sleeps(tmp_path):
+    code, out, errors = finish(start(2, SCENES, "bell", tmp_path))
+    assert code == 0, errors
+    assert "heard 0 wake up True" in out
+
+
 def test_ranks_that_wait_are_idle(tmp_path):
     job = start(3, SCENES, "idle", tmp_path)
     assert job.stdout.readline() == "idle\n"
