@@ -1,14 +1,16 @@
 """Commands of the scaling benchmark; each writes JSON beside what it prints. See docs/scaling.md.
 
 python -m benchmarks.scaling simulate --groups 1024 --seconds 60 --trials 10000
-python -m benchmarks.scaling regret --groups 64 --trials 300 --seeds 3
+python -m benchmarks.scaling regret --groups 64 --trials 300 --seeds 16
 python -m benchmarks.scaling ranks --ranks 2 3 5 9 --seconds 0.35
 python -m benchmarks.scaling batches --ranks 9 --sigma 1
+python -m benchmarks.scaling strong --slots 1 2 4 8 16 32
 python -m benchmarks.scaling figure scaling.svg
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,7 +39,8 @@ def _simulated(report: Report) -> str:
         f"{report.groups} groups, {report.seconds:g} s trainings (sigma {report.sigma:g}), {report.trials} trials",
         f"  utilisation {report.utilisation:.2%} between start ({report.start:.1f} s) and drain ({report.drain:.1f} s)"
         f", {report.utilisation_in_all:.2%} of {report.elapsed:.1f} s in all",
-        f"  asks per virtual second {report.asks_per_second:.2f}; manager ms per training: {parts}",
+        f"  asks per virtual second {report.asks_per_second:.2f}, {report.trials / report.spent['ask']:.0f} per second "
+        f"of asking; manager ms per training: {parts}",
         f"  losses between ask and training: mean {report.stale_mean:.1f}, at most {report.stale_most}",
         f"  regret of the recommended point {report.regret:.4g}, of the best point tried {report.best_seen:.4g}",
     ]
@@ -67,6 +70,14 @@ def _simulate(given: argparse.Namespace) -> None:
     _write(given.out, f"simulate-{given.groups}-{given.seconds:g}-{given.trials}", asdict(report))
 
 
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Ratio of two geometric means, and its interval of two standard errors."""
+    logs = [np.log(ours), np.log(theirs)]
+    error = math.sqrt(sum(log.var(ddof=1) / log.size for log in logs if log.size > 1))
+    ratio = float(np.mean(logs[0]) - np.mean(logs[1]))
+    return math.exp(ratio), math.exp(ratio - 2.0 * error), math.exp(ratio + 2.0 * error)
+
+
 def _regret(given: argparse.Namespace) -> None:
     """Serial, parallel with every loss known at every ask, and parallel as it is: at equal trials."""
     variants = {
@@ -82,9 +93,13 @@ def _regret(given: argparse.Namespace) -> None:
         ]
         found[name] = [report.regret for report in reports]
         stale = np.mean([report.stale_mean for report in reports]), max(report.stale_most for report in reports)
+        mean, low, high = _ratio(found[name], [1.0])
+        ratio = _ratio(found[name], found["serial"])
         print(
-            f"{name:>28}: regret median {np.median(found[name]):.4g} of {sorted(round(r, 4) for r in found[name])}, "
-            f"losses between ask and training mean {stale[0]:.1f}, at most {stale[1]}"
+            f"{name:>28}: regret median {np.median(found[name]):.4f}, geometric mean {mean:.4f} ({low:.4f} to "
+            f"{high:.4f}), to serial {ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f}); "
+            f"losses between ask and training mean {stale[0]:.1f}, at most {stale[1]}",
+            flush=True,
         )
     _write(given.out, f"regret-{given.groups}-{given.seconds:g}-{given.trials}", found)
 
@@ -136,25 +151,41 @@ def _batches(given: argparse.Namespace) -> None:
     _write(given.out, f"batches-{given.ranks}", {"asynchronous": asynchronous, "synchronous": synchronous})
 
 
+def _strong(given: argparse.Namespace) -> None:
+    """The same trainings on more and more slots, as they end and in batches."""
+    options = ["--trials", str(given.trials), "--seconds", str(given.seconds), "--sigma", str(given.sigma)]
+    reports: dict[str, list[dict[str, Any]]] = {"asynchronous": [], "synchronous": []}
+    for name, its in reports.items():
+        for slots in given.slots:
+            its.append(_sleep(slots + 1, *options, *(["--synchronous"] if name == "synchronous" else [])))
+            print(
+                f"{name:>12} {slots:3d} slots: speed-up {its[-1]['speedup']:.2f}, {its[-1]['elapsed_warm']:.1f} s",
+                flush=True,
+            )
+    _write(given.out, "strong", reports)
+
+
 def _figure(given: argparse.Namespace) -> None:
-    """Trainings a second against slots, beside the ideal line and synchronous batches."""
+    """Speed-up against slots of what `strong` has written."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    reports = json.loads((given.out / "strong.json").read_text())
+    one = reports["asynchronous"][0]
     figure, axes = pyplot.subplots(figsize=(5.0, 4.0), layout="constrained")
-    for path in sorted(given.out.glob("ranks-*.json")):
-        reports = json.loads(path.read_text())
-        slots = np.array([report["slots"] for report in reports])
-        rate = np.array([report["trainings"] / report["elapsed_warm"] for report in reports])
-        axes.plot(slots, rate, "o-", label=f"{path.stem.removeprefix('ranks-')} s trainings")
-        axes.plot(slots, slots / reports[0]["seconds"], "k:", linewidth=1.0)
-    for path in sorted(given.out.glob("batches-*.json")):
-        for name, report in json.loads(path.read_text()).items():
-            axes.plot([report["slots"]], [report["trainings"] / report["elapsed_warm"]], "s", label=f"{name}, sigma 1")
-    axes.set(xscale="log", yscale="log", xlabel="slots", ylabel="trainings per second", title="dotted: ideal")
-    axes.legend()
+    slots = [report["slots"] for report in reports["asynchronous"]]
+    axes.plot(slots, slots, "k:", linewidth=1.0, label="ideal")
+    axes.plot(slots, [report["speedup"] for report in reports["asynchronous"]], "o-", label="as they end")
+    axes.plot(slots, [report["speedup"] for report in reports["synchronous"]], "s--", label="synchronous batches")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set(xlabel="slots", ylabel="seconds of training in a second")
+    axes.set_title(f"{one['trainings']} trainings of {one['seconds']:g} s, sigma {one['sigma']:g}", fontsize="medium")
+    axes.legend(frameon=False)
     figure.savefig(given.file)
 
 
@@ -177,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--groups", type=int, default=64)
     command.add_argument("--seconds", type=float, default=1.0)
     command.add_argument("--trials", type=int, default=300)
-    command.add_argument("--seeds", type=int, default=3)
+    command.add_argument("--seeds", type=int, default=16)
     command.set_defaults(run=_regret)
 
     command = commands.add_parser("ranks", help="real ranks that sleep: overhead, utilisation, fairness")
@@ -195,7 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--trials", type=int, default=96)
     command.set_defaults(run=_batches)
 
-    command = commands.add_parser("figure", help="strong scaling of what `ranks` and `batches` have written")
+    command = commands.add_parser("strong", help="the same trainings on more and more slots")
+    command.add_argument("--slots", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    command.add_argument("--seconds", type=float, default=0.5)
+    command.add_argument("--sigma", type=float, default=1.0)
+    command.add_argument("--trials", type=int, default=128)
+    command.set_defaults(run=_strong)
+
+    command = commands.add_parser("figure", help="picture of what `strong` has written")
     command.add_argument("file", type=Path)
     command.set_defaults(run=_figure)
 

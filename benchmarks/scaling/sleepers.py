@@ -6,6 +6,7 @@ slot        a replica group: trains one replica at a time
 overhead    of a replica: submit to the start of the user's function, and its end to the loss in the log
 searching   the part of it in which the first rank was at a search for another replica's point
 gap         of a slot: end of a training to the start of its next one
+speed-up    seconds of training that were had in a second, from when every slot trains until the last loss is in the log
 """
 
 import argparse
@@ -142,7 +143,9 @@ def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
     overhead = np.add(to_start, to_log)
     handed = [at for at, _ in workers.submitted.values()]
     start, stop = max(slot[0][0] for slot in map(sorted, by_slot.values())), max(handed)
-    busy = sum(max(0.0, min(e, stop) - max(s, start)) for slot in by_slot.values() for s, e in slot)
+    trained = [stretch for slot in by_slot.values() for stretch in slot]
+    busy = sum(max(0.0, min(e, stop) - max(s, start)) for s, e in trained)
+    warm = max(ends) - start
     gaps = [b[0] - a[1] for slot in by_slot.values() for a, b in zip(sorted(slot), sorted(slot)[1:], strict=False)]
     counts = np.array([len(by_slot[slot]) for slot in range(len(workers.groups))])
     logged = np.sort(np.array(ends))
@@ -151,7 +154,8 @@ def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
         "slots": len(workers.groups),
         "trainings": int(counts.sum()),
         "elapsed": max(ends) - min(handed),
-        "elapsed_warm": max(ends) - start,
+        "elapsed_warm": warm,
+        "speedup": sum(max(0.0, e - max(s, start)) for s, e in trained) / warm,
         "utilisation": busy / (len(workers.groups) * (stop - start)) if stop > start else None,
         "overhead_median": _quantile(overhead, 0.5),
         "overhead_p95": _quantile(overhead, 0.95),
