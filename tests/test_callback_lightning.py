@@ -585,7 +585,11 @@ class Net(here.Net):
 one = here.replica(Path(sys.argv[3]), rank=rank, world_size=2)
 one._stop_asked = lambda: rank == 1 and len(one.curve) >= 2  # one rank is asked, both stop
 loaders = lambda: (here.data(27), here.data(27, 2))
-outcome, kept = here.fit(one, Net, epochs=30, loaders=loaders, callback={"mc_dropout": 5})
+stopped, _ = here.fit(one, Net, epochs=30, loaders=loaders, callback={"mc_dropout": 5})
+assert len(stopped.curve) == 2 and stopped.loss is not None, stopped
+assert not (one.directory / "predictions.npz").exists()
+one = here.replica(Path(sys.argv[3]) / "whole", rank=rank, world_size=2)
+outcome, kept = here.fit(one, Net, epochs=2, loaders=loaders, callback={"mc_dropout": 5})
 assert kept["trainer"].world_size == 2 and outcome.loss is not None, outcome
 x, y = here.data(27, 2).dataset.tensors
 if rank == 0:

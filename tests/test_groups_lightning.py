@@ -1,6 +1,12 @@
 """Ranks that train together with Lightning: the right ones, or an error that says why not."""
 
+import os
+import subprocess
+import sys
+
 import pytest
+
+import hyppo
 
 from .torchrun import free_ports, two_ranks
 
@@ -48,3 +54,74 @@ def test_ranks_meet_their_own_or_say_why_not(tmp_path):
         assert len(said) == len(CASES), errors
         for (_, _, words), line in zip(CASES, said, strict=True):
             assert words in line
+
+
+ALONE = """
+import sys
+import hyppo, torch, lightning, pytorch_lightning
+from hyppo_lightning import HyppoCallback
+from torch.utils.data import DataLoader, TensorDataset
+
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+
+
+def net(package):
+    class Net(package.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch, index):
+            return torch.nn.functional.mse_loss(self.body(batch[0]), batch[1])
+
+        def validation_step(self, batch, index):
+            self.log("val_loss", self.training_step(batch, index))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Net()
+
+
+def train(replica):
+    package = (lightning, pytorch_lightning)[replica.trial % 2]
+    rows = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))
+    trainer = package.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[HyppoCallback(replica)], **CASES[replica.trial // 2], **quiet
+    )
+    trainer.fit(net(package), DataLoader(rows, batch_size=8), DataLoader(rows, batch_size=8))
+
+
+study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], replicas=1, surrogate="random")
+if __name__ == "__main__":
+    study.run(trials=2 * len(CASES), progress=False, replica_timeout=100.0)
+"""
+TWO = "this replica trains on one rank, but the Trainer on 2"
+CASES_ALONE = [
+    ({"devices": 2}, f"{TWO} (DDPStrategy, devices=2, num_nodes=1)"),
+    ({"devices": 2, "strategy": "ddp_spawn"}, TWO),
+    ({"devices": 2, "strategy": "ddp_fork"}, TWO),
+    ({"num_nodes": 2}, f"{TWO} (DDPStrategy, devices=1, num_nodes=2)"),
+    ({"devices": 1, "strategy": "ddp_spawn"}, 'leave strategy= out, or say "ddp"'),
+    ({"devices": 1, "strategy": "ddp"}, None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_trainer_that_would_start_processes_of_its_own(tmp_path):
+    """Of both packages, in a training process with one rank: an error before any of them starts."""
+    pytest.importorskip("pytorch_lightning")
+    script = tmp_path / "tune.py"
+    script.write_text(ALONE.replace("CASES", repr([arguments for arguments, _ in CASES_ALONE])))
+    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path / "s.h5")]
+    subprocess.run(command, check=True, timeout=180, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    trials = hyppo.load(tmp_path / "s.h5").trials
+    assert len(trials) == 2 * len(CASES_ALONE)
+    for trial in trials:
+        _, words = CASES_ALONE[trial.number // 2]
+        (replica,) = trial.replicas
+        if words is None:
+            assert replica.loss is not None
+        else:
+            assert words in str(replica.failure)

@@ -12,6 +12,24 @@ import hyppo
 
 pytestmark = [pytest.mark.timeout(200), pytest.mark.slow]
 
+STUDY = """
+class Rule:
+    \"\"\"Writes down what a rule is told of each report; gives up at the fifth where the environment says so.\"\"\"
+
+    def stops(self, trial, reports, levels, pruned):
+        with open(sys.argv[1] + ".rule", "a") as file:
+            file.write(f"{reports} {max(levels[trial].values())}\\n")
+        return reports >= 5 and "GIVE_UP" in os.environ
+
+
+study = hyppo.Study(
+    hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], stopping=Rule(), surrogate="random",
+    replicas=int(os.environ.get("REPLICAS", "1")), seed=int(os.environ.get("SEED", "0")),
+)
+if __name__ == "__main__":
+    study.run(trials=1, progress=False)
+"""
+
 LIGHTNING = """
 import os, sys, time
 import hyppo, torch
@@ -43,8 +61,9 @@ class Net(L.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.5)]
 
     def on_train_epoch_start(self):
-        with open(sys.argv[1] + ".epochs", "a") as file:
-            file.write(f"{self.current_epoch} ")
+        if self.global_rank == 0:
+            with open(sys.argv[1] + ".epochs", "a") as file:
+                file.write(f"{self.current_epoch} ")
         time.sleep(float(sys.argv[2]))
 
 
@@ -55,18 +74,16 @@ def train(replica):
     rows = TensorDataset(x, y)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     callbacks = [HyppoCallback(replica), EarlyStopping("val_loss", patience=50)]
-    trainer = L.Trainer(max_epochs=EPOCHS, accelerator="cpu", callbacks=callbacks, **quiet)
+    every = int(os.environ.get("EVERY", "1"))
+    trainer = L.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", callbacks=callbacks, check_val_every_n_epoch=every, **quiet
+    )
     trainer.fit(Net(), DataLoader(rows, batch_size=16, shuffle=True), DataLoader(rows, batch_size=32))
-
-
-study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], replicas=1)
-if __name__ == "__main__":
-    study.run(trials=1, progress=False)
 """
 
 
 KERAS = """
-import sys, time
+import os, sys, time
 import hyppo, hyppo_keras, keras, numpy as np
 
 EPOCHS = 8
@@ -87,12 +104,8 @@ def train(replica):
     hyppo_keras.fit(
         replica, model, x, x.sum(1), batch_size=16, epochs=EPOCHS, verbose=0, shuffle=SHUFFLE, validation_split=0.25,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=slow)],
+        validation_freq=int(os.environ.get("EVERY", "1")),
     )
-
-
-study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], replicas=1)
-if __name__ == "__main__":
-    study.run(trials=1, progress=False)
 """
 # What TensorFlow and JAX have drawn so far is not all in Keras' hands: there the same loss comes without dropout and
 # shuffling alone, which shows that weights and optimiser go on.
@@ -113,16 +126,16 @@ def script(request):
     source, values, backend = SCRIPTS[request.param]
     for name, value in values.items():
         source = source.replace(name, value)
-    return source, backend
+    return source + STUDY, backend
 
 
-def start(script, path, sleep):
+def start(script, path, sleep, **environ):
     source, backend = script
     file = path.parent / "tune.py"
     file.write_text(source)
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", str(file), str(path), str(sleep)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -134,9 +147,14 @@ def epochs(path):
     return [int(epoch) for epoch in file.read_text().split()] if file.exists() else []
 
 
-def interrupted(script, path, sleep=0.5, epoch=2):
+def told(path):
+    """What the rule was told: (reports, lowest loss)."""
+    return [tuple(map(float, line.split())) for line in path.with_name(path.name + ".rule").read_text().splitlines()]
+
+
+def interrupted(script, path, sleep=0.5, epoch=2, **environ):
     """Run until some epochs are trained, then as a batch system's warning does."""
-    run = start(script, path, sleep)
+    run = start(script, path, sleep, **environ)
     try:
         while len(epochs(path)) <= epoch and run.poll() is None:
             time.sleep(0.02)
@@ -148,13 +166,13 @@ def interrupted(script, path, sleep=0.5, epoch=2):
     return out
 
 
-def finished(script, path):
-    run = start(script, path, 0.0)
+def finished(script, path, **environ):
+    run = start(script, path, 0.0, **environ)
     out, _ = run.communicate(timeout=90)
     assert run.returncode == 0, out
     (trial,) = hyppo.load(path).trials
-    (replica,) = trial.replicas
-    assert replica.loss is not None, out
+    replica = trial.replicas[0]
+    assert trial.state == "pruned" or replica.loss is not None, out
     return replica
 
 
@@ -172,6 +190,51 @@ def test_goes_on_from_its_epoch_to_the_same_loss(script, tmp_path):
     assert again.curve == whole.curve
     assert again.loss == whole.loss
     assert not list(tmp_path.rglob("resume.*"))
+    # a rule for stopping early sees one training, not the end of one
+    assert [reports for reports, _ in told(path)[-8:]] == list(range(1, 9))
+    assert told(path)[-8:] == told(tmp_path / "whole.h5")
+
+
+def test_where_no_validation_is_left(script, tmp_path):
+    """Validated after epoch 4 alone: the loss is that of the weights in the end, as without an interruption."""
+    whole = finished(script, tmp_path / "whole.h5", EVERY="5")
+    path = tmp_path / "cut.h5"
+    interrupted(script, path, epoch=5, EVERY="5")
+    assert 6 <= len(epochs(path)) < 8
+    again = finished(script, path, EVERY="5")
+    assert epochs(path) == list(range(8))
+    assert again.loss == whole.loss
+
+
+@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
+def test_a_trial_that_is_given_up_leaves_no_state(script, tmp_path):
+    """Two replicas of it are interrupted; the first is given up as it goes on, and the second is dropped."""
+    path = tmp_path / "cut.h5"
+    interrupted(script, path, epoch=5, REPLICAS="2", HYPPO_WORKERS="2")
+    assert len({file.parent for file in tmp_path.rglob("resume.*")}) == 2
+    trained = len(epochs(path))
+    again = finished(script, path, REPLICAS="2", GIVE_UP="1")
+    (trial,) = hyppo.load(path).trials
+    assert (trial.state, len(trial.replicas)) == ("pruned", 1)
+    assert [step for step, _ in again.curve] == list(range(len(again.curve)))
+    assert 5 <= len(again.curve) < 8
+    assert not list(tmp_path.rglob("resume.*"))
+    assert len(epochs(path)) <= trained + 4
+    trained = epochs(path)
+    assert finished(script, path, REPLICAS="2") == again  # nothing left to do
+    assert epochs(path) == trained
+
+
+@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
+def test_the_state_of_another_study_is_not_taken(script, tmp_path):
+    """A study file was deleted, and its folder was not."""
+    path = tmp_path / "cut.h5"
+    interrupted(script, path)
+    trained = len(epochs(path))
+    path.unlink()
+    again = finished(script, path, SEED="1")
+    assert epochs(path)[trained:] == list(range(8))
+    assert len(again.curve) == 8
 
 
 def test_a_checkpoint_that_does_not_load_says_what_to_do(script, tmp_path):

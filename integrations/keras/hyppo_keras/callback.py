@@ -78,6 +78,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._weights = weights
         self._resume = resume
         self._saves = Saves()
+        self._stopped = False
         self._losses: dict[bytes, float] = {}  # by the weights that they are of
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
@@ -95,8 +96,10 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
                 raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
             self._history.on_train_end = self._hand_over
-        if self._resume:
-            restore_state(self.model, self._monitor)
+        if self._resume and restore_state(self.model, self._monitor):
+            # The validation data are seen in a validation only, and `validation_freq` may leave none to come.
+            own, last = self.model._should_eval, (self.params or {}).get("epochs", 0) - 1
+            self.model.__dict__["_should_eval"] = lambda epoch, frequency: epoch == last or own(epoch, frequency)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._logged = dict(logs or {})
@@ -115,7 +118,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._resume and replica.rank == 0 and (stop or self._saves.due()):
             self._saves.save(lambda: save_state(self.model, replica, epoch))
         if stop:
-            self.model.stop_training = True
+            self._stopped = self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._history is None:  # a CallbackList of the user's own, without one
@@ -124,10 +127,14 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _hand_over(self, logs: Any = None) -> None:
         if self._history is not None:
             del self._history.on_train_end
+        self.model.__dict__.pop("_should_eval", None)
         if self._monitor.loss is None:
             if not self._logged:
                 raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss to hand over")
             raise self._monitor.missing(self._logged)
+        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
+            self._monitor.hand_over(self._logged)
+            return
         left = fingerprint(self.model)
         if left in self._losses:
             self._monitor.loss = self._losses[left]

@@ -24,8 +24,8 @@ def save_state(model: Any, replica: Replica, epoch: int) -> None:
             other.unlink()
 
 
-def restore_state(model: Any, monitor: Monitor) -> None:
-    """Have `model.fit` go on after the epoch that was saved, if one was.
+def restore_state(model: Any, monitor: Monitor) -> bool:
+    """Have `model.fit` go on after the epoch that was saved, if one was; whether it does.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def restore_state(model: Any, monitor: Monitor) -> None:
     folder = monitor.replica.location
     path = folder / f"{state_name(monitor.replica)}.pickle"
     if not path.is_file():
-        return
+        return False
     try:
         state = pickle.loads(path.read_bytes())
         optimizer = getattr(model, "optimizer", None)
@@ -50,3 +50,4 @@ def restore_state(model: Any, monitor: Monitor) -> None:
     monitor.go_on(state["curve"])
     set_random_state(state["random"])
     model._initial_epoch = state["epoch"] + 1  # as Keras' own BackupAndRestore does
+    return True

@@ -15,7 +15,7 @@ from hyppo.monitor import Monitor
 from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
 from hyppo.resume import Saves, random_state, set_random_state, state_name
-from hyppo_lightning.group import check_group
+from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
 from hyppo_lightning.weights import WEIGHTS, save_weights
 
@@ -77,6 +77,8 @@ class HyppoCallback(_Base):
         packages = tuple(name for name in PACKAGES if name in sys.modules)
         if not packages:
             packages = PACKAGES[:1] if importlib.util.find_spec("lightning") else PACKAGES[1:]
+        for package in packages:
+            watch_launchers(package, _replica_of)
         if not cls._based:
             bases = (cls, *(import_module(name).Callback for name in packages))
             cls = type(cls.__name__, bases, {"__module__": cls.__module__, "__doc__": cls.__doc__, "_based": True})
@@ -103,7 +105,7 @@ class HyppoCallback(_Base):
         self._reported: int | None = None  # the last whose metric came
         self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
         self._validated: Weights | None = None  # the weights that it is of, where validation gave it
-        self._trained = False
+        self._trained = self._stopped = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit":
@@ -169,7 +171,7 @@ class HyppoCallback(_Base):
         if self._resume and (stop or any_rank(self._saves.due(), all=False)):
             self._saves.save(lambda: self._save(trainer))
         if stop:
-            trainer.should_stop = True
+            self._stopped = trainer.should_stop = True
             raise StopIteration  # which ends Lightning's loop before this epoch; should_stop alone would train a batch
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
@@ -197,6 +199,10 @@ class HyppoCallback(_Base):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._trained = self._epoch is not None
         self._report(trainer)
+        if self._stopped and self._monitor.loss is not None:
+            # it goes on later or its trial was given up: nothing of it counts yet
+            self._monitor.hand_over(trainer.callback_metrics)
+            return
         if self._validated is not None and self._validated != weights_of(pl_module):
             trainer.validating = True  # as the training loop does around its own validations
             trainer.fit_loop.epoch_loop.val_loop.run()
@@ -231,6 +237,12 @@ class HyppoCallback(_Base):
         if self._epoch is not None and self._epoch != self._reported and value is not None and value is not before:
             self._reported = self._epoch
             self._monitor.report(self._epoch, float(value))
+
+
+def _replica_of(trainer: Any) -> Replica | None:
+    """Whose training a Trainer is; None where it is not of this package's concern: evaluation, or no callback."""
+    ours = [callback for callback in trainer.callbacks if isinstance(callback, HyppoCallback)]
+    return ours[0]._monitor.replica if ours and trainer.training else None
 
 
 def weights_of(module: Any) -> Weights:
