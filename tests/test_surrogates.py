@@ -198,7 +198,7 @@ def test_gp_agrees_with_scikit_learn():
     mean, std = outside.predict(query, return_std=True)
     prediction = model.predict(query)
     np.testing.assert_allclose(prediction.mean, mean + model.mu, rtol=1e-9)
-    np.testing.assert_allclose(model.predict_mean(query), prediction.mean, rtol=1e-12)
+    np.testing.assert_allclose(model.predict_mean(query), prediction.mean, rtol=1e-12, atol=1e-12)
     # Beside the process's own variance stands that of its estimated mean.
     matrix = kernel(x) + np.diag(noise * 1.3 + gp.JITTER)
     ones = np.linalg.solve(matrix, np.ones(25))

@@ -85,6 +85,25 @@ def matern_cross(x, zt, variance, out):  # type: ignore[no-untyped-def]
 
 
 @jit_reordered
+def matern_mean(product, x_square, z_square, variance, weights, out):  # type: ignore[no-untyped-def]
+    """out[i] = sum_j weights_j variance c(r_ij), r_ij^2 = x_square_i + z_square_j - 2 product_ij.
+
+    Shapes (q, n), (q,), (n,), float, (n,) -> (q,). Near 0 the square is off by rounding of the squares' sum, to which c
+    is as little sensitive: its slope in r^2 is bounded.
+    """
+    for i in range(product.shape[0]):
+        at = x_square[i]
+        total = 0.0
+        for j in range(product.shape[1]):
+            square = at + z_square[j] - 2.0 * product[i, j]
+            square = 0.0 if square < 0.0 else square
+            s = ROOT5 * math.sqrt(square)
+            s = FARTHEST if s > FARTHEST else s
+            total += weights[j] * (1.0 + s + s * s * (1.0 / 3.0)) * exp_minus(s)
+        out[i] = variance * total
+
+
+@jit_reordered
 def matern_system(zt, variance, noise, out):  # type: ignore[no-untyped-def]
     """out[i, j] = K_ij for i >= j, and w_ij = 5/3 variance (1 + s) exp(-s) for i > j above the diagonal.
 

@@ -18,10 +18,10 @@ from scipy.special import erfcx, log_ndtr
 from hyppo._kernels.acquisition import log_expected_improvement, weighted_score
 from hyppo._kernels.distance import min_distance
 from hyppo._kernels.jit import Kernel
-from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_system
+from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_mean, matern_system
 from hyppo._kernels.posterior import generalised_mean, variance_gradient
 from hyppo._kernels.quasi_newton import bfgs_update, bounded_step
-from hyppo._kernels.rbf import radial_cross, radial_matrix
+from hyppo._kernels.rbf import cubic_mean, radial_cross, radial_matrix
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,6 +67,15 @@ def _phi(r: FloatArray, kind: int) -> FloatArray:
 def _correlation(r: FloatArray) -> FloatArray:
     s = np.sqrt(5.0) * r
     return np.asarray((1.0 + s + s**2 / 3.0) * np.exp(-s))
+
+
+def _distance(product: FloatArray, x_square: FloatArray, z_square: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt(np.maximum(x_square[:, None] + z_square - 2.0 * product, 0.0)))
+
+
+def _product(generator: np.random.Generator, q: int, n: int, columns: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    x, z = generator.random((q, columns)), generator.random((n, columns))
+    return x @ z.T, np.sum(x**2, axis=1), np.sum(z**2, axis=1)
 
 
 def _min_distance(x: FloatArray, centres: FloatArray) -> FloatArray:
@@ -210,6 +219,13 @@ REGISTRY: dict[str, Entry] = {
         lambda q, n, D: (q, n),
         lambda q, n, D: q * n * (3.0 * D + 11.0),
     ),
+    "cubic_mean": Entry(
+        cubic_mean,
+        lambda product, x_square, z_square, weights: _distance(product, x_square, z_square) ** 3 @ weights,
+        lambda g, q, n, D: (*_product(g, q, n, D), g.standard_normal(n)),
+        lambda q, n, D: (q,),
+        lambda q, n, D: q * n * 16.0,
+    ),
     "matern_matrix": Entry(
         matern_matrix,
         _matern_matrix,
@@ -224,6 +240,15 @@ REGISTRY: dict[str, Entry] = {
         lambda g, q, n, D: (g.random((q, D)), g.random((D, n)), 1.3),
         lambda q, n, D: (q, n),
         lambda q, n, D: q * n * (3.0 * D + 27.0),
+    ),
+    "matern_mean": Entry(
+        matern_mean,
+        lambda product, x_square, z_square, variance, weights: (
+            variance * _correlation(_distance(product, x_square, z_square)) @ weights
+        ),
+        lambda g, q, n, D: (*_product(g, q, n, D), 1.3, g.standard_normal(n)),
+        lambda q, n, D: (q,),
+        lambda q, n, D: q * n * 32.0,
     ),
     "matern_system": Entry(
         matern_system,

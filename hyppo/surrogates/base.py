@@ -1,5 +1,6 @@
 """What every surrogate gives, and the checks that all of them share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,9 @@ from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
 
 BLOCK = 1024  # candidates predicted at a time: bounds the memory, keeps the BLAS busy
+
+
+CACHED = 2**16  # entries of a block of products that stays in the second-level cache
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,17 @@ def as_outputs(name: str, y: npt.ArrayLike, n: int) -> FloatArray:
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         raise SurrogateError(f"{name}: expected finite values, got {values[row]} in row {row}; leave failed trials out")
     return values
+
+
+def products(x: FloatArray, z: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+    """Rows of x, (q, D), and their products with z, (n, D), a block at a time that stays in the cache.
+
+    With them a mean costs one matrix product and one pass, in which distance, function and sum are one: nothing of size
+    q n is ever written to memory.
+    """
+    transposed = np.ascontiguousarray(z.T)
+    step = max(8, CACHED // max(z.shape[0], 1))
+    block = np.empty((min(step, x.shape[0]), z.shape[0]))
+    for start in range(0, x.shape[0], step):
+        some = x[start : start + step]
+        yield slice(start, start + step), np.matmul(some, transposed, out=block[: some.shape[0]])

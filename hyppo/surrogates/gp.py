@@ -29,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_system
+from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_mean, matern_system
 from hyppo._kernels.posterior import generalised_mean, variance_gradient
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray, IntArray
-from hyppo.surrogates.base import BLOCK, Prediction, as_outputs, as_points
+from hyppo.surrogates.base import BLOCK, Prediction, as_outputs, as_points, products
 from hyppo.surrogates.quasi_newton import minimise
 
 JITTER = 1e-8
@@ -130,7 +130,13 @@ class GP:
     def predict_mean(self, x: npt.ArrayLike) -> FloatArray:
         """Posterior mean alone, in O(n) a point, (q, D) -> (q,)."""
         points = as_points("x", x, self.x.shape[1])
-        return self.mu + self._cross(points) @ self.alpha
+        scale = self.lengthscales[self.owner]
+        scaled, centres = points / scale, self.x / scale
+        x_square, z_square = np.einsum("ij,ij->i", scaled, scaled), np.einsum("ij,ij->i", centres, centres)
+        out = np.empty(points.shape[0])
+        for rows, product in products(scaled, centres):
+            matern_mean(product, x_square[rows], z_square, self.signal, self.alpha, out[rows])
+        return self.mu + out
 
     def append(self, x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike) -> "GP":
         """The same process with p further points, in O(n^2 p); `noise` (p,) is v, as for `condition`."""

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from hyppo._kernels.rbf import radial_cross, radial_matrix
+from hyppo._kernels.rbf import cubic_mean, radial_cross, radial_matrix
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
-from hyppo.surrogates.base import BLOCK, Prediction, as_points
+from hyppo.surrogates.base import BLOCK, Prediction, as_points, products
 
 KINDS = {"cubic": 0, "thin_plate": 1, "linear": 2, "multiquadric": 3, "gaussian": 4}
 
@@ -48,6 +48,13 @@ class RBF:
         """
         points = as_points("x", x, self.x.shape[1])
         out: FloatArray = points @ self.tail[1:] + self.tail[0]
+        if self.kind == KINDS["cubic"] and self.weights.shape[1] == 1:
+            x_square, z_square = np.einsum("ij,ij->i", points, points), np.einsum("ij,ij->i", self.x, self.x)
+            sums = np.empty(points.shape[0])
+            for rows, product in products(points, self.x):
+                cubic_mean(product, x_square[rows], z_square, self.weights[:, 0], sums[rows])
+            out[:, 0] += sums
+            return out
         centres = np.ascontiguousarray(self.x.T)
         phi = np.empty((min(BLOCK, points.shape[0]), self.x.shape[0]))
         for start in range(0, points.shape[0], BLOCK):
