@@ -1,12 +1,5 @@
 """Trainings on the ranks of an MPI job: rank 0 asks, the others serve until its script ends.
 
-    0 -> any         Release
-    0 -> leader      Begin, Halt, Kill                a leader is the first rank of a replica group
-    any    -> 0      Hello, Bye
-    leader -> 0      Reported, Ended
-    leader -> rank   Begin, Halt, Kill                to the other data-parallel ranks of its group
-    rank -> leader   Ended
-
 Rank 0 may train too (`manager=shared`): it then sends itself what it sends to others, and looks after its training
 process whenever it waits. While it searches for a point that process is left alone, and fills its pipes at worst.
 
@@ -17,129 +10,45 @@ has no way to report from a training, to stop one, or to place one by its group;
 """
 
 import atexit
-import contextlib
-import ctypes
 import itertools
-import os
-import signal
-import socket
-import sys
 import time
-import traceback
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 from hyppo.errors import LaunchError
+from hyppo.launch.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
 from hyppo.launch.objective import Shipment
 from hyppo.launch.partition import Plan, devices, partition
-from hyppo.launch.post import FAR, LONGEST, SHORTEST, post
-from hyppo.launch.process import (
-    OUTPUT,
-    Ending,
-    Limits,
-    NotShipped,
-    TrainingProcess,
-    environment,
-    relay,
-    visible_gpus,
-)
-from hyppo.launch.wire import Place, Reference
+from hyppo.launch.post import FAR, FAREWELL, LONGEST, SHORTEST, post
+from hyppo.launch.process import OUTPUT, Limits, NotShipped
+from hyppo.launch.rank import Rank, introduction, own_rank
+from hyppo.launch.wire import Place
 from hyppo.launch.world import communicator
 from hyppo.replica import Outcome, Task
-from hyppo.run import PROCESS_FAILURES, Options, Progressed
+from hyppo.run import Options, Progressed
 
 MISSED_AFTER = 30.0  # s until it is said which ranks have not come
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
-FAREWELL = 10.0  # s that the end of the job may wait for messages under way
-ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
-PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections
-PORTS_A_RANK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """A rank serves from now on: where it is, which GPUs it sees, and how many the batch system gave to its node."""
-
-    node: str
-    gpus: tuple[str, ...]
-    gpus_of_node: int = 0
+def attend() -> None:
+    """Serve, and never return, on every rank but the first; there, see to it that the others are released."""
+    if communicator().rank > 0:
+        Rank().serve()
+    _release_at_exit()
 
 
-@dataclass(frozen=True, slots=True)
-class Bye:
-    """A rank has nothing more to send."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a rank's training process is made with: another value is another process.
-
-    `threads` None leaves them to the rank; `output` names the file that takes what it prints, None relays it; `gpus` is
-    its CUDA_VISIBLE_DEVICES.
-    """
-
-    threads: int | None
-    limits: Limits
-    output: str | None
-    gpus: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Train. To a leader `others` names the rest of its group, with the settings and nodes of each."""
-
-    serial: int
-    task: Task
-    key: int
-    objective: Reference | None
-    settings: Settings
-    place: Place
-    others: tuple[tuple[int, Settings, Place], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Raise `should_stop` in the training that runs."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the training that runs, at once."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Finalise MPI and leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A training has reported."""
-
-    serial: int
-    step: int
-    loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A training has ended."""
-
-    serial: int
-    ending: Ending
+@lru_cache(maxsize=1)
+def _release_at_exit() -> None:
+    atexit.register(_release)
 
 
 def _release() -> None:
     """Let the other ranks go, and take in what they still send: MPI's finalisation would wait for it."""
-    if own := _own_rank():
+    if own := own_rank():
         own.close()
     for rank in range(1, communicator().size):
         post().send(rank, Release())
@@ -151,9 +60,6 @@ def _release() -> None:
         elif isinstance(came[1], Bye):
             fleet.discard(came[0])
     post().flush(FAREWELL)
-
-
-# -- rank 0 -----------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
@@ -264,7 +170,7 @@ class MpiWorkers:
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
         self._reports: list[Progressed] = []
-        self._own = _own_rank(make=plan.shared)
+        self._own = own_rank(make=plan.shared)
         leaders = {unit[0] for unit in self._units} - {0}
         self._longest = LONGEST if all(post().hears(rank) for rank in leaders) else FAR
 
@@ -371,257 +277,3 @@ class MpiWorkers:
         self._submitted.clear()
         if self._own is not None:  # nobody looks at what it sends itself from here on
             self._own.abandon()
-
-
-# -- the other ranks --------------------------------------------------------------------------------------------------
-
-
-def node_name() -> str:
-    """What tells this rank's node from others; virtual nodes of one host, as Slurm can have, count as several."""
-    host, slurm = socket.gethostname(), os.environ.get("SLURMD_NODENAME", "")
-    return f"{host}/{slurm}" if slurm and not host.startswith(slurm) else host
-
-
-def introduction() -> Hello:
-    """What this rank has to say of itself."""
-    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
-    return Hello(node_name(), visible_gpus(), int(gpus) if gpus.isdigit() else 0)
-
-
-def attend() -> None:
-    """Serve, and never return, on every rank but the first; there, see to it that the others are released."""
-    if communicator().rank > 0:
-        Rank().serve()
-    _release_at_exit()
-
-
-@lru_cache(maxsize=1)
-def _release_at_exit() -> None:
-    atexit.register(_release)
-
-
-@dataclass(slots=True)
-class _Training:
-    """The training that a rank is in, and what it awaits of its group."""
-
-    serial: int
-    asker: int
-    others: dict[int, Ending | None]
-    own: Ending | None = None
-    failed_at: float | None = None
-
-
-class Rank:
-    """A rank that serves: one training process, and the lead of a group where it is the first in one."""
-
-    def __init__(self) -> None:
-        self._process: TrainingProcess | None = None
-        self._settings: Settings | None = None
-        self._references: dict[int, Reference] = {}
-        self._training: _Training | None = None
-        self._ports = 0
-
-    def serve(self) -> NoReturn:
-        """Train what rank 0 says until it releases this rank."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
-        post().send(0, introduction())
-        pause = SHORTEST
-        while True:
-            came = post().receive()
-            if came is not None:
-                if isinstance(came[1], Release):
-                    self.close()
-                    self._leave()
-                self.take(*came)
-                pause = SHORTEST
-            else:
-                pause = self.rest(pause)
-
-    def rest(self, pause: float) -> float:
-        """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
-        pause = post().sleep(pause, *(self._process.files if self._process is not None else ()))
-        self._look()
-        return pause
-
-    def take(self, sender: int, message: Any) -> bool:
-        """Do what a message asks of a rank that trains; False where it is for the one that asks."""
-        match message:
-            case Begin():
-                self._begin(sender, message)
-            case Halt(serial):
-                if self._training is not None and self._training.serial == serial:
-                    if self._process is not None:
-                        self._process.stop()
-                    self._tell_others(message)
-            case Kill(serial):
-                if self._training is not None and self._training.serial == serial:
-                    self.abandon()
-            case Ended(serial, ending):
-                if self._training is None or self._training.serial != serial or sender not in self._training.others:
-                    return False
-                self._training.others[sender] = ending
-            case _:
-                return False
-        return True
-
-    def _begin(self, asker: int, begin: Begin) -> None:
-        self.abandon()
-        if begin.objective is not None:
-            self._references[begin.key] = begin.objective
-        reference = self._references[begin.key]
-        place = begin.place
-        if begin.others:
-            shared = self._rendezvous(begin)
-            place = replace(place, environ={**place.environ, **shared})
-            for rank, settings, its in begin.others:
-                its = replace(its, environ={**its.environ, **shared})
-                post().send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
-        if self._process is None or begin.settings != self._settings:
-            if self._process is not None:
-                self._process.close()
-            self._settings = begin.settings
-            gpus = {} if begin.settings.gpus is None else {"CUDA_VISIBLE_DEVICES": begin.settings.gpus}
-            self._process = TrainingProcess(
-                environment(begin.settings.threads, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")), gpus),
-                begin.settings.limits,
-                begin.settings.output or relay,
-            )
-        self._training = _Training(begin.serial, asker, {rank: None for rank, _, _ in begin.others})
-        self._process.train(begin.task, begin.key, reference, place)
-
-    def _rendezvous(self, begin: Begin) -> dict[str, str]:
-        """Where the ranks of a group meet: a port that no other group of this job uses, and a token to prove it.
-
-        Two groups on one port would train each other's weights without a word.
-        """
-        alone = begin.place.environ["LOCAL_WORLD_SIZE"] == begin.place.environ["WORLD_SIZE"]
-        shared = {
-            "MASTER_ADDR": "127.0.0.1" if alone else socket.getfqdn(),
-            "MASTER_PORT": str(self._free_port()),
-            "TORCHELASTIC_RUN_ID": uuid.uuid4().hex,
-            "TORCHELASTIC_RESTART_COUNT": "0",
-            "TORCHELASTIC_MAX_RESTARTS": "0",
-        }
-        if alone and sys.platform == "linux":
-            shared["GLOO_SOCKET_IFNAME"] = "lo"  # a host's name need not resolve to an address of its own
-        return shared
-
-    def _free_port(self) -> int:
-        """A port from this rank's own share that nobody listens on now."""
-        first = int(communicator().rank) * PORTS_A_RANK
-        for _ in range(PORTS_A_RANK):
-            self._ports += 1
-            port = PORTS[(first + self._ports % PORTS_A_RANK) % len(PORTS)]
-            with socket.socket() as candidate, contextlib.suppress(OSError):
-                candidate.bind(("", port))
-                return port
-        raise LaunchError(
-            f"rank {communicator().rank} finds no free port among its {PORTS_A_RANK} for a group to meet at"
-        )
-
-    def _look(self) -> None:
-        """See what the training process has to say."""
-        if self._process is None:
-            return
-        ending = self._process.pump()
-        reports, self._process.reports = self._process.reports, []
-        training = self._training
-        if training is None:
-            return
-        if training.asker == 0:
-            for step, loss in reports:
-                post().send(0, Reported(training.serial, step, loss))
-        if ending is not None:
-            training.own = ending
-        self._conclude()
-
-    def _conclude(self) -> None:
-        """Tell how the training ended, once it has on every rank of the group, or failed on one.
-
-        After a failure the others get a moment: where a rank was killed, those that were connected to it fail as well,
-        and theirs may come first.
-        """
-        training = self._training
-        if training is None:
-            return
-        endings = [training.own, *training.others.values()]
-        settled = [ending for ending in endings if ending is not None]
-        if len(settled) < len(endings):
-            if all(isinstance(ending, Outcome) and ending.failure is None for ending in settled):
-                return
-            training.failed_at = training.failed_at or time.monotonic()
-            if time.monotonic() - training.failed_at < ECHO:
-                return
-        self._tell_others(Kill(training.serial))
-        if training.own is None and self._process is not None:
-            self._process.close()
-        self._training = None
-        post().send(training.asker, Ended(training.serial, _decisive(settled)))
-
-    def _tell_others(self, message: Any) -> None:
-        if self._training is not None:
-            for rank, ending in self._training.others.items():
-                if ending is None:
-                    post().send(rank, message)
-
-    def abandon(self) -> None:
-        """End the training that runs, here and in the group that this rank leads."""
-        training = self._training
-        if training is None:
-            return
-        self._tell_others(Kill(training.serial))
-        if training.own is None and self._process is not None:
-            self._process.close()
-        self._training = None
-
-    def close(self) -> None:
-        """End the training that runs, and the process that trains."""
-        self.abandon()
-        if self._process is not None:
-            self._process.close()
-
-    def _leave(self) -> NoReturn:
-        """End this rank together with the others, without going through the rest of the script.
-
-        MPI is left by C's own exit: MPICH takes leave of its launcher there, and without that kills the job at random.
-        """
-        from mpi4py import MPI
-
-        status = 0
-        try:
-            post().send(0, Bye())
-            post().flush(FAREWELL)
-            atexit._run_exitfuncs()
-            MPI.Finalize()
-        except Exception:
-            traceback.print_exc()
-            status = 1
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        # Not os._exit: MPICH tells its launcher in an exit handler of C that this rank has finalised. One that leaves
-        # without counts as crashed, and the launcher kills what still runs (seen: every second job of a busy machine).
-        ctypes.CDLL(None).exit(status)
-        raise AssertionError("exit does not return")
-
-
-_own: list[Rank] = []
-
-
-def _own_rank(make: bool = False) -> Rank | None:
-    """Rank 0 as one that trains: kept from one run to the next, as the others are."""
-    if make and not _own:
-        _own.append(Rank())
-    return _own[0] if _own else None
-
-
-def _decisive(endings: Sequence[Ending]) -> Ending:
-    """Of the endings of a group's ranks, the leader's first: what stands for all.
-
-    A process that died explains the exceptions of the others; a stop or a failure of any is one of all.
-    """
-    failed = [e for e in endings if isinstance(e, Outcome) and e.failure is not None]
-    died = [e for e in failed if e.failure is not None and e.failure.type in PROCESS_FAILURES]
-    cut = [e for e in endings if not isinstance(e, Outcome)]
-    return [*died, *cut, *failed, *endings][0]

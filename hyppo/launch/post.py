@@ -20,6 +20,7 @@ TAG = 29401  # keeps these messages apart from those of a script that uses MPI i
 SHORTEST, LONGEST = 1e-4, 5e-3  # s between two looks
 FAR = 1e-3  # s between two looks of rank 0 where it waits for other hosts: 2 % of a core, and 4 ms less a training
 SLOWER = 1.25  # each sleep to the last one: a message waits a quarter of the time that it took to come, at most
+FAREWELL = 10.0  # s that the end of the job may wait for messages under way
 LOOPBACK = "127.0.0.1"
 
 

@@ -1,0 +1,92 @@
+"""What the ranks of an MPI job say to each other.
+
+0 -> any         Release
+0 -> leader      Begin, Halt, Kill                a leader is the first rank of a replica group
+any    -> 0      Hello, Bye
+leader -> 0      Reported, Ended
+leader -> rank   Begin, Halt, Kill                to the other data-parallel ranks of its group
+rank -> leader   Ended
+"""
+
+from dataclasses import dataclass
+
+from hyppo.launch.process import Ending, Limits
+from hyppo.launch.wire import Place, Reference
+from hyppo.replica import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A rank serves from now on: where it is, which GPUs it sees, and how many the batch system gave to its node."""
+
+    node: str
+    gpus: tuple[str, ...]
+    gpus_of_node: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """A rank has nothing more to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a rank's training process is made with: another value is another process.
+
+    `threads` None leaves them to the rank; `output` names the file that takes what it prints, None relays it; `gpus` is
+    its CUDA_VISIBLE_DEVICES.
+    """
+
+    threads: int | None
+    limits: Limits
+    output: str | None
+    gpus: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Train. To a leader `others` names the rest of its group, with the settings and nodes of each."""
+
+    serial: int
+    task: Task
+    key: int
+    objective: Reference | None
+    settings: Settings
+    place: Place
+    others: tuple[tuple[int, Settings, Place], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Raise `should_stop` in the training that runs."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the training that runs, at once."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Finalise MPI and leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A training has reported."""
+
+    serial: int
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A training has ended."""
+
+    serial: int
+    ending: Ending

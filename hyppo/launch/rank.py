@@ -1,0 +1,271 @@
+"""A rank of an MPI job that trains, in a child process: any rank that dies would take the whole job with it.
+
+The first rank of a replica group leads it: it is told what to train, has the others train the same, and says how it
+ended for all.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from hyppo.errors import LaunchError
+from hyppo.launch.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
+from hyppo.launch.post import FAREWELL, SHORTEST, post
+from hyppo.launch.process import Ending, TrainingProcess, environment, relay, visible_gpus
+from hyppo.launch.wire import Reference
+from hyppo.launch.world import communicator
+from hyppo.replica import Outcome
+from hyppo.run import PROCESS_FAILURES
+
+ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
+PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections
+PORTS_A_RANK = 32
+
+
+def node_name() -> str:
+    """What tells this rank's node from others; virtual nodes of one host, as Slurm can have, count as several."""
+    host, slurm = socket.gethostname(), os.environ.get("SLURMD_NODENAME", "")
+    return f"{host}/{slurm}" if slurm and not host.startswith(slurm) else host
+
+
+def introduction() -> Hello:
+    """What this rank has to say of itself."""
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    return Hello(node_name(), visible_gpus(), int(gpus) if gpus.isdigit() else 0)
+
+
+@dataclass(slots=True)
+class _Training:
+    """The training that a rank is in, and what it awaits of its group."""
+
+    serial: int
+    asker: int
+    others: dict[int, Ending | None]
+    own: Ending | None = None
+    failed_at: float | None = None
+
+
+class Rank:
+    """A rank that serves: one training process, and the lead of a group where it is the first in one."""
+
+    def __init__(self) -> None:
+        self._process: TrainingProcess | None = None
+        self._settings: Settings | None = None
+        self._references: dict[int, Reference] = {}
+        self._training: _Training | None = None
+        self._ports = 0
+
+    def serve(self) -> NoReturn:
+        """Train what rank 0 says until it releases this rank."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
+        post().send(0, introduction())
+        pause = SHORTEST
+        while True:
+            came = post().receive()
+            if came is not None:
+                if isinstance(came[1], Release):
+                    self.close()
+                    self._leave()
+                self.take(*came)
+                pause = SHORTEST
+            else:
+                pause = self.rest(pause)
+
+    def rest(self, pause: float) -> float:
+        """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
+        pause = post().sleep(pause, *(self._process.files if self._process is not None else ()))
+        self._look()
+        return pause
+
+    def take(self, sender: int, message: Any) -> bool:
+        """Do what a message asks of a rank that trains; False where it is for the one that asks."""
+        match message:
+            case Begin():
+                self._begin(sender, message)
+            case Halt(serial):
+                if self._training is not None and self._training.serial == serial:
+                    if self._process is not None:
+                        self._process.stop()
+                    self._tell_others(message)
+            case Kill(serial):
+                if self._training is not None and self._training.serial == serial:
+                    self.abandon()
+            case Ended(serial, ending):
+                if self._training is None or self._training.serial != serial or sender not in self._training.others:
+                    return False
+                self._training.others[sender] = ending
+            case _:
+                return False
+        return True
+
+    def _begin(self, asker: int, begin: Begin) -> None:
+        self.abandon()
+        if begin.objective is not None:
+            self._references[begin.key] = begin.objective
+        reference = self._references[begin.key]
+        place = begin.place
+        if begin.others:
+            shared = self._rendezvous(begin)
+            place = replace(place, environ={**place.environ, **shared})
+            for rank, settings, its in begin.others:
+                its = replace(its, environ={**its.environ, **shared})
+                post().send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
+        if self._process is None or begin.settings != self._settings:
+            if self._process is not None:
+                self._process.close()
+            self._settings = begin.settings
+            gpus = {} if begin.settings.gpus is None else {"CUDA_VISIBLE_DEVICES": begin.settings.gpus}
+            self._process = TrainingProcess(
+                environment(begin.settings.threads, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")), gpus),
+                begin.settings.limits,
+                begin.settings.output or relay,
+            )
+        self._training = _Training(begin.serial, asker, {rank: None for rank, _, _ in begin.others})
+        self._process.train(begin.task, begin.key, reference, place)
+
+    def _rendezvous(self, begin: Begin) -> dict[str, str]:
+        """Where the ranks of a group meet: a port that no other group of this job uses, and a token to prove it.
+
+        Two groups on one port would train each other's weights without a word.
+        """
+        alone = begin.place.environ["LOCAL_WORLD_SIZE"] == begin.place.environ["WORLD_SIZE"]
+        shared = {
+            "MASTER_ADDR": "127.0.0.1" if alone else socket.getfqdn(),
+            "MASTER_PORT": str(self._free_port()),
+            "TORCHELASTIC_RUN_ID": uuid.uuid4().hex,
+            "TORCHELASTIC_RESTART_COUNT": "0",
+            "TORCHELASTIC_MAX_RESTARTS": "0",
+        }
+        if alone and sys.platform == "linux":
+            shared["GLOO_SOCKET_IFNAME"] = "lo"  # a host's name need not resolve to an address of its own
+        return shared
+
+    def _free_port(self) -> int:
+        """A port from this rank's own share that nobody listens on now."""
+        first = int(communicator().rank) * PORTS_A_RANK
+        for _ in range(PORTS_A_RANK):
+            self._ports += 1
+            port = PORTS[(first + self._ports % PORTS_A_RANK) % len(PORTS)]
+            with socket.socket() as candidate, contextlib.suppress(OSError):
+                candidate.bind(("", port))
+                return port
+        raise LaunchError(
+            f"rank {communicator().rank} finds no free port among its {PORTS_A_RANK} for a group to meet at"
+        )
+
+    def _look(self) -> None:
+        """See what the training process has to say."""
+        if self._process is None:
+            return
+        ending = self._process.pump()
+        reports, self._process.reports = self._process.reports, []
+        training = self._training
+        if training is None:
+            return
+        if training.asker == 0:
+            for step, loss in reports:
+                post().send(0, Reported(training.serial, step, loss))
+        if ending is not None:
+            training.own = ending
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Tell how the training ended, once it has on every rank of the group, or failed on one.
+
+        After a failure the others get a moment: where a rank was killed, those that were connected to it fail as well,
+        and theirs may come first.
+        """
+        training = self._training
+        if training is None:
+            return
+        endings = [training.own, *training.others.values()]
+        settled = [ending for ending in endings if ending is not None]
+        if len(settled) < len(endings):
+            if all(isinstance(ending, Outcome) and ending.failure is None for ending in settled):
+                return
+            training.failed_at = training.failed_at or time.monotonic()
+            if time.monotonic() - training.failed_at < ECHO:
+                return
+        self._tell_others(Kill(training.serial))
+        if training.own is None and self._process is not None:
+            self._process.close()
+        self._training = None
+        post().send(training.asker, Ended(training.serial, _decisive(settled)))
+
+    def _tell_others(self, message: Any) -> None:
+        if self._training is not None:
+            for rank, ending in self._training.others.items():
+                if ending is None:
+                    post().send(rank, message)
+
+    def abandon(self) -> None:
+        """End the training that runs, here and in the group that this rank leads."""
+        training = self._training
+        if training is None:
+            return
+        self._tell_others(Kill(training.serial))
+        if training.own is None and self._process is not None:
+            self._process.close()
+        self._training = None
+
+    def close(self) -> None:
+        """End the training that runs, and the process that trains."""
+        self.abandon()
+        if self._process is not None:
+            self._process.close()
+
+    def _leave(self) -> NoReturn:
+        """End this rank together with the others, without going through the rest of the script.
+
+        MPI is left by C's own exit: MPICH takes leave of its launcher there, and without that kills the job at random.
+        """
+        from mpi4py import MPI
+
+        status = 0
+        try:
+            post().send(0, Bye())
+            post().flush(FAREWELL)
+            atexit._run_exitfuncs()
+            MPI.Finalize()
+        except Exception:
+            traceback.print_exc()
+            status = 1
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        # Not os._exit: MPICH tells its launcher in an exit handler of C that this rank has finalised. One that leaves
+        # without counts as crashed, and the launcher kills what still runs (seen: every second job of a busy machine).
+        ctypes.CDLL(None).exit(status)
+        raise AssertionError("exit does not return")
+
+
+_own: list[Rank] = []
+
+
+def own_rank(make: bool = False) -> Rank | None:
+    """Rank 0 as one that trains: kept from one run to the next, as the others are."""
+    if make and not _own:
+        _own.append(Rank())
+    return _own[0] if _own else None
+
+
+def _decisive(endings: Sequence[Ending]) -> Ending:
+    """Of the endings of a group's ranks, the leader's first: what stands for all.
+
+    A process that died explains the exceptions of the others; a stop or a failure of any is one of all.
+    """
+    failed = [e for e in endings if isinstance(e, Outcome) and e.failure is not None]
+    died = [e for e in failed if e.failure is not None and e.failure.type in PROCESS_FAILURES]
+    cut = [e for e in endings if not isinstance(e, Outcome)]
+    return [*died, *cut, *failed, *endings][0]
