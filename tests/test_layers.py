@@ -42,8 +42,9 @@ FLOORS = [
     ("hyppo/columns.py", "hyppo/history.py", "hyppo/stopping.py"),
     ("hyppo/policy.py", "hyppo/results.py"),
     ("hyppo/study.py",),
-    ("hyppo/run.py", "hyppo/report/", "hyppo/effects.py"),
-    ("hyppo/launch/",),
+    ("hyppo/loop/", "hyppo/effects.py"),
+    ("hyppo/launch/", "hyppo/report/"),
+    ("hyppo/run.py",),
     ("hyppo/cli/", "hyppo/__main__.py"),
 ]
 

@@ -16,8 +16,9 @@ import pytest
 import hyppo
 from hyppo.errors import LaunchError, ObjectiveError, StudyError
 from hyppo.launch import process
+from hyppo.loop import Interrupt, Loop, Options
 from hyppo.replica import Failure, Outcome
-from hyppo.run import Interrupt, Loop, Options, run
+from hyppo.run import run
 
 from .deeds import perform
 

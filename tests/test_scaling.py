@@ -20,7 +20,7 @@ from benchmarks.scaling.simulation import simulate
 from hyppo.columns import Columns
 from hyppo.errors import StudyError
 from hyppo.launch import process
-from hyppo.run import Interrupt, Loop, Options
+from hyppo.loop import Interrupt, Loop, Options
 from hyppo.surrogates import gp
 from hyppo.surrogates.pool import Pool
 

@@ -11,8 +11,8 @@ import pytest
 import hyppo
 from benchmarks.curves import __main__ as benchmark
 from benchmarks.curves import table
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Stopped
 from hyppo.replica import Outcome
-from hyppo.run import Interrupt, Loop, Options, Progressed, Stopped
 from hyppo.search import Observations
 from hyppo.stopping import Curves, Halving, Median, rule_of, with_censored
 from hyppo.trial import State

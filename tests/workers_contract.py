@@ -1,11 +1,11 @@
-"""What every implementation of `hyppo.run.Workers` does. Each check gets fresh workers that train `deeds.perform`."""
+"""What every implementation of `hyppo.loop.Workers` does. Each check gets fresh workers that train `deeds.perform`."""
 
 import time
 
 import pytest
 
+from hyppo.loop import Stopped
 from hyppo.replica import Failure, Outcome, Task
-from hyppo.run import Stopped
 
 from .deeds import perform
 

@@ -22,8 +22,8 @@ import numpy as np
 
 import hyppo
 from benchmarks.scaling import problem
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Status
 from hyppo.replica import Outcome, Task
-from hyppo.run import Interrupt, Loop, Options, Progressed, Status
 from hyppo.trial import Event, Trial
 
 
@@ -109,7 +109,7 @@ class TimedStudy(hyppo.Study):
 
 
 class Groups:
-    """Trial groups of one slot each, which train in virtual time. See `hyppo.run.Workers`."""
+    """Trial groups of one slot each, which train in virtual time. See `hyppo.loop.Workers`."""
 
     def __init__(self, count: int, clock: Clock, mean: float, sigma: float, study: TimedStudy) -> None:
         self.groups: Sequence[int] = range(count)

@@ -28,8 +28,8 @@ from benchmarks.scaling import problem
 from benchmarks.scaling.simulation import Nobody, load
 from hyppo import launch
 from hyppo.launch.choose import workers_for
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Workers
 from hyppo.replica import Outcome, Task
-from hyppo.run import Interrupt, Loop, Options, Progressed, Workers
 
 FloatArray = NDArray[np.float64]
 

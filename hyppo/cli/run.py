@@ -10,7 +10,7 @@ import typer
 
 from hyppo.errors import HyppoError
 from hyppo.launch import world
-from hyppo.run import OVERRIDES
+from hyppo.loop import OVERRIDES
 
 BUDGET = "Budget"
 RANKS = "MPI ranks"

@@ -7,8 +7,8 @@ from hyppo.errors import LaunchError, StudyError
 from hyppo.launch import world
 from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
 from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
+from hyppo.loop import Options, Workers
 from hyppo.replica import Replica
-from hyppo.run import Options, Workers
 
 
 def workers_for(

@@ -27,8 +27,8 @@ from hyppo.launch.process import OUTPUT, Limits, NotShipped
 from hyppo.launch.rank import Rank, introduction, own_rank
 from hyppo.launch.wire import Place
 from hyppo.launch.world import communicator
+from hyppo.loop import Options, Progressed
 from hyppo.replica import Outcome, Task
-from hyppo.run import Options, Progressed
 
 MISSED_AFTER = 30.0  # s until it is said which ranks have not come
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
@@ -150,7 +150,7 @@ class _Submitted:
 
 
 class MpiWorkers:
-    """The replica groups of an MPI job, as rank 0 sees them. See `hyppo.run.Workers`."""
+    """The replica groups of an MPI job, as rank 0 sees them. See `hyppo.loop.Workers`."""
 
     def __init__(
         self,

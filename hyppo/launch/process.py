@@ -38,8 +38,8 @@ from hyppo.launch.wire import (
     resident_memory,
     send,
 )
+from hyppo.loop import OVERRIDES, Stopped
 from hyppo.replica import Failure, Outcome, Task
-from hyppo.run import OVERRIDES, Stopped
 
 # What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
 # kills or hangs the whole job, and Lightning takes the job's ranks for its own. What overrides this run's arguments is

@@ -24,8 +24,8 @@ from hyppo.launch.post import FAREWELL, SHORTEST, post
 from hyppo.launch.process import Ending, TrainingProcess, environment, relay, visible_gpus
 from hyppo.launch.wire import Reference
 from hyppo.launch.world import communicator
+from hyppo.loop import PROCESS_FAILURES
 from hyppo.replica import Outcome
-from hyppo.run import PROCESS_FAILURES
 
 ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
 PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections

@@ -1,4 +1,4 @@
-"""The workers of one machine: this process, its children, or an executor of the user's. See `hyppo.run.Workers`."""
+"""The workers of one machine: this process, its children, or an executor of the user's. See `hyppo.loop.Workers`."""
 
 import concurrent.futures
 import time
@@ -21,8 +21,8 @@ from hyppo.launch.process import (
     visible_gpus,
 )
 from hyppo.launch.wire import Place, Reference, Unready, readable
+from hyppo.loop import Progressed, Stopped
 from hyppo.replica import Failure, Outcome, Replica, Task
-from hyppo.run import Progressed, Stopped
 from hyppo.training import train
 
 Objective = Callable[[Replica], Any]

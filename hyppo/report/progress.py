@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
+from hyppo.loop import Options, Status, StudyLike
 from hyppo.replica import Outcome, Task
-from hyppo.run import Options, Status, StudyLike
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows a run; see `hyppo.run.View`.
+    """Shows a run; see `hyppo.loop.View`.
 
     Notices and the first failure are shown even without `progress`: those are not progress.
     """

@@ -33,7 +33,7 @@ def study_of(objective, **arguments):
 def contract():
     from hyppo.launch import mpi
     from hyppo.launch.process import Limits
-    from hyppo.run import Options
+    from hyppo.loop import Options
 
     mpi.attend()
     for check in CHECKS:

@@ -1,0 +1,34 @@
+"""Signals that ask a run to stop: Ctrl-C, and what batch systems send before the walltime ends."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupt:
+    """While entered, SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of ending this process.
+
+    `asked` holds the signal that came. A second Ctrl-C raises `KeyboardInterrupt` at once.
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            # None: it was not set from Python, and only the default can be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = self.asked or signal.Signals(number)

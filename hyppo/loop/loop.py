@@ -1,0 +1,353 @@
+"""One run of a study on workers: asks when a slot is free, submits, settles what ends."""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Protocol
+
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.loop.interrupt import Interrupt
+from hyppo.loop.options import Options
+from hyppo.loop.queue import Queue
+from hyppo.loop.view import Running, Status, View
+from hyppo.loop.workers import PROCESS_FAILURES, Progressed, Stopped, Workers
+from hyppo.replica import Outcome, Replica, Task
+from hyppo.stopping import Curves, Rule
+from hyppo.trial import State, Trial
+
+BUSY = 0.1  # above this points are asked ahead
+AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
+LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
+
+
+class StudyLike(Protocol):
+    """What the loop needs of a study."""
+
+    objective: Callable[[Replica], Any] | None
+    isolate: bool
+    replicas: tuple[int, int]
+    stopping: Rule | None
+
+    @property
+    def trials(self) -> tuple[Trial, ...]: ...
+    @property
+    def exhausted(self) -> bool: ...
+    @property
+    def best(self) -> Any: ...
+    def ask(self) -> Trial: ...
+    def ask_batch(self, count: int) -> Sequence[Trial]: ...
+    def tasks(self, trial: Trial) -> list[Task]: ...
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def given_up(outcome: Outcome) -> Outcome:
+    """How a training ended whose trial the rule gave up: with neither a loss nor a failure."""
+    return replace(outcome, loss=None, failure=None, losses=None, pruned=True)
+
+
+class Loop:
+    """One run of a study on workers; `clock` tells its seconds, from any origin."""
+
+    def __init__(
+        self,
+        study: StudyLike,
+        workers: Workers,
+        options: Options,
+        view: View,
+        interrupt: Interrupt,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.study = study
+        self.workers = workers
+        self.options = options
+        self.view = view
+        self.interrupt = interrupt
+        self.clock = clock
+        self.began = clock()
+        trials = study.trials
+        self.queue = Queue()
+        for trial in trials:
+            for task in study.tasks(trial):
+                self.queue.add(task)
+        self.running: dict[Future[Outcome], tuple[Task, int]] = {}
+        self.ended: deque[Future[Outcome]] = deque()  # of those that ran, not yet settled; filled by any thread
+        self.free = list(range(len(workers.groups)))
+        self.shown: dict[tuple[int, int], Running] = {}
+        self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+        self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
+        self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
+        self.finished = False  # nothing is left to ask
+        self.curves = Curves(trials if study.stopping is not None else ())
+        self.halted: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
+        workers.listen(self._hear)
+        self.search_seconds = 0.0  # of a search, lately
+        self.training_seconds: float | None = None  # of a training, lately
+        self._next_look = 0.0  # monotonic; when there is something to show again
+
+    def go(self) -> None:
+        """Run until the budget is spent, the space is exhausted, or a stop is asked.
+
+        Raises
+        ------
+        ObjectiveError
+            The objective returns no loss, and never did.
+        LaunchError
+            No training can be had.
+        """
+        while self.interrupt.asked is None:
+            self._fill()
+            if not self.running:
+                return
+            self._ask_ahead()
+            self.workers.wait(LOOK)
+            self._collect()
+            if (now := time.monotonic()) >= self._next_look:  # a status goes through all that runs
+                self.view.show(self.status())
+                self._next_look = now + LOOK
+        self._wind_down()
+
+    def _wind_down(self) -> None:
+        """Ask what runs to end, and wait for it for as long as the grace lasts."""
+        assert self.interrupt.asked is not None
+        end = self.clock() + self.options.grace
+        if self.running:
+            self.view.say(
+                f"{self.interrupt.asked.name}: no new trainings; waiting up to {self.options.grace:g} s for "
+                f"{len(self.running)} that run (Ctrl-C again ends them now)"
+            )
+        self.workers.stop()
+        while self.running and self.clock() < end:
+            self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
+            self._collect()
+
+    # -- what to train next ---------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Give every free slot something to train, as long as there is something."""
+        for slot in tuple(self.free):
+            task = self._next(self.workers.groups[slot])
+            if task is None:
+                return  # nor is there anything for another slot
+            self._submit(task, slot)
+
+    def _hand_out(self) -> None:
+        """Give free slots what is queued for them already: that need not wait for the disk to take in the losses."""
+        for slot in tuple(self.free):
+            if self.interrupt.asked is not None or self._out_of_time or not self._another_training:
+                return
+            task = self.queue.take(self.workers.groups[slot])
+            if task is not None and self._awaited(task):
+                self._submit(task, slot)
+
+    def _submit(self, task: Task, slot: int) -> None:
+        future = self.workers.submit(task, slot)
+        self.free.remove(slot)
+        self.running[future] = (task, slot)
+        self.shown[task.trial, task.index] = Running(task, self.clock())
+        future.add_done_callback(self.ended.append)
+        self.curves.begin(task.trial, task.index)
+
+    def _next(self, group: int) -> Task | None:
+        """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
+        while not self._out_of_time and self._another_training:
+            task = self.queue.take(group)
+            if task is None:
+                if self._may_ask:
+                    self._ask(self._wanted())
+                task = self.queue.take(group) or self.queue.take_any(group)
+            if task is None or self._awaited(task):
+                return task
+        return None
+
+    def _awaited(self, task: Task) -> bool:
+        """Whether the study still waits for it: losses may have been told from elsewhere meanwhile."""
+        return any(r.index == task.index for r in self.study.trials[task.trial].pending)
+
+    def _wanted(self) -> int:
+        """New trials that the free slots can do with, at least one."""
+        free = Counter(self.workers.groups[slot] for slot in self.free)
+        return max(1, sum(self._trials_for(slots - self.queue.of(group)) for group, slots in free.items()))
+
+    def _trials_for(self, replicas: int) -> int:
+        """Trials that bring as many replicas."""
+        return math.ceil(max(0, replicas) / self.study.replicas[0])
+
+    def _ask(self, count: int) -> None:
+        """Queue the replicas of up to `count` trials that become pending now."""
+        if not self._may_ask:
+            return
+        if self.options.trials is not None:
+            count = min(count, self.options.trials - len(self.study.trials))
+            if self.study.exhausted:
+                # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
+                # alone, but they bring the number of trials no nearer.
+                self._finish()
+                return
+        if self.options.trainings is not None:
+            left = self.options.trainings - self.settled - len(self.running) - len(self.queue)
+            count = min(count, max(1, self._trials_for(left)))
+        began = self.clock()
+        try:
+            asked = [self.study.ask()] if count == 1 else self.study.ask_batch(count)
+        except StudyError:
+            if not self.study.exhausted:
+                raise
+            if not self.running:  # otherwise what runs now may be worth a further replica later
+                self._finish()
+            return
+        self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
+        for trial in asked:
+            for task in self.study.tasks(trial):
+                if (task.trial, task.index) not in self.shown and not self.queue.holds(task.trial, task.index):
+                    self.queue.add(task)
+
+    def _ask_ahead(self) -> None:
+        """Ask now what slots that become free will want, where a search would keep them waiting."""
+        if self.free or self._out_of_time or self.training_seconds is None:
+            return
+        slots = len(self.workers.groups)
+        busy = self.search_seconds * slots / max(self.training_seconds * self.study.replicas[0], 1e-9)
+        if busy < BUSY:
+            return
+        depth = max(min(AHEAD, slots // 2), slots // 16)
+        ready = self.queue.of(None)
+        if 2 * ready <= depth and depth > ready and self._more_trainings_than_queued:
+            self._ask(self._trials_for(depth - ready))
+
+    def _finish(self) -> None:
+        self.finished = True
+        self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
+
+    @property
+    def _out_of_time(self) -> bool:
+        limit = self.options.time_limit
+        return limit is not None and self.clock() - self.began >= limit
+
+    @property
+    def _may_ask(self) -> bool:
+        another = self.options.trials is None or len(self.study.trials) < self.options.trials
+        return another and not self.finished
+
+    @property
+    def _another_training(self) -> bool:
+        return self.options.trainings is None or self.settled + len(self.running) < self.options.trainings
+
+    @property
+    def _more_trainings_than_queued(self) -> bool:
+        begun = self.settled + len(self.running) + len(self.queue)
+        return self.options.trainings is None or begun < self.options.trainings
+
+    # -- what came back -------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Take in what was reported, and ask the study's rule about it."""
+        for report in self.workers.reports():
+            key = report.trial, report.index
+            if key not in self.shown:
+                continue
+            self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
+            if self.study.stopping is not None:
+                self.curves.add(*key, report.step, report.loss)
+                if key not in self.halted and self._given_up(report):
+                    self._halt(running.task)
+
+    def _given_up(self, report: Progressed) -> bool:
+        """Whether the rule stops the trial that reports; one that has a loss is not stopped any more."""
+        assert self.study.stopping is not None
+        trials = self.study.trials
+        levels = self.curves.at(report.step)
+        pruned = sum(t.state is State.PRUNED and t.number not in levels for t in trials)
+        reports = self.curves.reports(report.trial, report.index)
+        return trials[report.trial].mean is None and self.study.stopping.stops(report.trial, reports, levels, pruned)
+
+    def _halt(self, task: Task) -> None:
+        self.halted.add((task.trial, task.index))
+        self.workers.halt(task)
+
+    def _collect(self) -> None:
+        """Settle what has ended, together."""
+        self._hear()
+        ended: list[tuple[Task, Outcome]] = []
+        stopped: list[tuple[Task, Outcome]] = []
+        while self.ended:
+            future = self.ended.popleft()
+            task, slot = self.running.pop(future)
+            self.free.append(slot)
+            began = self.shown.pop((task.trial, task.index)).since
+            halted = (task.trial, task.index) in self.halted
+            self.halted.discard((task.trial, task.index))
+            error = future.exception()
+            if isinstance(error, Stopped):
+                if halted and error.outcome is not None:
+                    stopped.append((task, error.outcome))
+                continue
+            if error is not None:
+                self._settle(ended)
+                raise error
+            outcome = future.result()
+            seconds = self.clock() - began
+            before = seconds if self.training_seconds is None else self.training_seconds
+            self.training_seconds = before + 0.1 * (seconds - before)
+            if self.study.trials[task.trial].state is State.PRUNED:  # by a mate; this one came to its end meanwhile
+                ended.append((task, given_up(outcome)))
+            elif self._worth_a_retry(task, outcome):
+                again = replace(task, attempt=task.attempt + 1)
+                self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
+                self.queue.add(again, first=True)
+            else:
+                ended.append((task, outcome))
+        lucky = {task.trial for task, outcome in ended if outcome.loss is not None}
+        for task, outcome in stopped:
+            if task.trial in lucky or self.study.trials[task.trial].mean is not None:
+                self.queue.add(task, first=True)  # a mate came to its end before the stop was heard: the trial goes on
+            else:
+                ended.append((task, given_up(outcome)))
+        self.free.sort()
+        self.settled += len(ended)
+        if ended and not any(outcome.pruned for _, outcome in ended):
+            self._hand_out()
+        self._settle(ended)
+
+    def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
+        """Only where the process died or hung: an exception of the objective's own, or a NaN, would come again."""
+        return (
+            outcome.failure is not None
+            and outcome.failure.type in PROCESS_FAILURES
+            and task.attempt <= self.options.retries
+            and self.interrupt.asked is None
+        )
+
+    def _settle(self, ended: list[tuple[Task, Outcome]]) -> None:
+        if not ended:
+            return
+        self.study.settle(ended)
+        for task, outcome in ended:
+            if outcome.pruned:
+                for mate, _ in tuple(self.running.values()):
+                    if mate.trial == task.trial and (mate.trial, mate.index) not in self.halted:
+                        self._halt(mate)
+            elif outcome.failure is None:
+                self.succeeded = True
+            else:
+                self.failures += 1
+                self.view.failed(task, outcome)
+        for _, outcome in ended:
+            if outcome.failure is not None and outcome.failure.type == ObjectiveError.__name__ and not self.succeeded:
+                raise ObjectiveError(outcome.failure.message)
+
+    def status(self) -> Status:
+        trials = self.study.trials
+        open_trials = {t.trial for t, _ in self.running.values()} | set(self.queue.trials)
+        return Status(
+            trials=len(trials),
+            trials_settled=len(trials) - len(open_trials),
+            trainings=self.settled,
+            failed=self.failures,
+            running=tuple(self.shown.values()),
+            elapsed=self.clock() - self.began,
+        )

@@ -1,0 +1,63 @@
+"""What the loop needs of whatever trains: the protocol that every kind of workers follows."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from hyppo.replica import Outcome, Task
+
+# The process died or hung, and not by an exception of the user's function: only these are worth a retry.
+PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A replica that trains has reported."""
+
+    trial: int
+    index: int
+    step: int
+    loss: float
+
+
+class Workers(Protocol):
+    """What trains. Slots are numbered from 0; one slot trains one replica at a time.
+
+    `groups` holds the trial group of each slot. A future ends with an `Outcome`, with `Stopped` where a training was
+    cut short and is to be had again, or with the error that keeps any training from being had.
+    """
+
+    groups: Sequence[int]
+
+    def submit(self, task: Task, slot: int) -> Future[Outcome]:
+        """Start one training on a free slot; does not wait."""
+
+    def wait(self, timeout: float) -> None:
+        """Return when a training ended or reported, or after `timeout` seconds."""
+
+    def reports(self) -> list[Progressed]:
+        """What was reported since the last call."""
+
+    def stop(self) -> None:
+        """Ask the trainings that run to end soon."""
+
+    def halt(self, task: Task) -> None:
+        """Ask one training to end soon, if it runs."""
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` at each report of a training that keeps `wait` from returning."""
+
+    def close(self) -> None:
+        """End every training that still runs, and the processes that are of this run alone."""
+
+
+class Stopped(Exception):
+    """A training that ended early because it was asked to.
+
+    It stays pending, and is trained again, whole; unless the study's rule gave it up.
+    """
+
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        super().__init__(outcome)  # what pickle makes it from again
+        self.outcome = outcome
