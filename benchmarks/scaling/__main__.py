@@ -3,6 +3,7 @@
 python -m benchmarks.scaling simulate --groups 1024 --seconds 60 --trials 10000
 python -m benchmarks.scaling regret --groups 64 --trials 300 --seeds 16
 python -m benchmarks.scaling ranks --ranks 2 3 5 9 --seconds 0.35
+python -m benchmarks.scaling hops --ranks 3
 python -m benchmarks.scaling batches --ranks 9 --sigma 1
 python -m benchmarks.scaling strong --slots 1 2 4 8 16 32
 python -m benchmarks.scaling figure scaling.svg
@@ -107,13 +108,13 @@ def _regret(given: argparse.Namespace) -> None:
     _write(given.out, f"regret-{given.groups}-{given.seconds:g}-{given.trials}", found)
 
 
-def _sleep(ranks: int, *arguments: str) -> dict[str, Any]:
+def _sleep(ranks: int, *arguments: str, module: str = "sleepers") -> dict[str, Any]:
     """One run of sleeping trainings on `ranks` ranks, of which the first asks."""
     mpiexec = Path(sys.executable).with_name("mpiexec")
     with tempfile.TemporaryDirectory(prefix="hyppo-scaling-") as folder:
         out = Path(folder) / "out.json"
         command = [str(mpiexec if mpiexec.exists() else "mpiexec"), "-n", str(ranks), sys.executable]
-        command += ["-m", "benchmarks.scaling.sleepers", str(out), *arguments]
+        command += ["-m", f"benchmarks.scaling.{module}", str(out), *arguments]
         subprocess.run(command, check=True, timeout=DEADLINE, env=os.environ)
         report: dict[str, Any] = json.loads(out.read_text())
     return report
@@ -141,6 +142,16 @@ def _ranks(given: argparse.Namespace) -> None:
         reports.append(_sleep(ranks, "--trials", trials, *options))
         print(_row(reports[-1]), flush=True)
     _write(given.out, f"ranks-{given.seconds:g}-{given.surrogate}", reports)
+
+
+def _hops(given: argparse.Namespace) -> None:
+    """What each stretch of a replica's way takes."""
+    options = ["--seconds", str(given.seconds), "--trials", str(given.trials)]
+    report = _sleep(given.ranks, *options, module="hops")
+    print(f"{'ms':>42} {'median':>8} {'mean':>8} {'p90':>8}")
+    for name, figures in report.items():
+        print(f"{name:>42} " + " ".join(f"{ms:8.2f}" for ms in figures))
+    _write(given.out, f"hops-{given.ranks}", report)
 
 
 def _batches(given: argparse.Namespace) -> None:
@@ -233,6 +244,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--surrogate", default="auto")
     command.add_argument("--trials-per-rank", type=int, default=40)
     command.set_defaults(run=_ranks)
+
+    command = commands.add_parser("hops", help="where the milliseconds of one replica go")
+    command.add_argument("--ranks", type=int, default=3)
+    command.add_argument("--seconds", type=float, default=0.5)
+    command.add_argument("--trials", type=int, default=40)
+    command.set_defaults(run=_hops)
 
     command = commands.add_parser("batches", help="asynchronous against synchronous batches")
     command.add_argument("--ranks", type=int, default=9)
