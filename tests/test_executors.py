@@ -13,7 +13,7 @@ import pytest
 
 import hyppo
 from hyppo.errors import LaunchError, StudyError
-from hyppo.launch.process import LAUNCHER
+from hyppo.launch.surroundings import LAUNCHER
 from hyppo.launch.workers import OnExecutor
 
 from .workers_contract import perform, task, train, until

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hyppo.errors import LaunchError
-from hyppo.launch import process, world
+from hyppo.launch import process, surroundings, world
 from hyppo.launch.partition import devices, partition
 from hyppo.launch.process import Limits
 from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
@@ -189,7 +189,7 @@ def test_threads_follow_what_is_set(monkeypatch):
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
 
     def threads(*arguments):
-        environ = process.environment(*arguments)
+        environ = surroundings.environment(*arguments)
         return environ["OMP_NUM_THREADS"], environ["MKL_NUM_THREADS"], environ["TF_NUM_INTRAOP_THREADS"]
 
     assert threads(None, 1) == ("1", "1", "1")
@@ -462,7 +462,7 @@ def test_gpus_are_counted():
 @pytest.fixture
 def bare(monkeypatch):
     for name in list(os.environ):
-        if process.LAUNCHER.match(name):
+        if surroundings.LAUNCHER.match(name):
             monkeypatch.delenv(name)
     return monkeypatch
 
@@ -505,7 +505,7 @@ def test_a_launcher_is_seen_in_the_environment(bare, environ, launched):
 
 
 def test_worlds_of_one_under_srun_are_an_error(tmp_path):
-    environ = {k: v for k, v in os.environ.items() if not process.LAUNCHER.match(k)}
+    environ = {k: v for k, v in os.environ.items() if not surroundings.LAUNCHER.match(k)}
     environ |= {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}
     run = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "scripts" / "tune.py"), str(tmp_path / "s.h5")],

@@ -15,7 +15,7 @@ import pytest
 
 import hyppo
 from hyppo.errors import LaunchError, ObjectiveError, StudyError
-from hyppo.launch import process
+from hyppo.launch import surroundings
 from hyppo.loop import Interrupt, Loop, Options
 from hyppo.replica import Failure, Outcome
 from hyppo.run import run
@@ -25,7 +25,7 @@ from .deeds import perform
 pytestmark = pytest.mark.timeout(60)
 
 SCRIPT = Path(__file__).parent / "scripts" / "tune.py"
-ENVIRON = {k: v for k, v in os.environ.items() if not process.LAUNCHER.match(k)}
+ENVIRON = {k: v for k, v in os.environ.items() if not surroundings.LAUNCHER.match(k)}
 
 
 def square(replica):

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 from hyppo.errors import LaunchError
 from hyppo.launch.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
 from hyppo.launch.post import FAREWELL, SHORTEST, post
-from hyppo.launch.process import Ending, TrainingProcess, environment, relay, visible_gpus
+from hyppo.launch.process import Ending, TrainingProcess, relay
+from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
 from hyppo.launch.world import communicator
 from hyppo.loop import PROCESS_FAILURES

@@ -9,17 +9,8 @@ from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import Shipment, find
-from hyppo.launch.process import (
-    OUTPUT,
-    Ending,
-    Limits,
-    NotShipped,
-    OnOutput,
-    TrainingProcess,
-    environment,
-    usable_cpus,
-    visible_gpus,
-)
+from hyppo.launch.process import OUTPUT, Ending, Limits, NotShipped, OnOutput, TrainingProcess
+from hyppo.launch.surroundings import environment, usable_cpus, visible_gpus
 from hyppo.launch.wire import Place, Reference, Unready, readable
 from hyppo.loop import Progressed, Stopped
 from hyppo.replica import Failure, Outcome, Replica, Task

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import hyppo
-from hyppo.launch.process import LAUNCHER
+from hyppo.launch.surroundings import LAUNCHER
 from hyppo.log import read_log
 from hyppo.trial import Note
 
