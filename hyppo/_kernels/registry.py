@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 from scipy.special import erfcx, log_ndtr
+from scipy.stats import yeojohnson
 
 from hyppo._kernels.acquisition import log_expected_improvement, weighted_score
 from hyppo._kernels.distance import min_distance
 from hyppo._kernels.jit import Kernel
 from hyppo._kernels.matern import matern_cross, matern_gradient, matern_matrix, matern_mean, matern_system
+from hyppo._kernels.neighbours import neighbours
 from hyppo._kernels.posterior import generalised_mean, variance_gradient
+from hyppo._kernels.power import yeo_johnson_variance
 from hyppo._kernels.quasi_newton import bfgs_update, bounded_step
 from hyppo._kernels.rbf import cubic_mean, radial_cross, radial_matrix
 
@@ -125,6 +128,30 @@ def _variance_gradient(
     return 0.5 * np.array([alpha.size - fitted - excess @ (noise + jitter), excess @ noise])
 
 
+def _neighbours(
+    origin: FloatArray,
+    moved: FloatArray,
+    step: FloatArray,
+    jump: FloatArray,
+    mask: FloatArray,
+    last: FloatArray,
+    ordered: FloatArray,
+) -> FloatArray:
+    towards = np.where(step < 0.0, -1, 1)
+    towards = np.where((origin + towards < 0) | (origin + towards > last), -towards, towards)
+    stepped = np.where(moved == origin, origin + towards, moved)
+    other = np.minimum((jump * last).astype(np.int64), np.maximum(last - 1, 0))
+    level = np.where(ordered, stepped, other + (other >= origin))
+    return np.where(mask, np.clip(level, 0, last), origin)
+
+
+def _lattice(generator: np.random.Generator, q: int, columns: int) -> tuple[Any, ...]:
+    last = np.arange(columns) % 5
+    origin, moved = (generator.integers(0, last + 1, (q, columns)) for _ in range(2))
+    step, jump = generator.standard_normal((q, columns)), generator.random((q, columns))
+    return origin, moved, step, jump, generator.random((q, columns)) < 0.7, last, np.arange(columns) % 2 == 0
+
+
 def _bounded_step(
     x: FloatArray,
     gradient: FloatArray,
@@ -168,6 +195,10 @@ def _log_h(z: FloatArray) -> FloatArray:
 
 def _log_expected_improvement(mean: FloatArray, std: FloatArray, best: float) -> FloatArray:
     return np.log(std) + _log_h((best - mean) / std)
+
+
+def _yeo_johnson_variance(u: FloatArray, logarithms: FloatArray, power: float) -> FloatArray:
+    return np.array([np.var(yeojohnson(u, lmbda=power)) if u.size else 0.0])
 
 
 def _weighted_score(value: FloatArray, distance: FloatArray, weight: float) -> FloatArray:
@@ -282,6 +313,20 @@ REGISTRY: dict[str, Entry] = {
         lambda g, q, n, D: (g.standard_normal((n, n)), g.standard_normal(n), g.random(n), 1e-3, 0.7),
         lambda q, n, D: (2,),
         lambda q, n, D: 5.0 * n,
+    ),
+    "yeo_johnson_variance": Entry(
+        yeo_johnson_variance,
+        _yeo_johnson_variance,
+        lambda g, q, n, D: (lambda u: (u, np.log1p(np.abs(u)), 0.4))(2.0 * g.standard_normal(n)),
+        lambda q, n, D: (1,),
+        lambda q, n, D: 20.0 * n,
+    ),
+    "neighbours": Entry(
+        neighbours,
+        _neighbours,
+        lambda g, q, n, D: _lattice(g, q, D),
+        lambda q, n, D: (q, D),
+        lambda q, n, D: 5.0 * q * D,
     ),
     "bounded_step": Entry(
         bounded_step,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Set
 import numpy as np
 import numpy.typing as npt
 
+from hyppo._kernels.neighbours import neighbours
 from hyppo.space import FloatArray, Space
 
 BoolArray = npt.NDArray[np.bool_]
@@ -87,19 +88,14 @@ def perturb(
     step = generator.standard_normal(base.shape) * sigma[:, None]
     jump = generator.random(base.shape)
     # Reflection at both bounds of any number of times: a triangle wave of period 2.
-    moved = np.abs((base + step + 1.0) % 2.0 - 1.0)
-    origin, level = np.split(space.level_of(np.vstack([base, moved])), 2)
-    last = space.levels - 1
-    # At a bound the only neighbour is inside.
-    towards = np.where(step < 0.0, -1, 1)
-    towards = np.where((origin + towards < 0) | (origin + towards > last), -towards, towards)
-    level = np.where(level == origin, origin + towards, level)
-    for j, parameter in enumerate(space.parameters.values()):
-        if not parameter.ordered:
-            other = np.minimum((jump[:, j] * last[j]).astype(np.int64), max(last[j] - 1, 0))
-            level[:, j] = other + (other >= origin[:, j])
-    level = np.where(mask, np.clip(level, 0, space.levels - 1), origin)
-    return space.unit_of(level)
+    moved = base + step + 1.0
+    moved -= 2.0 * np.floor(0.5 * moved)
+    level = space.level_of(np.vstack([base, np.abs(moved - 1.0)]))
+    count = base.shape[0]
+    ordered = np.array([parameter.ordered for parameter in space.parameters.values()])
+    out = np.empty((count, space.dimension), dtype=np.int64)
+    neighbours(level[:count], level[count:], step, jump, mask, space.levels - 1, ordered, out)
+    return space.unit_of(out)
 
 
 def around(space: Space, generator: np.random.Generator, parents: FloatArray, count: int) -> FloatArray:

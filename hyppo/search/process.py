@@ -37,8 +37,8 @@ def process(space: Space, evidence: Evidence, previous: Sequence[Mapping[str, An
     shown = evidence.at(thinned(evidence, CONDITIONED_ON))
     if start is None or due:
         fitted = evidence.at(thinned(evidence, FITTED_ON))
-        cold = start is None or fitted_at == 0 or (evidence.n <= REFIT_ALWAYS and evidence.n % 5 == 0)
-        starts = ([] if start is None else [start]) + ([gp.cold_start(d, known)] if cold else [])
+        cold = fitted_at == 0 or (evidence.n <= REFIT_ALWAYS and evidence.n % 5 == 0)
+        starts = [] if start is None else [start] + ([gp.cold_start(d, known)] if cold else [])
         model = gp.fit(
             fitted.x,
             fitted.y,

@@ -252,9 +252,9 @@ class Integer:
         return np.asarray(0.5 * (units[1:] + units[:-1]))
 
     def snap(self, unit: FloatArray) -> IntArray:
-        clipped = np.clip(unit, 0.0, 1.0)
         if self.log and 1 < self.levels <= LISTED_LEVELS:
-            return np.searchsorted(self._middles, clipped)
+            return np.searchsorted(self._middles, unit)
+        clipped = np.clip(unit, 0.0, 1.0)
         if self.log and self.levels > 1:
             values = self.low * np.exp(clipped * math.log(self._last / self.low))
             below = np.clip(((values - self.low) // self.step).astype(np.int64), 0, self.levels - 1)

@@ -150,7 +150,11 @@ class Space:
     def level_of(self, unit: FloatArray) -> IntArray:
         """Levels of the nearest lattice points, (q, d) -> (q, d)."""
         self._checked(unit)
-        out = np.rint(np.minimum(np.maximum(unit, 0.0), 1.0) * self._steps).astype(np.int64)
+        scaled = unit * self._steps
+        np.rint(scaled, out=scaled)
+        np.maximum(scaled, 0.0, out=scaled)
+        np.minimum(scaled, self._steps, out=scaled)
+        out = scaled.astype(np.int64)
         for j, parameter in self._uneven:
             out[:, j] = parameter.snap(unit[:, j])
         return out

@@ -32,8 +32,8 @@ def minimise(
     curvature: FloatArray,
     *,
     iterations: int,
-) -> tuple[FloatArray, float]:
-    """Local minimum near `start`, and its value.
+) -> tuple[FloatArray, float, FloatArray]:
+    """Local minimum near `start`, its value, and the estimate of the Hessian there, (m,), float, (m, m).
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def minimise(
         Within the bounds.
     low, high : (m,) arrays
         Bounds.
-    curvature : (m,) array
-        Diagonal of the Hessian to begin with, > 0.
+    curvature : (m, m) array
+        Hessian to begin with, positive definite.
     iterations : int
         Steps that count, at most; three times as many values.
 
@@ -55,13 +55,13 @@ def minimise(
     Examples
     --------
     >>> bowl = lambda x: (float(np.sum((x - 2.0) ** 2)), 2.0 * (x - 2.0))
-    >>> x, value = minimise(bowl, np.zeros(2), np.zeros(2), np.array([1.0, 9.0]), np.ones(2), iterations=50)
+    >>> x, value, _ = minimise(bowl, np.zeros(2), np.zeros(2), np.array([1.0, 9.0]), np.eye(2), iterations=50)
     >>> x.round(3), round(value, 6)
     (array([1., 2.]), 1.0)
     """
     m = start.size
     x = np.array(start, dtype=np.float64)
-    hessian, learned = np.diag(curvature), np.empty((m, m))
+    hessian, learned = curvature.copy(), np.empty((m, m))
     work, found = np.empty((m + 1, m)), np.empty(m + 3)
     value, gradient = function(x)
     reach, steps = REACH, 0
@@ -84,4 +84,4 @@ def minimise(
         steps += 1
         if steps == iterations or decrease <= VALUE * max(abs(value), 1.0):
             break
-    return x, float(value)
+    return x, float(value), hessian
