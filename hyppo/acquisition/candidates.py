@@ -98,11 +98,17 @@ def perturb(
     return space.unit_of(out)
 
 
-def around(space: Space, generator: np.random.Generator, parents: FloatArray, count: int) -> FloatArray:
-    """Perturbations of `parents` in turn, at all scales: sigma log-uniform in 0.01..0.4, each coordinate moving with a
-    probability log-uniform in 1/d..1, (p, d) -> (count, d)."""
+def around(
+    space: Space,
+    generator: np.random.Generator,
+    parents: FloatArray,
+    count: int,
+    scales: tuple[float, float] = (0.01, 0.4),
+) -> FloatArray:
+    """Perturbations of `parents` in turn: sigma log-uniform in `scales`, each coordinate moving with a probability
+    log-uniform in 1/d..1, (p, d) -> (count, d)."""
     base = parents[np.arange(count) % parents.shape[0]]
-    sigma = np.exp(generator.uniform(np.log(0.01), np.log(0.4), count))
+    sigma = np.exp(generator.uniform(np.log(scales[0]), np.log(scales[1]), count))
     probability = np.exp(generator.uniform(-np.log(space.dimension), 0.0, count))
     return perturb(space, generator, base, sigma, moving(space, generator, probability))
 
@@ -137,11 +143,9 @@ def evolve(
     exact = size is not None and size <= ENUMERATED
     for round_ in range(0 if exact else rounds):
         best = np.argsort(-worths, kind="stable")[:parents]
-        base = points[best][np.arange(children) % best.size]
         # Narrower from round to round: what the pool has found is polished at last.
-        sigma = np.exp(generator.uniform(np.log(0.003), np.log(0.2), children)) / (1.0 + round_)
-        probability = np.exp(generator.uniform(-np.log(space.dimension), 0.0, children))
-        born = free(space, perturb(space, generator, base, sigma, moving(space, generator, probability)), taken)
+        scales = 0.003 / (1.0 + round_), 0.2 / (1.0 + round_)
+        born = free(space, around(space, generator, points[best], children, scales), taken)
         if born.shape[0]:
             points = np.vstack([points[best], born])
             worths = np.concatenate([worths[best], worth(born)])

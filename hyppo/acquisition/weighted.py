@@ -16,7 +16,7 @@ from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
 from hyppo.surrogates.base import as_outputs, as_points
 
-WEIGHTS = (0.3, 0.5, 0.8, 0.95)
+WEIGHTS = (0.5, 0.8, 0.95, 1.0)
 
 
 def distances(x: FloatArray, centres: FloatArray) -> FloatArray:

