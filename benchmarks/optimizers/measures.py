@@ -88,32 +88,33 @@ class Races:
         everywhere -= set(leave_out)
         return Races([r for r in self.records if r["optimizer"] in everywhere], self.references.__getitem__)
 
-    def of(self, optimizer: str, family: str | None = None) -> list[Record]:
-        return [r for r in self.records if r["optimizer"] == optimizer and family in (None, r["family"])]
+    def of(self, optimizer: str, *families: str) -> list[Record]:
+        """Races of an optimiser, of all families where none is named."""
+        return [r for r in self.records if r["optimizer"] == optimizer and (not families or r["family"] in families)]
 
     def log_speed_up(self, record: Record, loss: float | None = None, evaluations: int | None = None) -> float:
         """ln x of a race, or of another loss of it, or part of the way."""
         share = self.references[record["problem"]].share(record["final"] if loss is None else loss)
         return -math.log(share * (evaluations or record["budget"]))
 
-    def speed_up(self, optimizer: str, family: str | None = None) -> Estimate:
-        return self._mean(self.of(optimizer, family), self.log_speed_up).exp()
+    def speed_up(self, optimizer: str, *families: str) -> Estimate:
+        return self._mean(self.of(optimizer, *families), self.log_speed_up).exp()
 
-    def oracle(self, optimizer: str, family: str | None = None) -> Estimate:
+    def oracle(self, optimizer: str, *families: str) -> Estimate:
         """Speed-up had the best of the points tried been recommended, over the speed-up."""
         return self._mean(
-            self.of(optimizer, family), lambda r: self.log_speed_up(r, r["oracle"]) - self.log_speed_up(r)
+            self.of(optimizer, *families), lambda r: self.log_speed_up(r, r["oracle"]) - self.log_speed_up(r)
         ).exp()
 
-    def recommendation(self, optimizer: str, family: str | None = None) -> Estimate:
+    def recommendation(self, optimizer: str, *families: str) -> Estimate:
         """Speed-up of the recommendation over that of the best observed mean."""
         return self._mean(
-            self.of(optimizer, family), lambda r: self.log_speed_up(r) - self.log_speed_up(r, r["observed"][-1])
+            self.of(optimizer, *families), lambda r: self.log_speed_up(r) - self.log_speed_up(r, r["observed"][-1])
         ).exp()
 
-    def coverage(self, optimizer: str, family: str | None = None) -> Estimate:
+    def coverage(self, optimizer: str, *families: str) -> Estimate:
         """Share of intervals that hold the true mean."""
-        with_interval = [r for r in self.of(optimizer, family) if r["interval"] is not None]
+        with_interval = [r for r in self.of(optimizer, *families) if r["interval"] is not None]
         return self._mean(with_interval, lambda r: float(r["interval"][0] <= r["final"] <= r["interval"][1]))
 
     def ranks(self, family: str | None = None) -> dict[str, Estimate]:

@@ -173,7 +173,16 @@ def _questions(by_pending: dict[int, Races]) -> str:
                 for o in other.optimizers
             ]
     if "hyppo" in races.optimizers:
-        for f in [f for f in races.families if f in NOISY]:
+        quiet = [f for f in races.families if f not in NOISY]
+        for what, optimizer, families in (
+            ("replicas told, families with noise", "hyppo", noisy),
+            ("one noisy loss a point, families with noise", "hyppo-means", noisy),
+            ("families without noise", "hyppo", quiet),
+        ):
+            if optimizer in races.optimizers and families:
+                ratio = races.recommendation(optimizer, *families)
+                rows.append((f"recommendation / best observed mean, {what}", ratio))
+        for f in noisy:
             rows.append((f"recommendation / best observed mean, {f}", races.recommendation("hyppo", f)))
             rows.append((f"best of the points tried / recommendation, {f}", races.oracle("hyppo", f)))
     shown = [[what, ratio.relative()] for what, ratio in rows if ratio.value is not None]
