@@ -97,8 +97,9 @@ def train(replica):
     model.compile(keras.optimizers.Adam(0.01), "mse")
 
     def slow(epoch, logs):
-        with open(sys.argv[1] + ".epochs", "a") as file:
-            file.write(f"{epoch} ")
+        if replica.rank == 0:
+            with open(sys.argv[1] + ".epochs", "a") as file:
+                file.write(f"{epoch} ")
         time.sleep(float(sys.argv[2]))
 
     hyppo_keras.fit(
