@@ -485,6 +485,32 @@ def outputs_as_dict_and_generators_of_data(folder):
     assert combine([folder]).targets["b"].shape == (15, 2)
 
 
+@check
+def build_functions_make_any_layer(folder):
+    """Networks that are built to see what a build(hp) asks for: with layers that hold random state, too."""
+
+    def build(hp):
+        layers = [keras.layers.Dense(hp.Int("units", 2, 4)), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.BatchNormalization()])
+        model.compile(keras.optimizers.Adam(hp.Float("lr", 1e-3, 1e-2, sampling="log")), "mse")
+        return model
+
+    assert hyppo_keras.from_build(build).space.names == ("units", "lr")
+
+
+@check
+def several_ranks_train_by_fit_alone(folder):
+    def objective(replica):
+        model = net()
+        model.fit(*data(), validation_split=0.2, verbose=0, callbacks=[hyppo_keras.HyppoCallback(replica)])
+
+    one = Replica(Task(0, 0, 7, {}, str(folder)), rank=0, world_size=2)
+    assert "call hyppo_keras.fit(replica, model, ...)" in str(train(objective, one).failure)
+    if keras.backend.backend() == "jax":
+        failed = train(lambda replica: hyppo_keras.fit(replica, net(), *data(), verbose=0), one)
+        assert "KERAS_BACKEND to torch or tensorflow" in str(failed.failure)
+
+
 def main(folder):
     results = {}
     for name, function in CHECKS.items():

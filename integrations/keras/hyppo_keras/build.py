@@ -252,7 +252,7 @@ class Build:
     def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
         self._build = build
         # Networks are built to be thrown away: not on a device that trainings will want.
-        with keras.device("cpu:0"):
+        with keras.device("cpu"):  # not "cpu:0", a device of its own to torch: parameters moved there are none any more
             found = _parameters_of(build)
         if not found:
             raise SpaceError("build asks for no parameter: there is nothing to search")

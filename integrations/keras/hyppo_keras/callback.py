@@ -1,6 +1,7 @@
 """`fit`, and the callback that reports, stops, and hands the result over."""
 
 import hashlib
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from hyppo.predictions import asked_for, keep, keep_weights
 from hyppo.replica import Replica
 from hyppo.resume import Saves
 from hyppo_keras.criterion import CompiledLoss
+from hyppo_keras.group import AveragedLogs, Group
 from hyppo_keras.predict import batches
 from hyppo_keras.resume import restore_state, save_state
 from hyppo_keras.weights import WEIGHTS
@@ -50,7 +52,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     ------
     StudyError
         A mode or number of passes that cannot be; and from `model.fit`: a second callback, a second fit, a fit
-        without epochs, a metric that is not in the logs.
+        without epochs, a metric that is not in the logs, a replica of several ranks (`hyppo_keras.fit` trains it).
 
     Examples
     --------
@@ -79,6 +81,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._resume = resume
         self._saves = Saves()
         self._stopped = False
+        self._group: Group | None = None  # of several ranks
         self._losses: dict[bytes, float] = {}  # by the weights that they are of
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
@@ -89,6 +92,11 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if replica.target == "ensemble_loss" and replica.criterion is None:
             replica.criterion = CompiledLoss.of(getattr(self.model, "loss", None))
         self._monitor.begin()
+        if replica.world_size > 1 and self._group is None:
+            raise StudyError(
+                f"{replica.world_size} ranks train this replica together: call hyppo_keras.fit(replica, model, ...) "
+                "instead of model.fit, which shares the rows out and averages the gradients; or leave out data_parallel"
+            )
         # Callbacks end in the order of their list, and one after this may yet bring back other weights. Keras' own
         # History closes the list and does nothing at the end: in its place this callback sees what `fit` leaves.
         self._history = getattr(self.model, "history", None)
@@ -114,7 +122,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if epoch + 1 >= (self.params or {}).get("epochs", math.inf):
             return  # it ends now, whole: nothing is cut short, and nothing is left to go on with
         replica = self._monitor.replica
-        stop = replica.should_stop
+        stop = replica.should_stop if self._group is None else self._group.any(replica.should_stop)
         if self._resume and replica.rank == 0 and (stop or self._saves.due()):
             self._saves.save(lambda: save_state(self.model, replica, epoch))
         if stop:
@@ -128,6 +136,8 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._history is not None:
             del self._history.on_train_end
         self.model.__dict__.pop("_should_eval", None)
+        if self._group is not None:
+            self._group.leave(self.model)
         if self._monitor.loss is None:
             if not self._logged:
                 raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss to hand over")
@@ -177,6 +187,10 @@ def fit(
 ) -> Any:
     """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
 
+    Where several ranks train the replica together (`data_parallel`), each takes its part of the rows of x and y, and
+    gradients and logs are averaged over them; `batch_size` is each rank's. Keras runs on torch or TensorFlow for that,
+    with torch installed beside it.
+
     Parameters
     ----------
     replica : hyppo.Replica
@@ -189,7 +203,7 @@ def fit(
     Raises
     ------
     StudyError
-        As `HyppoCallback` does.
+        As `HyppoCallback` does; and several ranks on JAX, without torch, or with other networks or numbers of batches.
 
     Examples
     --------
@@ -201,16 +215,20 @@ def fit(
     ours = HyppoCallback(
         replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict, weights=weights, resume=resume
     )
-    position = 5  # of `callbacks` in Model.fit(x, y, batch_size, epochs, verbose, callbacks, ...)
-    given = args[position] if len(args) > position else kwargs.pop("callbacks", None)
+    taken = dict(inspect.signature(model.fit).bind(*args, **kwargs).arguments)
+    first: list[Any] = []
+    if replica.world_size > 1:
+        ours._group = Group(replica)
+        taken = ours._group.shared_out(taken)
+        first = [AveragedLogs(ours._group)]
+    given = taken.get("callbacks")
     if isinstance(given, keras.callbacks.CallbackList):
-        ours.set_model(model)
-        given.callbacks.append(ours)
-        callbacks = given
+        for callback in (*first, ours):
+            callback.set_model(model)
+        given.callbacks[:] = [*first, *given.callbacks, ours]
+        for callback in first:
+            callback.set_params(given.params)
+        taken["callbacks"] = given
     else:
-        callbacks = [*(given if isinstance(given, list | tuple) else [given] if given else []), ours]
-    if len(args) > position:
-        args = (*args[:position], callbacks, *args[position + 1 :])
-    else:
-        kwargs["callbacks"] = callbacks
-    return model.fit(*args, **kwargs)
+        taken["callbacks"] = [*first, *(given if isinstance(given, list | tuple) else [given] if given else []), ours]
+    return model.fit(**taken)
