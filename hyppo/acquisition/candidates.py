@@ -19,7 +19,7 @@ from hyppo.space import FloatArray, Space
 
 BoolArray = npt.NDArray[np.bool_]
 
-POOL = 400  # uniform candidates of an ask
+POOL = 200  # uniform candidates of an ask
 ENUMERATED = 2_000  # spaces with at most as many points are searched exactly
 SEARCHED = 2**20  # spaces with at most as many are listed before they are called exhausted
 DRAWS = 20  # rounds of uniform points in which a larger one must show a free point

@@ -11,6 +11,7 @@ from hyppo.search.process import process
 from hyppo.space import FloatArray, Space
 
 PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
+NEAR = 300  # candidates around the best points
 BATCH_POOL = 300  # further candidates where a search is for several points
 
 
@@ -40,7 +41,7 @@ class Improvement:
             where = where[np.sort(np.argsort(-promise, kind="stable")[:PENDING_SHOWN])]
         informed = acquisition.expected_improvement.with_pending(model, where, noise)
         parents = evidence.unit[np.argsort(posterior, kind="stable")[:5]]
-        near = acquisition.candidates.around(space, generator, parents, 600)
+        near = acquisition.candidates.around(space, generator, parents, NEAR)
         pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
 
         def worth(unit: FloatArray) -> FloatArray:
