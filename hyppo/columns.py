@@ -58,7 +58,7 @@ class Columns:
         new = trials[known:]
         if new:
             self._reserve(len(trials))
-            units = np.array([self._space.encode(trial.params) for trial in new])
+            units = self._space.encode_all([trial.params for trial in new])
             self._unit[known : len(trials)] = units
             self.taken.update(self._space.keys(units))
         self.trials = list(trials)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -101,20 +101,28 @@ class Space:
         SpaceError
             Names missing or unknown, or a value outside its parameter.
         """
+        unit: FloatArray = self.unit_of(np.array([self._indices(params)], dtype=np.int64))[0]
+        return unit
+
+    def encode_all(self, points: Sequence[Mapping[str, Any]]) -> FloatArray:
+        """Lattice coordinates of several points at a fraction of the cost of one by one, (q, d); errors as `encode`."""
+        level = np.array([self._indices(params) for params in points], dtype=np.int64)
+        return self.unit_of(level.reshape(len(points), self.dimension))
+
+    def _indices(self, params: Mapping[str, Any]) -> list[int]:
         if not isinstance(params, Mapping):
             raise SpaceError(f"params: expected a mapping of {list(self.names)}, got {params!r}")
-        missing = [n for n in self.names if n not in params]
-        unknown = [n for n in params if n not in self._parameters]
-        if missing or unknown:
+        if params.keys() != self._parameters.keys():
+            missing = [n for n in self.names if n not in params]
+            unknown = [n for n in params if n not in self._parameters]
             raise SpaceError(f"params: missing {missing}, unknown {unknown}; the space has {list(self.names)}")
-        level = np.empty((1, self.dimension), dtype=np.int64)
-        for j, (name, parameter) in enumerate(self._parameters.items()):
+        index = []
+        for name, parameter in self._parameters.items():
             try:
-                level[0, j] = parameter.index(params[name])
+                index.append(parameter.index(params[name]))
             except SpaceError as error:
                 raise SpaceError(f"params[{name!r}]: {error}") from None
-        unit: FloatArray = self.unit_of(level)[0]
-        return unit
+        return index
 
     def native(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """`params` in the space's order, as native Python values; a real number stays the very one given."""
