@@ -129,7 +129,7 @@ def evolve(
     worth: Callable[[FloatArray], FloatArray],
     taken: Set[bytes],
     *,
-    rounds: int = 6,
+    rounds: int = 3,
     parents: int = 4,
     children: int = 50,
 ) -> FloatArray:
