@@ -37,7 +37,7 @@ def trained(log):
 
 @pytest.mark.parametrize(
     ("framework", "environ"),
-    [("lightning", TOGETHER), ("lightning", APART), ("keras on torch", APART)],
+    [("lightning", TOGETHER), ("lightning", APART), ("keras on torch", TOGETHER), ("keras on torch", APART)],
 )
 def test_ranks_go_on_from_their_epoch_to_the_same_loss(tmp_path, framework, environ):
     pytest.importorskip("torch")
