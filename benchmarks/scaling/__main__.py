@@ -217,7 +217,7 @@ def _figure(given: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("scaling-results"), help="folder of the JSON files")
+    parser.add_argument("--out", type=Path, default=Path("build/scaling"), help="folder of the JSON files")
     commands = parser.add_subparsers(required=True)
 
     command = commands.add_parser("simulate", help="groups on a virtual clock")
