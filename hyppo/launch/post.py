@@ -42,10 +42,10 @@ class Post:
         self._socket: socket.socket | None = None
         self._own: Bell | None = None
         with contextlib.suppress(OSError):  # without a loopback there is no bell
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._socket.bind((LOOPBACK, 0))
-            self._socket.setblocking(False)
-            self._own = Bell(socket.gethostname(), self._socket.getsockname()[1])
+            bell = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            bell.setblocking(False)
+            bell.bind((LOOPBACK, 0))
+            self._socket, self._own = bell, Bell(socket.gethostname(), bell.getsockname()[1])
 
     @property
     def files(self) -> list[int]:

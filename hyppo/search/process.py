@@ -45,7 +45,7 @@ def process(space: Space, evidence: Evidence, previous: Sequence[Mapping[str, An
             noise=fitted.noise,
             owner=space.owner,
             starts=starts,
-            iterations=50 if start is None or evidence.n <= REFIT_ALWAYS else 10,
+            iterations=50 if fitted_at == 0 or evidence.n <= REFIT_ALWAYS else 10,
             # The pooled variance is itself an estimate: its logarithm has the variance 2 / freedom.
             noise_std=math.sqrt(0.25 + 2.0 / max(evidence.freedom, 1.0)),
         )

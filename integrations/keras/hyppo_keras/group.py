@@ -2,7 +2,8 @@
 
 Keras has no route of its own that works over processes on a CPU with `model.fit`: TensorFlow's strategy fails in it. So
 the optimiser's `apply` is given the mean of the gradients over the ranks, by torch.distributed's gloo under torch and
-under TensorFlow. Weights, optimiser and logs stay equal on all ranks, and with them whatever other callbacks decide.
+under TensorFlow. Trained weights, optimiser and logs stay equal on all ranks, and with them whatever other callbacks
+decide; the moving statistics of batch normalisation are of each rank's own rows, and those of the first rank are kept.
 """
 
 import math
@@ -47,6 +48,7 @@ class Group:
                 "data_parallel"
             ) from error
         self._distributed = distributed
+        self._compiled: Any = None  # the model's own jit_compile
         self.rank, self.size = replica.rank, replica.world_size
         if not distributed.is_initialized():
             distributed.init_process_group("gloo")
@@ -132,12 +134,16 @@ class Group:
 
         optimizer.__dict__["apply"] = apply
         if keras.backend.backend() == "tensorflow":  # XLA cannot call out
+            self._compiled = model.jit_compile
             model.jit_compile = False
             model.make_train_function(force=True)
 
     def leave(self, model: Any) -> None:
-        """The fit is over."""
+        """The fit is over: a later one of the same model is of one rank again."""
         model.optimizer.__dict__.pop("apply", None)
+        if keras.backend.backend() == "tensorflow":
+            model.jit_compile = self._compiled
+            model.make_train_function(force=True)
 
     def _averaged(self, grads: list[Any]) -> list[Any]:
         there = [keras.ops.convert_to_tensor(grad) for grad in grads if grad is not None]  # dense, an embedding's too
