@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Interrupt:
     """While entered, SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of ending this process.
 
-    `asked` holds the signal that came. A second Ctrl-C raises `KeyboardInterrupt` at once.
+    `asked` holds the signal that came. A Ctrl-C after any of them raises `KeyboardInterrupt` at once.
     """
 
     def __init__(self) -> None:

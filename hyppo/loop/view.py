@@ -8,7 +8,7 @@ from hyppo.replica import Outcome, Task
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One training under way: since when (monotonic seconds), and what it reported last."""
+    """One training under way: since when (seconds of the loop's clock), and what it reported last."""
 
     task: Task
     since: float
