@@ -43,21 +43,27 @@ def known(n: int) -> FloatArray:
     return SPACE.spread(np.random.default_rng(0).random((n, SPACE.dimension)))
 
 
+def timed(ask: Callable[[], Any], tell: Callable[[Any, float], object]) -> Turn:
+    """A turn of an ask, which gives something with `params`, and the tell of its loss, which is not timed."""
+
+    def turn() -> float:
+        start = time.process_time()
+        point = ask()
+        asked = time.process_time() - start
+        value = loss(SPACE.encode(point.params))
+        start = time.process_time()
+        tell(point, value)
+        return asked + time.process_time() - start
+
+    return turn
+
+
 def ours(n: int) -> Turn:
     study = hyppo.Study(SPACE, seed=0)
     for unit in known(n):
         study.add(SPACE.decode(unit), [loss(unit)])
 
-    def turn() -> float:
-        start = time.process_time()
-        trial = study.ask()
-        asked = time.process_time() - start
-        value = loss(SPACE.encode(trial.params))
-        start = time.process_time()
-        study.tell(trial.number, [value])
-        return asked + time.process_time() - start
-
-    return turn
+    return timed(study.ask, lambda trial, value: study.tell(trial.number, [value]))
 
 
 def dycors(n: int) -> Turn:
@@ -87,16 +93,7 @@ def dycors(n: int) -> Turn:
         point = peer.ask()
         peer.tell(point, [loss(SPACE.encode(point.params))])
 
-    def turn() -> float:
-        start = time.process_time()
-        point = peer.ask()
-        asked = time.process_time() - start
-        value = loss(SPACE.encode(point.params))
-        start = time.process_time()
-        peer.tell(point, [value])
-        return asked + time.process_time() - start
-
-    return turn
+    return timed(peer.ask, lambda point, value: peer.tell(point, [value]))
 
 
 def figures(sizes: tuple[int, ...] = SIZES, repeats: int = 3) -> list[Figure]:

@@ -11,8 +11,6 @@ from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
 
 BLOCK = 1024  # candidates predicted at a time: bounds the memory, keeps the BLAS busy
-
-
 CACHED = 2**16  # entries of a block of products that stays in the second-level cache
 
 
