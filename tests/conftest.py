@@ -1,6 +1,9 @@
 """Settings that all tests share."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # One compute thread a process: the tests start many processes on few cores. Before any framework is imported.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -11,3 +14,9 @@ from hypothesis import settings  # noqa: E402 - after the environment is set
 
 settings.register_profile("hyppo", deadline=None)  # the first call compiles or imports, which says nothing
 settings.load_profile("hyppo")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a study file may be made."""
+    return tmp_path / "study.h5"
