@@ -4,33 +4,34 @@ Everything public is here; each name loads its module when it is first used, so 
 a process that only trains loads neither numba nor h5py.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hyppo._version import __version__
 
+_MODULES = ("stopping",)  # public modules
 _HOME = {
     "Space": "space",
     "Integer": "space",
     "Real": "space",
     "Choice": "space",
     "Ordinal": "space",
-    "Replica": "replica",
-    "Result": "replica",
-    "Calibration": "coverage",
-    "calibration": "coverage",
+    "Replica": "training.replica",
+    "Result": "training.replica",
     "Study": "study",
     "load": "study",
-    "Sensitivity": "effects",
-    "sensitivity": "effects",
-    "PartialDependence": "effects",
-    "partial_dependence": "effects",
+    "Calibration": "analysis.calibration",
+    "calibration": "analysis.calibration",
+    "Sensitivity": "analysis.sensitivity",
+    "sensitivity": "analysis.sensitivity",
+    "PartialDependence": "analysis.sensitivity",
+    "partial_dependence": "analysis.sensitivity",
     "LossStats": "stats",
     "Trial": "trial",
     "State": "trial",
     "HyppoError": "errors",
     "SpaceError": "errors",
+    "SpaceExhausted": "errors",
     "StudyError": "errors",
     "ObjectiveError": "errors",
     "SurrogateError": "errors",
@@ -56,6 +57,7 @@ __all__ = [
     "Sensitivity",
     "Space",
     "SpaceError",
+    "SpaceExhausted",
     "State",
     "Study",
     "StudyError",
@@ -66,24 +68,25 @@ __all__ = [
     "load",
     "partial_dependence",
     "sensitivity",
+    "stopping",
 ]
 
 if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
-    from hyppo.coverage import Calibration as Calibration
-    from hyppo.coverage import calibration as calibration
-    from hyppo.effects import PartialDependence as PartialDependence
-    from hyppo.effects import Sensitivity as Sensitivity
-    from hyppo.effects import partial_dependence as partial_dependence
-    from hyppo.effects import sensitivity as sensitivity
+    from hyppo import stopping as stopping
+    from hyppo.analysis.calibration import Calibration as Calibration
+    from hyppo.analysis.calibration import calibration as calibration
+    from hyppo.analysis.sensitivity import PartialDependence as PartialDependence
+    from hyppo.analysis.sensitivity import Sensitivity as Sensitivity
+    from hyppo.analysis.sensitivity import partial_dependence as partial_dependence
+    from hyppo.analysis.sensitivity import sensitivity as sensitivity
     from hyppo.errors import HyppoError as HyppoError
     from hyppo.errors import LaunchError as LaunchError
     from hyppo.errors import LogError as LogError
     from hyppo.errors import ObjectiveError as ObjectiveError
     from hyppo.errors import SpaceError as SpaceError
+    from hyppo.errors import SpaceExhausted as SpaceExhausted
     from hyppo.errors import StudyError as StudyError
     from hyppo.errors import SurrogateError as SurrogateError
-    from hyppo.replica import Replica as Replica
-    from hyppo.replica import Result as Result
     from hyppo.space import Choice as Choice
     from hyppo.space import Integer as Integer
     from hyppo.space import Ordinal as Ordinal
@@ -92,11 +95,15 @@ if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which can
     from hyppo.stats import LossStats as LossStats
     from hyppo.study import Study as Study
     from hyppo.study import load as load
+    from hyppo.training.replica import Replica as Replica
+    from hyppo.training.replica import Result as Result
     from hyppo.trial import State as State
     from hyppo.trial import Trial as Trial
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"hyppo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'hyppo' has no attribute {name!r}")
     value = getattr(import_module(f"hyppo.{_HOME[name]}"), name)
@@ -106,11 +113,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-if any(name.endswith(("_RANK", "_PROCID")) for name in os.environ):
-    # Started by an MPI launcher, perhaps: from here on, an error of the script on one rank ends the job, instead of
-    # leaving the other ranks waiting for it.
-    from hyppo.launch.world import guard
-
-    guard()

@@ -13,6 +13,10 @@ class StudyError(HyppoError, ValueError):
     """A call that the study's state does not allow, or an argument that it cannot use."""
 
 
+class SpaceExhausted(StudyError):
+    """Every point of the space was tried, and all of them are still pending: nothing is left to ask."""
+
+
 class ObjectiveError(HyppoError, TypeError):
     """The objective returned something that is not a loss."""
 

@@ -24,7 +24,7 @@ from hyppo.space import FloatArray
 from hyppo.trial import Trial
 
 if TYPE_CHECKING:
-    from hyppo.search import Observations
+    from hyppo.search.evidence import Observations
 
 CENSORED_AT = 0.75  # quantile of the losses that a pruned trial is taken for
 

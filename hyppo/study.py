@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyppo.columns import Columns
-from hyppo.criterion import Criterion, loss_of, pack, unpack
+from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, SURROGATES, TARGETS, one_of, replicas_of, risk_of, seed_of
 from hyppo.errors import StudyError
-from hyppo.history import History
 from hyppo.log import Header, read_log
-from hyppo.policy import Policy
-from hyppo.replica import RESUME, Failure, Outcome, Replica, Task
+from hyppo.log.history import History
 from hyppo.results import Best, frame_of
+from hyppo.search.columns import Columns
+from hyppo.search.policy import Policy
 from hyppo.seeds import seed_for
-from hyppo.settings import ENSEMBLE_LOSS, MEAN_LOSS, SURROGATES, TARGETS, one_of, replicas_of, risk_of, seed_of
 from hyppo.space import Space
 from hyppo.stopping import Rule, rule_of
+from hyppo.training.criterion import Criterion, loss_of, pack, unpack
+from hyppo.training.replica import RESUME, Failure, Outcome, Replica, Task
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hyppo.predictions import Predictions
-    from hyppo.search import Surface
+    from hyppo.search.surface import Surface
+    from hyppo.training.predictions import Predictions
 
 Objective = Callable[[Replica], Any]
 
@@ -118,6 +118,10 @@ class Study:
                 'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
                 "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"
             )
+        if objective is not None:
+            from hyppo.launch import guard
+
+            guard()
         self.space = space
         self.objective = objective
         self.log = Path(log) if log is not None else None
@@ -434,7 +438,7 @@ class Study:
         """The criterion of the mean prediction; None where it is not finite."""
         if self.criterion is None or not replicas:
             return None
-        from hyppo.predictions import combine
+        from hyppo.training.predictions import combine
 
         combined = combine([self.directory(number, index) for index in replicas])
         loss = loss_of(self.criterion, combined.mean, combined.targets)
@@ -506,7 +510,7 @@ class Study:
             A number that was never asked, or a trial whose replicas left no predictions.
         """
         self._load()
-        from hyppo.predictions import combine
+        from hyppo.training.predictions import combine
 
         trial = self._trial(number)
         return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
@@ -520,7 +524,7 @@ class Study:
             A number that was never asked.
         """
         self._load()
-        from hyppo.predictions import weights_in
+        from hyppo.training.predictions import weights_in
 
         folders = [self.directory(number, r.index) for r in self._trial(number).replicas if r.loss is not None]
         return tuple(path for path in map(weights_in, folders) if path is not None)

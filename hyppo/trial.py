@@ -15,10 +15,10 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from hyppo.config import MEAN_LOSS
 from hyppo.errors import StudyError
-from hyppo.replica import Failure, Outcome, Task
-from hyppo.settings import MEAN_LOSS
 from hyppo.stats import LossStats
+from hyppo.training.replica import Failure, Outcome, Task
 
 
 class State(StrEnum):

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 
 import hyppo
 from hyppo.errors import StudyError
-from hyppo.predictions import Predictions
+from hyppo.training.predictions import Predictions
 
 
 def shown(path):

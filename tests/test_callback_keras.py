@@ -37,9 +37,9 @@ def setup():
     import numpy as np
 
     from hyppo.errors import StudyError
-    from hyppo.predictions import combine
-    from hyppo.replica import Replica, Task
-    from hyppo.training import train
+    from hyppo.training.call import train
+    from hyppo.training.predictions import combine
+    from hyppo.training.replica import Replica, Task
 
     if keras.backend.backend() == "torch":
         import torch
@@ -51,8 +51,8 @@ def setup():
 def first_imported_inside_the_function(folder):
     """Runs first, before this process has Keras: the training that imports it gives the loss of the one after it."""
     assert not {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
-    from hyppo.replica import Replica, Task
-    from hyppo.training import train
+    from hyppo.training.call import train
+    from hyppo.training.replica import Replica, Task
 
     def objective(replica):
         import random
@@ -96,7 +96,7 @@ def replica(folder, **kwargs):
 
 
 def fitted(folder, model=None, *args, one=None, **kwargs):
-    """A whole training with hyppo_keras.fit, through `hyppo.training.train`."""
+    """A whole training with hyppo_keras.fit, through `hyppo.training.call.train`."""
     kept = {}
 
     def objective(replica):

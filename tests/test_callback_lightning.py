@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import hyppo
-from hyppo.criterion import pack
 from hyppo.errors import StudyError
-from hyppo.predictions import combine
-from hyppo.replica import Outcome, Replica, Task
-from hyppo.training import train
+from hyppo.training.call import train
+from hyppo.training.criterion import pack
+from hyppo.training.predictions import combine
+from hyppo.training.replica import Outcome, Replica, Task
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch = pytest.importorskip("torch")
@@ -70,7 +70,7 @@ def replica(tmp_path, params=None, **kwargs):
 
 
 def fit(one, net=None, *, epochs=2, loaders=None, before=(), after=(), callback=None, trainer=None, **options):
-    """A whole training through `hyppo.training.train`; Trainer options beside."""
+    """A whole training through `hyppo.training.call.train`; Trainer options beside."""
     package = options.pop("package", L)
     kept = {}
 
@@ -221,7 +221,7 @@ def test_loads_no_second_lightning(mine, other):
 import sys, hyppo_lightning
 assert not any(name in sys.modules for name in ("lightning", "pytorch_lightning"))
 import {mine} as P
-from hyppo.replica import Replica, Task
+from hyppo.training.replica import Replica, Task
 callback = hyppo_lightning.HyppoCallback(Replica(Task(0, 0, 1, {{}}, ".")))
 assert isinstance(callback, P.Callback) and isinstance(callback, hyppo_lightning.HyppoCallback)
 assert {other!r} not in sys.modules
@@ -624,8 +624,8 @@ def test_framework_first_imported_inside_the_function(tmp_path):
     """Seeded at its import: a fresh process gives the loss of a warm one."""
     code = f"""
 import sys, warnings; warnings.simplefilter("ignore")
-from hyppo.replica import Replica, Task
-from hyppo.training import train
+from hyppo.training.replica import Replica, Task
+from hyppo.training.call import train
 def objective(replica):
     import torch
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hyppo
-from hyppo.replica import Replica, Task
+from hyppo.training.replica import Replica, Task
 
 PAGE = (Path(__file__).parent.parent / "docs" / "coming-from.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)

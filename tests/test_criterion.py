@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.log.schema import ADDED
-from hyppo.predictions import combine
-from hyppo.replica import Replica, Task
 from hyppo.stats import LossStats
-from hyppo.training import train
+from hyppo.training.call import train
+from hyppo.training.predictions import combine
+from hyppo.training.replica import Replica, Task
 
 TARGETS = np.linspace(0.0, 1.0, 12)[:, None]
 N = 3
@@ -158,7 +158,7 @@ def test_losses_without_predictions_are_refused(tmp_path):
 
 def test_what_a_criterion_does_wrong_says_so(tmp_path):
     def failing(criterion, function=objective, target="ensemble_loss"):
-        from hyppo.criterion import pack
+        from hyppo.training.criterion import pack
 
         task = Task(0, 0, 1, {"x": 0.1, "w": 0.1}, str(tmp_path), 1, target, pack(criterion))
         return str(train(function, Replica(task)).failure)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyppo import Choice, Integer, Real, Space
-from hyppo.design import design_size, latin_hypercube, sobol, tail_rank
+from hyppo.search.design import design_size, latin_hypercube, sobol, tail_rank
 from tests.test_space import spaces
 
 designs = pytest.mark.parametrize("design", [sobol, latin_hypercube])

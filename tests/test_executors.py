@@ -13,8 +13,8 @@ import pytest
 
 import hyppo
 from hyppo.errors import LaunchError, StudyError
+from hyppo.launch.executor import OnExecutor
 from hyppo.launch.surroundings import LAUNCHER
-from hyppo.launch.workers import OnExecutor
 
 from .workers_contract import perform, task, train, until
 

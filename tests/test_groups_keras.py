@@ -15,8 +15,8 @@ import json, os, sys
 from pathlib import Path
 import keras, numpy as np
 import hyppo_keras
-from hyppo.replica import Replica, Task
-from hyppo.training import train
+from hyppo.training.replica import Replica, Task
+from hyppo.training.call import train
 
 rank, folder = int(sys.argv[2]), Path(sys.argv[3])
 generator = np.random.default_rng(0)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.kernels.registry import REGISTRY
 from hyppo._kernels.acquisition import MEET, log_h
 from hyppo._kernels.matern import FARTHEST, exp_minus, matern_gradient, matern_matrix, matern_system
 from hyppo._kernels.quasi_newton import bounded_step
 from hyppo._kernels.rbf import radial_cross, radial_matrix
-from hyppo._kernels.registry import REGISTRY
 from hyppo.surrogates import gp, rbf
 
 NAMES = sorted(REGISTRY)

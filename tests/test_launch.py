@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from hyppo.errors import LaunchError
-from hyppo.launch import process, surroundings, world
-from hyppo.launch.partition import devices, partition
+from hyppo.launch import process, surroundings
+from hyppo.launch.executor import OnExecutor
+from hyppo.launch.local import InProcess, LocalProcesses
+from hyppo.launch.mpi import world
+from hyppo.launch.mpi.partition import devices, partition
 from hyppo.launch.process import Limits
-from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
 
 from .workers_contract import CHECKS, perform, task, train, until
 
@@ -308,7 +310,7 @@ def test_the_child_ends_with_its_parent(tmp_path):
         import sys, time
         sys.path.insert(0, sys.argv[1])
         from tests.workers_contract import perform, task, train
-        from hyppo.launch.workers import LocalProcesses
+        from hyppo.launch.local import LocalProcesses
         workers = LocalProcesses(perform)
         print(int(train(workers, task("pid")).loss), flush=True)
         workers.submit(task("hang"), 0)

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "numba": ("hyppo/_kernels/",),
     "h5py": ("hyppo/log/hdf5.py",),
-    "mpi4py": ("hyppo/launch/",),
+    "mpi4py": ("hyppo/launch/mpi/",),
     "typer": ("hyppo/cli/",),
-    "rich": ("hyppo/cli/", "hyppo/report/"),
-    "matplotlib": ("hyppo/report/",),
+    "rich": ("hyppo/cli/", "hyppo/run/"),
+    "matplotlib": (),
     "torch": ("integrations/lightning/", "integrations/keras/"),
     "lightning": ("integrations/lightning/",),
     "pytorch_lightning": ("integrations/lightning/",),
@@ -28,23 +28,21 @@ ALLOWED = {
 
 # Lower rooms first: a file imports `hyppo` modules of its own or a lower room at module level.
 FLOORS = [
-    ("hyppo/_kernels/",),
-    ("hyppo/errors.py", "hyppo/threads.py"),
-    ("hyppo/settings.py",),
+    ("hyppo/_kernels/", "hyppo/_version.py"),
+    ("hyppo/errors.py",),
+    ("hyppo/config.py",),
     ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
-    ("hyppo/criterion.py", "hyppo/design.py"),
-    ("hyppo/replica.py",),
-    ("hyppo/predictions/",),
-    ("hyppo/coverage.py", "hyppo/monitor.py", "hyppo/resume.py", "hyppo/training.py", "hyppo/trial.py"),
+    ("hyppo/training/",),
+    ("hyppo/trial.py",),
     ("hyppo/log/", "hyppo/surrogates/"),
     ("hyppo/acquisition/",),
+    ("hyppo/stopping.py",),
     ("hyppo/search/",),
-    ("hyppo/columns.py", "hyppo/history.py", "hyppo/stopping.py"),
-    ("hyppo/policy.py", "hyppo/results.py"),
+    ("hyppo/results.py",),
     ("hyppo/study.py",),
-    ("hyppo/loop/", "hyppo/effects.py"),
-    ("hyppo/launch/", "hyppo/report/"),
-    ("hyppo/run.py",),
+    ("hyppo/loop/", "hyppo/analysis/"),
+    ("hyppo/launch/",),
+    ("hyppo/run/",),
     ("hyppo/cli/", "hyppo/__main__.py"),
 ]
 
@@ -110,8 +108,8 @@ def test_every_room_is_on_the_map():
 
 
 def test_integrations_know_the_core_by_its_doors_only():
-    modules = ("criterion", "errors", "monitor", "predictions", "replica", "resume")
-    doors = {"hyppo", *(f"hyppo.{name}" for name in modules)}
+    modules = ("criterion", "metric", "predictions", "replica", "resume")
+    doors = {"hyppo", "hyppo.errors", *(f"hyppo.training.{name}" for name in modules)}
     wrong = [
         f"{path} imports {name}"
         for path, tree in sources()
@@ -134,7 +132,7 @@ def test_import_hyppo_is_light():
 
 
 def test_a_process_that_only_trains_is_light():
-    assert not loaded_after("import hyppo.launch.child, hyppo.training") & {"numba", "h5py", "mpi4py", "scipy"}
+    assert not loaded_after("import hyppo.launch.child, hyppo.training.call") & {"numba", "h5py", "mpi4py", "scipy"}
 
 
 def test_import_hyppo_is_quick():

@@ -18,8 +18,8 @@ from hyppo.errors import LogError
 from hyppo.log import Header, MemoryLog, StudyLog, codec, disk, frame, hdf5, open_log, open_reader, read_log, rows
 from hyppo.log.journal import journal_of
 from hyppo.log.schema import Extent
-from hyppo.replica import Failure
 from hyppo.space import Choice, Space
+from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, HEADER, SPACE, write

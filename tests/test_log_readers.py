@@ -13,8 +13,8 @@ import pytest
 from hyppo.errors import LogError
 from hyppo.log import open_log, read_log
 from hyppo.log.journal import journal_of
-from hyppo.replica import Failure
 from hyppo.space import Space
+from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Note, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, HEADER, SPACE, killed, write

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.predictions import FILE, UNASKED_BYTES, Collection, combine, flatten, keep, moments, unflatten
-from hyppo.replica import Replica, Task
-from hyppo.training import train
+from hyppo.training.call import train
+from hyppo.training.predictions import FILE, UNASKED_BYTES, Collection, combine, flatten, keep, moments, unflatten
+from hyppo.training.replica import Replica, Task
 
 
 def replica(folder):

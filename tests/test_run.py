@@ -17,10 +17,10 @@ import hyppo
 from hyppo.errors import LaunchError, ObjectiveError, StudyError
 from hyppo.launch import surroundings
 from hyppo.loop import Interrupt, Loop, Options
-from hyppo.replica import Failure, Outcome
 from hyppo.run import run
+from hyppo.training.replica import Failure, Outcome
 
-from .deeds import perform
+from .objectives import perform
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -583,7 +583,7 @@ def test_run_is_public():
 
 
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    from hyppo.report import progress
+    from hyppo.run import progress
 
     monkeypatch.setattr(progress, "INCUMBENT_AFTER", 0.0)
     quick().run(trials=3, trainings=6)

@@ -17,10 +17,10 @@ import pytest
 import hyppo
 from benchmarks.scaling import problem
 from benchmarks.scaling.simulation import simulate
-from hyppo.columns import Columns
 from hyppo.errors import StudyError
 from hyppo.launch import surroundings
 from hyppo.loop import Interrupt, Loop, Options
+from hyppo.search.columns import Columns
 from hyppo.surrogates import gp
 from hyppo.surrogates.pool import Pool
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyppo.config import SURROGATES
 from hyppo.errors import StudyError
-from hyppo.search import Observations, propose, recommend
-from hyppo.settings import SURROGATES
+from hyppo.search.evidence import Observations
+from hyppo.search.propose import propose
+from hyppo.search.recommend import recommend
 from hyppo.space import Choice, Integer, Ordinal, Real, Space
 
 CUBE = Space({f"x{i}": Real(0, 1) for i in range(3)})

@@ -13,7 +13,7 @@ ISHIGAMI = Space({f"x{i}": Real(-math.pi, math.pi) for i in range(3)})
 
 def fitted(space, loss, n):
     study = Study(space, seed=0)
-    for point in hyppo.design.sobol(space, n, 7):
+    for point in hyppo.search.design.sobol(space, n, 7):
         params = space.decode(point)
         study.add(params, [loss(**params)])
     return study

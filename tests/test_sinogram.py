@@ -26,8 +26,8 @@ from benchmarks.sinogram.data import (
 )
 from benchmarks.sinogram.metrics import evaluate, evaluate_unfilled
 from benchmarks.sinogram.phantoms import half_turn, image_of, random_phantom, sinogram_of
-from hyppo.replica import Replica, Task
-from hyppo.training import train
+from hyppo.training.call import train
+from hyppo.training.replica import Replica, Task
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = SETTINGS["smoke"]

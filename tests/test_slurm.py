@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from hyppo import Real, Space, Study
+from hyppo.cli.slurm_script import Job, format_time, normalised, parse_time
 from hyppo.errors import LaunchError, LogError
-from hyppo.launch.slurm import Job, format_time, normalised, parse_time
 from hyppo.log import journal
 
 

@@ -13,9 +13,9 @@ import hyppo
 from benchmarks.curves import __main__ as benchmark
 from benchmarks.curves import table
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Stopped
-from hyppo.replica import Outcome
-from hyppo.search import Observations
+from hyppo.search.evidence import Observations
 from hyppo.stopping import Curves, Halving, Median, rule_of, with_censored
+from hyppo.training.replica import Outcome
 from hyppo.trial import State
 
 from .test_run import Silent
@@ -218,7 +218,7 @@ def test_the_stop_of_a_signal_leaves_a_training_pending():
         return loss
 
     study = study_of(interrupted, replicas=1)
-    from hyppo.launch.workers import InProcess
+    from hyppo.launch.local import InProcess
 
     loop = Loop(study, InProcess(interrupted), Options(trials=9, grace=0.1), Silent(), interrupt)
     loop.go()

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import hyppo
-from hyppo import Choice, Integer, Ordinal, Real, Space, SpaceError, State, Study, StudyError
-from hyppo.policy import SpaceExhausted
+from hyppo import Choice, Integer, Ordinal, Real, Space, SpaceError, SpaceExhausted, State, Study, StudyError
 from hyppo.seeds import seed_for
 
 SPACE = Space(x=Real(-2, 2), n=Integer(1, 8, log=True), act=Choice(["a", "b", "c"]), batch=Ordinal([16, 32]))

@@ -1,13 +1,13 @@
-"""What every implementation of `hyppo.loop.Workers` does. Each check gets fresh workers that train `deeds.perform`."""
+"""Contract of every `hyppo.loop.Workers`. Each check gets fresh workers that train `objectives.perform`."""
 
 import time
 
 import pytest
 
 from hyppo.loop import Stopped
-from hyppo.replica import Failure, Outcome, Task
+from hyppo.training.replica import Failure, Outcome, Task
 
-from .deeds import perform
+from .objectives import perform
 
 __all__ = ["CHECKS", "perform"]
 

@@ -20,7 +20,7 @@ for unit in known(50):
 study.ask()
 seconds, cpu = time.time() - began, time.process_time()
 import numpy as np
-from hyppo._kernels.registry import REGISTRY
+from benchmarks.kernels.registry import REGISTRY
 from hyppo.surrogates import ensemble, gp, rbf
 for columns in (1, 3, 20):
     x = np.asfortranarray(np.random.default_rng(0).random((40, columns)))

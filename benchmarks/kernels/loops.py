@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.kernels.clock import in_turn, machine_rates
-from hyppo._kernels.registry import REGISTRY
+from benchmarks.kernels.registry import REGISTRY
 
 
 def table(q: int, n: int, columns: int, console: Console) -> None:

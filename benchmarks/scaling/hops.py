@@ -22,11 +22,11 @@ import numpy as np
 
 from benchmarks.scaling import problem
 from benchmarks.scaling.sleepers import Sleeper, StampedStudy
-from hyppo.launch.messages import Ended
-from hyppo.launch.mpi import MpiWorkers
+from hyppo.launch.mpi.messages import Ended
+from hyppo.launch.mpi.rank import Rank
+from hyppo.launch.mpi.workers import MpiWorkers
 from hyppo.launch.process import TrainingProcess
-from hyppo.launch.rank import Rank
-from hyppo.replica import Task
+from hyppo.training.replica import Task
 
 WAY = ("submit", "sent", "on its rank", "start", "end", "back on its rank", "back on the first rank", "logged")
 

@@ -23,7 +23,7 @@ import numpy as np
 import hyppo
 from benchmarks.scaling import problem
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Status
-from hyppo.replica import Outcome, Task
+from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Event, Trial
 
 

@@ -29,7 +29,7 @@ from benchmarks.scaling.simulation import Nobody, load
 from hyppo import launch
 from hyppo.launch.choose import workers_for
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Workers
-from hyppo.replica import Outcome, Task
+from hyppo.training.replica import Outcome, Task
 
 FloatArray = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyppo.errors import StudyError
-from hyppo.predictions import Predictions, flatten
+from hyppo.training.predictions import Predictions, flatten
 
 LEVELS = (0.5, 0.9, 0.95)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hyppo import __version__
+from hyppo._version import __version__
 from hyppo.cli.export import export
 from hyppo.cli.run import run
 from hyppo.cli.show import show

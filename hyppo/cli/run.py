@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hyppo.errors import HyppoError
-from hyppo.launch import world
+from hyppo.launch.mpi import world
 from hyppo.loop import OVERRIDES
 
 BUDGET = "Budget"
@@ -92,6 +92,7 @@ def run(
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
     if steal:
         os.environ["HYPPO_STEAL"] = "1"
+    world.guard()
     path = script.resolve()
     sys.argv[:] = [str(script), *context.args]
     if not sys.flags.safe_path:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hyppo.coverage import calibration
+from hyppo.analysis.calibration import calibration
 from hyppo.errors import StudyError
 from hyppo.study import Study, load
 from hyppo.trial import State, Trial

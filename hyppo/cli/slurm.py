@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperCommand
 
 from hyppo.cli.run import run
+from hyppo.cli.slurm_script import MARK, Job, installed_mpi, parse_time
 from hyppo.errors import LaunchError
-from hyppo.launch.slurm import MARK, Job, installed_mpi, parse_time
 
 ALLOCATION = "Allocation"
 END = "Before the time is up"

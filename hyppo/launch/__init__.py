@@ -13,6 +13,18 @@ def in_training_process() -> bool:
     return child is not None and child.server is not None and not child.server.training
 
 
+def guard() -> None:
+    """End the whole MPI job if this rank's script fails, so that no other rank waits for it for ever.
+
+    Does nothing unless an MPI launcher started this process. Called when a study with an objective is made.
+
+    >>> guard()  # an ordinary process
+    """
+    from hyppo.launch.mpi import world
+
+    world.guard()
+
+
 def attend() -> None:
     """Serve trainings from here on where this process is not the one that asks; return at once where it is.
 
@@ -26,9 +38,9 @@ def attend() -> None:
         assert child.server is not None
         child.server.serve()
     else:
-        from hyppo.launch import world
+        from hyppo.launch.mpi import world
 
         if world.launched_by_mpi() and world.size() > 1:
-            from hyppo.launch import mpi
+            from hyppo.launch.mpi import workers as mpi
 
             mpi.attend()

@@ -40,8 +40,8 @@ from hyppo.launch.wire import (
     resident_memory,
     send,
 )
-from hyppo.replica import Failure, Outcome, Replica
-from hyppo.training import train
+from hyppo.training.call import train
+from hyppo.training.replica import Failure, Outcome, Replica
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; its traceback gets four times as many
 PR_SET_PDEATHSIG = 1

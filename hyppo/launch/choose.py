@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
-from hyppo.launch import world
+from hyppo.launch.executor import OnExecutor
+from hyppo.launch.local import InProcess, LocalProcesses
+from hyppo.launch.mpi import world
 from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
-from hyppo.launch.workers import InProcess, LocalProcesses, OnExecutor
 from hyppo.loop import Options, Workers
-from hyppo.replica import Replica
+from hyppo.training.replica import Replica
 
 
 def workers_for(
@@ -35,7 +36,7 @@ def workers_for(
             raise LaunchError(
                 "isolate=False is for a process alone: under MPI a crash would end the whole job; leave it out"
             )
-        from hyppo.launch import mpi
+        from hyppo.launch.mpi import workers as mpi
 
         return mpi.workers(objective, options, limits, replicas, say)
     if not isolate:

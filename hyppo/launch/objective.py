@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hyppo.launch.wire import ByName, ByValue, Reference, Script
-from hyppo.replica import Failure
-from hyppo.training import name_of
+from hyppo.training.call import name_of
+from hyppo.training.replica import Failure
 
 # The script runs in a training process under this name, so that `if __name__ == "__main__":` stays shut there. It is
 # the name that multiprocessing gives to the script in the processes that it spawns: so a pool or a data loader that a

@@ -36,7 +36,7 @@ from hyppo.launch.wire import (
     send,
 )
 from hyppo.loop import Stopped
-from hyppo.replica import Failure, Outcome, Task
+from hyppo.training.replica import Failure, Outcome, Task
 
 LOADING = 600.0  # s; importing TensorFlow on a busy file system takes minutes
 MEMORY_EVERY = 0.25  # s between two looks at how much memory a training holds

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import hyppo
 from hyppo.loop import OVERRIDES
 
 # What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
@@ -45,7 +44,7 @@ def environment(threads: int | None, default: int, extra: Mapping[str, str] | No
     environ.update(extra or {})
     # The training process must find this very package before it is told the rest of sys.path.
     environ["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(hyppo.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     return environ
 

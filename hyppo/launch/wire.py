@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hyppo.replica import Failure, Outcome, Task
+from hyppo.training.replica import Failure, Outcome, Task
 
 LENGTH = struct.Struct("<Q")
 

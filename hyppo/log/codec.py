@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import LogError
-from hyppo.replica import Failure
 from hyppo.stats import LossStats
+from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
 
 STATES = tuple(State)

@@ -41,8 +41,8 @@ from hyppo.log.schema import (
     stored,
     text_of,
 )
-from hyppo.replica import Failure
 from hyppo.space import Space
+from hyppo.training.replica import Failure
 from hyppo.trial import Event
 
 

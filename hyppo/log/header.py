@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hyppo
+from hyppo._version import __version__
 from hyppo.errors import LogError
 from hyppo.space import Space
 
@@ -36,7 +36,7 @@ class Header:
     seed: int
     config: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
-    version: str = hyppo.__version__
+    version: str = __version__
 
     @staticmethod
     def new(space: Space, seed: int, config: dict[str, Any] | None = None) -> "Header":

@@ -30,9 +30,9 @@ from hyppo.log.schema import (
     stored,
     text_of,
 )
-from hyppo.replica import Failure
 from hyppo.space import Space
 from hyppo.stats import LossStats
+from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled
 
 # -- events to rows -----------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from hyppo.replica import Failure
 from hyppo.space import AnyParameter, Choice, Integer, Real
+from hyppo.training.replica import Failure
 
 FORMAT = "hyppo-study"
 FORMAT_VERSION = 1

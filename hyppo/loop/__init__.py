@@ -12,10 +12,9 @@ to the log.
 """
 
 from hyppo.loop.interrupt import Interrupt
-from hyppo.loop.loop import Loop, StudyLike
+from hyppo.loop.loop import Loop
 from hyppo.loop.options import OVERRIDES, Options
-from hyppo.loop.view import Running, Status, View
-from hyppo.loop.workers import PROCESS_FAILURES, Progressed, Stopped, Workers
+from hyppo.loop.protocols import PROCESS_FAILURES, Progressed, Running, Status, Stopped, StudyLike, View, Workers
 
 __all__ = [
     "OVERRIDES",

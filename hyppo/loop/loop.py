@@ -3,46 +3,22 @@
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Protocol
 
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
+from hyppo.loop.protocols import PROCESS_FAILURES, Progressed, Running, Status, Stopped, StudyLike, View, Workers
 from hyppo.loop.queue import Queue
-from hyppo.loop.view import Running, Status, View
-from hyppo.loop.workers import PROCESS_FAILURES, Progressed, Stopped, Workers
-from hyppo.replica import Outcome, Replica, Task
-from hyppo.stopping import Curves, Rule
-from hyppo.trial import State, Trial
+from hyppo.stopping import Curves
+from hyppo.training.replica import Outcome, Task
+from hyppo.trial import State
 
 BUSY = 0.1  # above this points are asked ahead
 AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
 LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
-
-
-class StudyLike(Protocol):
-    """What the loop needs of a study."""
-
-    objective: Callable[[Replica], Any] | None
-    isolate: bool
-    replicas: tuple[int, int]
-    stopping: Rule | None
-
-    @property
-    def trials(self) -> tuple[Trial, ...]: ...
-    @property
-    def exhausted(self) -> bool: ...
-    @property
-    def best(self) -> Any: ...
-    def ask(self) -> Trial: ...
-    def ask_batch(self, count: int) -> Sequence[Trial]: ...
-    def tasks(self, trial: Trial) -> list[Task]: ...
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
-    def note(self, text: str) -> None: ...
-    def close(self) -> None: ...
 
 
 def given_up(outcome: Outcome) -> Outcome:

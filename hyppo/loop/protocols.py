@@ -1,11 +1,13 @@
-"""What the loop needs of whatever trains: the protocol that every kind of workers follows."""
+"""Protocols of the loop: the study that it asks, the workers that train, and the view that shows the run."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from hyppo.replica import Outcome, Task
+from hyppo.stopping import Rule
+from hyppo.training.replica import Outcome, Replica, Task
+from hyppo.trial import Trial
 
 # The process died or hung, and not by an exception of the user's function: only these are worth a retry.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
@@ -61,3 +63,60 @@ class Stopped(Exception):
     def __init__(self, outcome: Outcome | None = None) -> None:
         super().__init__(outcome)  # what pickle makes it from again
         self.outcome = outcome
+
+
+class StudyLike(Protocol):
+    """What the loop needs of a study."""
+
+    objective: Callable[[Replica], Any] | None
+    isolate: bool
+    replicas: tuple[int, int]
+    stopping: Rule | None
+
+    @property
+    def trials(self) -> tuple[Trial, ...]: ...
+    @property
+    def exhausted(self) -> bool: ...
+    @property
+    def best(self) -> Any: ...
+    def ask(self) -> Trial: ...
+    def ask_batch(self, count: int) -> Sequence[Trial]: ...
+    def tasks(self, trial: Trial) -> list[Task]: ...
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One training under way: since when (seconds of the loop's clock), and what it reported last."""
+
+    task: Task
+    since: float
+    step: int | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to show of a run."""
+
+    trials: int
+    trials_settled: int
+    trainings: int
+    failed: int
+    running: tuple[Running, ...]
+    elapsed: float
+
+
+class View(Protocol):
+    """What shows how a run goes."""
+
+    def say(self, text: str) -> None:
+        """Show one notice."""
+
+    def failed(self, task: Task, outcome: Outcome) -> None:
+        """A training has failed."""
+
+    def show(self, status: Status, force: bool = False) -> None:
+        """Show where the run is, if it is time to."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 
-from hyppo.replica import Task
+from hyppo.training.replica import Task
 
 
 class Queue:

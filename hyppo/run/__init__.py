@@ -12,7 +12,7 @@ from hyppo import launch
 from hyppo.errors import StudyError
 from hyppo.launch.choose import workers_for
 from hyppo.loop import Interrupt, Loop, Options, StudyLike
-from hyppo.report.progress import Progress
+from hyppo.run.progress import Progress
 from hyppo.trial import State
 
 

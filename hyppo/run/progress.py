@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status, StudyLike
-from hyppo.replica import Outcome, Task
+from hyppo.training.replica import Outcome, Task
 
 if TYPE_CHECKING:
     from rich.console import Console

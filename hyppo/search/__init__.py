@@ -14,19 +14,3 @@ either alone needed 1.1 to 2 times the evaluations of both in turn.
 What an ask has to know of earlier asks (hyperparameters to start from, radius of the local search, whose turn it is)
 is in the origins of the earlier trials and nowhere else: a resumed study proposes what an uninterrupted one would.
 """
-
-from hyppo.search.evidence import Observations
-from hyppo.search.propose import Proposal, propose, propose_batch
-from hyppo.search.recommend import Recommendation, recommend
-from hyppo.search.surface import Surface, surface
-
-__all__ = [
-    "Observations",
-    "Proposal",
-    "Recommendation",
-    "Surface",
-    "propose",
-    "propose_batch",
-    "recommend",
-    "surface",
-]

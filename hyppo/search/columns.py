@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.settings import MEAN_LOSS
+from hyppo.config import MEAN_LOSS
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
-    from hyppo.search import Observations
+    from hyppo.search.evidence import Observations
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -100,7 +100,7 @@ class Columns:
 
     def observations(self) -> "Observations":
         """Trials with a loss, as `hyppo.search` takes them."""
-        from hyppo.search import Observations
+        from hyppo.search.evidence import Observations
 
         rows = self.settled()
         return Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])

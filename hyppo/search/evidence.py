@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyppo import surrogates
+from hyppo.config import SURROGATES
 from hyppo.errors import StudyError
-from hyppo.settings import SURROGATES
 from hyppo.space import FloatArray, IntArray, Space
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hyppo import acquisition, surrogates
 from hyppo.search.evidence import Evidence
-from hyppo.search.process import process
+from hyppo.search.gaussian_process import process
 from hyppo.space import FloatArray, Space
 
 PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places

@@ -12,7 +12,7 @@ import numpy as np
 
 from hyppo import acquisition, surrogates
 from hyppo.search.evidence import Evidence, thinned
-from hyppo.search.process import CONDITIONED_ON, last_of
+from hyppo.search.gaussian_process import CONDITIONED_ON, last_of
 from hyppo.space import FloatArray, Space
 
 RADIUS = 0.2  # of the local search to begin with, as a fraction of each range

@@ -8,24 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyppo.columns import Columns
-from hyppo.design import design_size, sobol
-from hyppo.errors import StudyError
+from hyppo.errors import SpaceExhausted
+from hyppo.search.columns import Columns
+from hyppo.search.design import design_size, sobol
 from hyppo.seeds import generator_for
 from hyppo.space import FloatArray, Space
 from hyppo.stopping import with_censored
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
-    from hyppo.search import Recommendation, Surface
+    from hyppo.search.recommend import Recommendation
+    from hyppo.search.surface import Surface
 
 SEARCH_PURPOSE = 2  # keeps the search's random streams apart from those of the designs
 
 Point = tuple[FloatArray, dict[str, Any]]  # coordinates (d,), and origin
-
-
-class SpaceExhausted(StudyError):
-    """Every point of the space was tried, and all of them are still pending: nothing is left to ask."""
 
 
 class Policy:
@@ -85,7 +82,7 @@ class Policy:
         if len(proposals) == count:
             return proposals
         taken.update(self.space.keys(np.array(designed).reshape(-1, self.space.dimension)))
-        from hyppo.search import propose_batch
+        from hyppo.search.propose import propose_batch
 
         pruned = [t.number for t in known.trials if t.settled is None and t.state is State.PRUNED]
         found = propose_batch(
@@ -120,7 +117,7 @@ class Policy:
         free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
         if fewest == most or not free.any():
             return None
-        from hyppo.search import Proposal
+        from hyppo.search.propose import Proposal
         from hyppo.search.replicate import contender
 
         row = contender(
@@ -152,7 +149,7 @@ class Policy:
 
     def recommendation(self, known: Columns) -> "tuple[Trial, Recommendation] | None":
         """The trial to recommend, and why; None where no trial has a loss."""
-        from hyppo.search import recommend
+        from hyppo.search.recommend import recommend
 
         settled = known.settled_trials()
         if not settled:
@@ -169,6 +166,6 @@ class Policy:
 
     def surface(self, known: Columns) -> "Surface | None":
         """The fitted surrogate over the space; None where there is too little to fit one."""
-        from hyppo.search import surface
+        from hyppo.search.surface import surface
 
         return surface(self.space, known.observations(), risk=self.risk, previous=known.origins())

@@ -10,8 +10,8 @@ from hyppo import acquisition
 from hyppo.search.evidence import Observations, checked, gather
 from hyppo.search.improvement import Improvement
 from hyppo.search.local import LocalSearch
+from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, Space
-from hyppo.threads import on_one_thread
 
 __all__ = ["Proposal", "propose", "propose_batch"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from hyppo.search.evidence import Observations, checked, gather
-from hyppo.search.process import process
+from hyppo.search.gaussian_process import process
+from hyppo.search.threads import on_one_thread
 from hyppo.space import Space
-from hyppo.threads import on_one_thread
 
 SOME_NOISE = -5.0  # log of a learned noise variance from which observations are not taken for the truth
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from hyppo.search.evidence import Observations, gather
-from hyppo.search.process import process
+from hyppo.search.gaussian_process import process
 from hyppo.search.propose import Proposal
 from hyppo.space import FloatArray, Space
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyppo.search.evidence import Observations, gather
-from hyppo.search.process import process
+from hyppo.search.gaussian_process import process
+from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, Space
-from hyppo.threads import on_one_thread
 
 if TYPE_CHECKING:
     from hyppo.surrogates.gp import GP

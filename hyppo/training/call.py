@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError
-from hyppo.predictions import discard, keep
-from hyppo.replica import Failure, Outcome, Replica, Result
 from hyppo.seeds import seed_everything
-from hyppo.settings import ENSEMBLE_LOSS
+from hyppo.training.predictions import discard, keep
+from hyppo.training.replica import Failure, Outcome, Replica, Result
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:

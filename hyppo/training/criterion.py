@@ -5,8 +5,8 @@ l       criterion(mu, y): loss of the mean prediction
 l_s     single losses: criterion(f_j, y) of every trained network, criterion(f_jn, y) of every dropout pass
 u       sample standard deviation of the single losses, T (N + 1) of them; the interval is [l - 2u, l + 2u]
 
-mu, f_j, f_jn, T and N are those of `hyppo.predictions`. A criterion is any callable of (prediction, targets), numpy
-arrays over all validation examples, that returns a number; it need not be a mean over examples.
+mu, f_j, f_jn, T and N are those of `hyppo.training.predictions`. A criterion is any callable of (prediction, targets),
+numpy arrays over all validation examples, that returns a number; it need not be a mean over examples.
 """
 
 import pickle

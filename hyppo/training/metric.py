@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable
 
 from hyppo.errors import StudyError
-from hyppo.replica import Replica, Result, check_target
+from hyppo.training.replica import Replica, Result, check_target
 
 HIGHER_IS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|auroc|f1|precision|recall|iou|dice|psnr|ssim|r2)(_|$)", re.I)
 
@@ -29,7 +29,7 @@ class Monitor:
 
     Examples
     --------
-    >>> from hyppo.replica import Task
+    >>> from hyppo.training.replica import Task
     >>> replica = Replica(Task(trial=0, index=0, seed=7, params={}, directory="."))
     >>> monitor = Monitor(replica, "val_accuracy", "max")
     >>> monitor.report(0, 0.75)

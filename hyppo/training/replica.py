@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyppo.criterion import Criterion, pack, unpack
+from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.settings import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.stats import LossStats
+from hyppo.training.criterion import Criterion, pack, unpack
 
 RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
 

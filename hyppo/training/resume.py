@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hyppo.replica import Replica
+from hyppo.training.replica import Replica
 
 EVERY = 60.0  # s between two saves, at least
 SHARE = 0.05  # of the time goes to saves, at most
@@ -25,7 +25,7 @@ def state_name(replica: Replica) -> str:
 
     A study file that was deleted may have left its folder behind, with state of the same trial and replica.
 
-    >>> from hyppo.replica import Task
+    >>> from hyppo.training.replica import Task
     >>> small, large = (Replica(Task(0, 0, 7, {"width": width}, ".")) for width in (8, 64))
     >>> state_name(small) == state_name(small) != state_name(large)
     True

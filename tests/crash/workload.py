@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hyppo.log import Header, open_log
-from hyppo.replica import Failure
 from hyppo.space import Choice, Integer, Real, Space
+from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
 
 SPACE = Space(width=Integer(8, 64, log=True), lr=Real(1e-4, 1e-1, log=True), act=Choice(["relu", "gelu", None]))

@@ -1,4 +1,4 @@
-"""scenes.py <scene> <folder>: what the tests run under mpiexec, on every rank, as a user's script is."""
+"""mpi_scripts.py <scene> <folder>: what the tests run under mpiexec, on every rank, as a user's script is."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import hyppo
-from tests.deeds import perform
+from tests.objectives import perform
 from tests.workers_contract import CHECKS
 
 scene, folder = sys.argv[1], Path(sys.argv[2])
@@ -31,7 +31,7 @@ def study_of(objective, **arguments):
 
 
 def contract():
-    from hyppo.launch import mpi
+    from hyppo.launch.mpi import workers as mpi
     from hyppo.launch.process import Limits
     from hyppo.loop import Options
 
@@ -47,7 +47,7 @@ def contract():
 
 
 def bell():
-    from hyppo.launch.post import post
+    from hyppo.launch.mpi.messenger import post
 
     if post().comm.rank == 0:
         while post().receive() is None:
@@ -68,8 +68,8 @@ def bell():
 
 
 def deaths():
-    deeds = hyppo.Space(do=hyppo.Choice(["exit", "segfault", "kill", "raise", "nan", "hang", "square"]))
-    study = hyppo.Study(deeds, ill, replicas=1, surrogate="random", log=folder / "s.h5")
+    objectives = hyppo.Space(do=hyppo.Choice(["exit", "segfault", "kill", "raise", "nan", "hang", "square"]))
+    study = hyppo.Study(objectives, ill, replicas=1, surrogate="random", log=folder / "s.h5")
     study.run(trials=7, replica_timeout=3.0)
     say("trials", len(study.trials))
 
@@ -81,8 +81,8 @@ def ill(replica):
 
 def manners():
     kinds = ["fork", "mpi", "print", "chdir", "reseed", "daemon", "huge", "long_message", "leak", "close_all"]
-    deeds = hyppo.Space(do=hyppo.Choice(kinds))
-    study = hyppo.Study(deeds, ill, replicas=1, surrogate="random", log=folder / "s.h5")
+    objectives = hyppo.Space(do=hyppo.Choice(kinds))
+    study = hyppo.Study(objectives, ill, replicas=1, surrogate="random", log=folder / "s.h5")
     study.run(trials=len(kinds), memory_limit=0.4)
     say("trials", len(study.trials))
     other = study_of(draw, log=folder / "other.h5", seed=5)

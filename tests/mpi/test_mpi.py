@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not MPIEXEC.exists(), reason="there is no mpiexec"),
 ]
 
-SCENES = Path(__file__).parent / "scenes.py"
+SCENES = Path(__file__).parent / "mpi_scripts.py"
 TUNE = Path(__file__).parents[1] / "scripts" / "tune.py"
 ENVIRON = {k: v for k, v in os.environ.items() if not LAUNCHER.match(k)}
 ENVIRON |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

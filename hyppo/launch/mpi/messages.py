@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hyppo.launch.process import Ending, Limits
 from hyppo.launch.wire import Place, Reference
-from hyppo.replica import Task
+from hyppo.training.replica import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from hyppo.launch.mpi.world import communicator
 from hyppo.launch.wire import readable
-from hyppo.launch.world import communicator
 
 TAG = 29401  # keeps these messages apart from those of a script that uses MPI itself
 SHORTEST, LONGEST = 1e-4, 5e-3  # s between two looks

@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from hyppo.errors import LaunchError
-from hyppo.launch.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
-from hyppo.launch.post import FAREWELL, SHORTEST, post
+from hyppo.launch.mpi.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
+from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, post
+from hyppo.launch.mpi.world import communicator
 from hyppo.launch.process import Ending, TrainingProcess, relay
 from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
-from hyppo.launch.world import communicator
 from hyppo.loop import PROCESS_FAILURES
-from hyppo.replica import Outcome
+from hyppo.training.replica import Outcome
 
 ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
 PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections

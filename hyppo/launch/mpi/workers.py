@@ -4,8 +4,8 @@ Rank 0 may train too (`manager=shared`): it then sends itself what it sends to o
 process whenever it waits. While it searches for a point that process is left alone, and fills its pipes at worst.
 
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
-MPI, see `hyppo.launch.post`, and there is no collective call but the start and the end of MPI itself. `mpi4py.futures`
-has no way to report from a training, to stop one, or to place one by its group; it can still be had as
+MPI, see `hyppo.launch.mpi.messenger`, and there is no collective call but the start and the end of MPI itself.
+`mpi4py.futures` has no way to report from a training, to stop one, or to place one by its group; it can still be had as
 `run(executor=...)`.
 """
 
@@ -19,16 +19,16 @@ from functools import lru_cache
 from typing import Any
 
 from hyppo.errors import LaunchError
-from hyppo.launch.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
+from hyppo.launch.mpi.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
+from hyppo.launch.mpi.messenger import FAR, FAREWELL, LONGEST, SHORTEST, post
+from hyppo.launch.mpi.partition import Plan, devices, partition
+from hyppo.launch.mpi.rank import Rank, introduction, own_rank
+from hyppo.launch.mpi.world import communicator
 from hyppo.launch.objective import Shipment
-from hyppo.launch.partition import Plan, devices, partition
-from hyppo.launch.post import FAR, FAREWELL, LONGEST, SHORTEST, post
 from hyppo.launch.process import OUTPUT, Limits, NotShipped
-from hyppo.launch.rank import Rank, introduction, own_rank
 from hyppo.launch.wire import Place
-from hyppo.launch.world import communicator
 from hyppo.loop import Options, Progressed
-from hyppo.replica import Outcome, Task
+from hyppo.training.replica import Outcome, Task
 
 MISSED_AFTER = 30.0  # s until it is said which ranks have not come
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes

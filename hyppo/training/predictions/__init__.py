@@ -24,10 +24,10 @@ Dumont, V., et al. (2021). HYPPO: a surrogate-based multi-level parallelism tool
 Gal, Y. and Ghahramani, Z. (2016). Dropout as a Bayesian approximation. ICML.
 """
 
-from hyppo.predictions.collection import FILE, Batch, Collection, moments
-from hyppo.predictions.ensemble import Ensemble, Predictions, combine
-from hyppo.predictions.kept import UNASKED_BYTES, asked_for, discard, keep, keep_weights, weights_in
-from hyppo.predictions.output import flatten, unflatten
+from hyppo.training.predictions.collection import FILE, Batch, Collection, moments
+from hyppo.training.predictions.ensemble import Ensemble, Predictions, combine
+from hyppo.training.predictions.kept import UNASKED_BYTES, asked_for, discard, keep, keep_weights, weights_in
+from hyppo.training.predictions.output import flatten, unflatten
 
 __all__ = [
     "FILE",

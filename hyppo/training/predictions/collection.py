@@ -1,6 +1,6 @@
 """What one trained network predicts: gathered batch by batch, and the file of it in its replica's folder.
 
-The passes themselves are never kept: running sums take a batch at a time (see the notation of `hyppo.predictions`).
+The passes themselves are never kept: running sums take a batch at a time (notation: `hyppo.training.predictions`).
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.predictions.output import Leaves, flatten, unflatten
+from hyppo.training.predictions.output import Leaves, flatten, unflatten
 
 FILE = "predictions.npz"
 

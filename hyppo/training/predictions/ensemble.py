@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import StudyError
-from hyppo.predictions.collection import FILE, Batch, Collection, passes_of
-from hyppo.predictions.output import unflatten
+from hyppo.training.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.training.predictions.output import unflatten
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from hyppo.criterion import loss_of
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError, StudyError
-from hyppo.predictions.collection import FILE, Batch, Collection, passes_of
-from hyppo.predictions.output import unflatten
-from hyppo.predictions.spool import Spool
-from hyppo.replica import Replica
-from hyppo.settings import ENSEMBLE_LOSS
 from hyppo.stats import LossStats
+from hyppo.training.criterion import loss_of
+from hyppo.training.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.training.predictions.output import unflatten
+from hyppo.training.predictions.spool import Spool
+from hyppo.training.replica import Replica
 
 WEIGHTS = "weights.*"
 UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs

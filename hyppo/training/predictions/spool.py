@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyppo.predictions.output import Leaves, flatten
+from hyppo.training.predictions.output import Leaves, flatten
 
 
 class Spool:

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from hyppo.errors import StudyError
-from hyppo.monitor import Monitor
-from hyppo.predictions import asked_for, keep, keep_weights
-from hyppo.replica import Replica
-from hyppo.resume import Saves
+from hyppo.training.metric import Monitor
+from hyppo.training.predictions import asked_for, keep, keep_weights
+from hyppo.training.replica import Replica
+from hyppo.training.resume import Saves
 from hyppo_keras.criterion import CompiledLoss
 from hyppo_keras.group import AveragedLogs, Group
 from hyppo_keras.predict import batches

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from hyppo.criterion import pack
 from hyppo.errors import ObjectiveError
+from hyppo.training.criterion import pack
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from hyppo.errors import StudyError
-from hyppo.replica import Replica
+from hyppo.training.replica import Replica
 
 
 class Group:

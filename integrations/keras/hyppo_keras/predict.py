@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from hyppo.predictions import Batch
+from hyppo.training.predictions import Batch
 
 
 def dropout_layers(model: Any) -> list[Any]:

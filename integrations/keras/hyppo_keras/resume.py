@@ -5,9 +5,9 @@ import pickle
 from typing import Any
 
 from hyppo.errors import StudyError
-from hyppo.monitor import Monitor
-from hyppo.replica import Replica
-from hyppo.resume import random_state, set_random_state, state_name
+from hyppo.training.metric import Monitor
+from hyppo.training.replica import Replica
+from hyppo.training.resume import random_state, set_random_state, state_name
 
 
 def save_state(model: Any, replica: Replica, epoch: int) -> None:

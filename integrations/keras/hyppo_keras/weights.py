@@ -8,7 +8,7 @@ import keras
 
 from hyppo import Study
 from hyppo.errors import StudyError
-from hyppo.predictions import Batch, Ensemble
+from hyppo.training.predictions import Batch, Ensemble
 from hyppo_keras.predict import Passes, dropout_layers
 
 WEIGHTS = "weights.keras"

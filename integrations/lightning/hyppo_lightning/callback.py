@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyppo.errors import StudyError
-from hyppo.monitor import Monitor
-from hyppo.predictions import asked_for, keep, keep_weights
-from hyppo.replica import Replica
-from hyppo.resume import Saves, random_state, set_random_state, state_name
+from hyppo.training.metric import Monitor
+from hyppo.training.predictions import asked_for, keep, keep_weights
+from hyppo.training.replica import Replica
+from hyppo.training.resume import Saves, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
 from hyppo_lightning.weights import WEIGHTS, save_weights

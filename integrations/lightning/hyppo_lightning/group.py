@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from hyppo.errors import StudyError
-from hyppo.replica import Replica
+from hyppo.training.replica import Replica
 
 
 def watch_launchers(package: str, replica_of: Callable[[Any], Replica | None]) -> None:

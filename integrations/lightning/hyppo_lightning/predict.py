@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
-from hyppo.predictions import Batch
+from hyppo.training.predictions import Batch
 
 
 def dropout_layers(module: nn.Module) -> list[nn.Module]:

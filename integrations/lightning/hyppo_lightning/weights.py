@@ -10,7 +10,7 @@ import torch
 
 from hyppo import Study
 from hyppo.errors import StudyError
-from hyppo.predictions import Batch, Ensemble
+from hyppo.training.predictions import Batch, Ensemble
 from hyppo_lightning.predict import dropout_layers, mode_kept, passes_through
 
 WEIGHTS = "weights.ckpt"

@@ -1,0 +1,1 @@
+"""What a study says about its parameters and its predictions."""

@@ -1,0 +1,102 @@
+"""Workers on an executor of the user's: dask, mpi4py.futures, Ray, a process pool. See `hyppo.loop.Workers`."""
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from hyppo.errors import LaunchError, StudyError
+from hyppo.launch.objective import Shipment, find
+from hyppo.launch.wire import Reference, Unready
+from hyppo.loop import Progressed, Stopped
+from hyppo.training.call import train
+from hyppo.training.replica import Failure, Outcome, Replica, Task
+
+Objective = Callable[[Replica], Any]
+
+
+def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
+    """One training on an executor's worker."""
+    try:
+        objective = find(reference)
+    except Exception as error:  # whatever importing the user's modules, or loading what he pickled, raises
+        return Unready(Failure.of(error))
+    return train(objective, Replica(task))
+
+
+class OnExecutor:
+    """Trains on any `concurrent.futures.Executor`: a pool of processes or threads, dask's, mpi4py's.
+
+    It can neither report while it trains, nor be asked to stop, nor outlive a killed worker of a process pool. The
+    objective goes by name, and by value where a worker does not find that name: dask's workers do not know the script.
+
+    Parameters
+    ----------
+    objective : callable
+    executor : concurrent.futures.Executor
+    count : int, optional
+        Trainings at a time; by default what the executor says of itself.
+    """
+
+    def __init__(self, objective: Objective, executor: concurrent.futures.Executor, count: int | None = None) -> None:
+        if count is None:
+            count = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
+        if not isinstance(count, int) or count < 1:
+            raise StudyError(
+                f"{type(executor).__name__} does not say how many workers it has: give run(executor=..., workers=n)"
+            )
+        self.groups: Sequence[int] = (0,) * count
+        self._executor = executor
+        self._shipment = Shipment(objective)
+        self._running: dict[Future[Outcome | Unready], tuple[Task, int, Future[Outcome]]] = {}
+        if self._shipment.reference is None:
+            raise LaunchError(self._shipment.why_not)
+
+    def submit(self, task: Task, slot: int) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        self._start(task, future)
+        return future
+
+    def _start(self, task: Task, future: Future[Outcome]) -> None:
+        if self._shipment.reference is None:
+            future.set_exception(LaunchError(self._shipment.why_not))
+            return
+        remote = self._executor.submit(_train_elsewhere, self._shipment.reference, task)
+        self._running[remote] = task, self._shipment.key, future
+
+    def wait(self, timeout: float) -> None:
+        if not self._running:
+            time.sleep(timeout)
+            return
+        done, _ = concurrent.futures.wait(self._running, timeout, concurrent.futures.FIRST_COMPLETED)
+        for remote in done:
+            task, key, future = self._running.pop(remote)
+            if remote.cancelled():
+                future.set_exception(Stopped())
+            elif (error := remote.exception()) is not None:
+                lost = LaunchError(f"the executor lost a training: {type(error).__name__}: {error}")
+                lost.__cause__ = error
+                future.set_exception(lost)
+            elif isinstance(ending := remote.result(), Unready):
+                self._shipment.refused(key, ending.failure)
+                self._start(task, future)
+            else:
+                future.set_result(ending)
+
+    def reports(self) -> list[Progressed]:
+        return []
+
+    def stop(self) -> None:
+        for remote in self._running:
+            remote.cancel()
+
+    def halt(self, task: Task) -> None:
+        pass
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.stop()
+        self._running.clear()
