@@ -106,6 +106,11 @@ def __getattr__(name: str) -> Any:
         return import_module(f"hyppo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'hyppo' has no attribute {name!r}")
+    if name in ("Space", "Study"):
+        # From here on, an error of the script on one MPI rank ends the job; the other ranks would wait for this one.
+        from hyppo.launch import guard
+
+        guard()
     value = getattr(import_module(f"hyppo.{_HOME[name]}"), name)
     globals()[name] = value
     return value

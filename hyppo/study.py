@@ -118,10 +118,6 @@ class Study:
                 'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
                 "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"
             )
-        if objective is not None:
-            from hyppo.launch import guard
-
-            guard()
         self.space = space
         self.objective = objective
         self.log = Path(log) if log is not None else None

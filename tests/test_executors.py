@@ -146,9 +146,9 @@ def test_what_a_worker_does_not_find_by_name_goes_by_value():
     """As to dask's workers, which know nothing of the script."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         workers = OnExecutor(perform, executor)
-        name, workers._shipment.reference = workers._shipment.reference, hyppo.launch.wire.ByName("gone", "perform")
+        name, workers._transport.reference = workers._transport.reference, hyppo.launch.wire.ByName("gone", "perform")
         assert train(workers, task("square", x=3.0)).loss == 9.0
-        assert workers._shipment.reference != name
+        assert workers._transport.reference != name
 
 
 def test_what_no_worker_can_load_is_a_launch_error():

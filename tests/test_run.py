@@ -71,13 +71,10 @@ class ByHand:
     def reports(self):
         return []
 
-    def stop(self):
+    def request_stop(self, task=None):
         pass
 
-    def halt(self, task):
-        pass
-
-    def listen(self, heard):
+    def on_report(self, callback):
         pass
 
     def close(self):

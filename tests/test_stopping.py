@@ -212,7 +212,7 @@ def test_the_stop_of_a_signal_leaves_a_training_pending():
     def interrupted(replica):
         loss = descend(replica)
         if replica.trial == 3:
-            loop.workers.stop()
+            loop.workers.request_stop()
             interrupt.asked = signal.SIGTERM
             assert replica.should_stop
         return loss
@@ -231,21 +231,21 @@ class Reporting:
     groups = (0, 0)
 
     def __init__(self):
-        self.running, self.said, self.halted = {}, [], []
+        self.running, self.said, self.asked_to_stop = {}, [], []
 
     def submit(self, task, slot):
         self.running[task.index] = (task, Future())
         return self.running[task.index][1]
 
-    def listen(self, heard):
+    def on_report(self, callback):
         pass
 
     def reports(self):
         said, self.said = self.said, []
         return said
 
-    def halt(self, task):
-        self.halted.append(task.index)
+    def request_stop(self, task):
+        self.asked_to_stop.append(task.index)
 
     def stop(self, index):
         _, future = self.running.pop(index)
@@ -270,7 +270,7 @@ def bad():
     loop._fill()
     loop.workers.said = [Progressed(4, 0, 0, 9.0), Progressed(4, 0, 1, 9.0)]
     loop._collect()
-    assert loop.workers.halted == [0]
+    assert loop.workers.asked_to_stop == [0]
     return loop
 
 
@@ -283,7 +283,7 @@ def test_mates_that_run_are_stopped_with_the_first(bad):
     """Two replicas of one trial at a time: the rule stops one, and the other goes with it."""
     bad.workers.stop(0)
     bad._collect()
-    assert bad.workers.halted == [0, 1]
+    assert bad.workers.asked_to_stop == [0, 1]
     assert replicas_of(bad)[0] == "pruned"
     bad.workers.stop(1)
     bad._collect()
@@ -314,7 +314,7 @@ def test_a_trial_whose_loss_comes_before_the_stop_goes_on(bad, together):
     assert sorted(bad.workers.running) == [0, 2]
     bad.workers.said = [Progressed(4, 0, step, 9.0) for step in range(4)]
     bad._collect()
-    assert bad.workers.halted == [0]  # once, when it had no loss
+    assert bad.workers.asked_to_stop == [0]  # once, when it had no loss
 
 
 def test_what_is_left_of_a_trial_given_up_is_no_state_to_go_on_with(bad):

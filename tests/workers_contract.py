@@ -79,7 +79,7 @@ def check_stop_leaves_a_training_unsettled(workers):
         reports = []
         until(workers, lambda: reports.extend(workers.reports()) or reports)
         assert (reports[0].trial, reports[0].index, reports[0].loss) == (3, 1, 1.0)
-    workers.stop()
+    workers.request_stop()
     until(workers, future.done)
     with pytest.raises(Stopped):
         future.result()
@@ -89,15 +89,15 @@ def check_halt_ends_one_training(workers):
     if type(workers).__name__ == "OnExecutor":
         return  # its trainings do not hear
     asked = task("patient", trial=3, index=1)
-    workers.halt(asked)  # does not run yet: nothing to end
+    workers.request_stop(asked)  # does not run yet: nothing to end
     reports = []
 
     def hear():
         reports.extend(workers.reports())
         if reports:
-            workers.halt(asked)
+            workers.request_stop(asked)
 
-    workers.listen(hear)
+    workers.on_report(hear)
     future = workers.submit(asked, 0)
     until(workers, lambda: hear() or future.done())
     with pytest.raises(Stopped) as stopped:

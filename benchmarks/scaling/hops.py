@@ -57,7 +57,7 @@ class Stamps:
             self("on its rank", message.task)
             original(rank, asker, message)
 
-        def pump(original: Any, process: TrainingProcess) -> Any:
+        def poll(original: Any, process: TrainingProcess) -> Any:
             task = process.task
             ending = original(process)
             self("back on its rank", None if ending is None else task)
@@ -70,8 +70,8 @@ class Stamps:
 
         self.around(MpiWorkers, "submit", submit)
         self.around(Rank, "_begin", begin)
-        self.around(TrainingProcess, "pump", pump)
-        self.around(MpiWorkers, "_hear", hear)
+        self.around(TrainingProcess, "poll", poll)
+        self.around(MpiWorkers, "_take", hear)
 
 
 def hops(folder: Path, study: StampedStudy) -> dict[str, list[float]]:

@@ -146,13 +146,10 @@ class Groups:
     def reports(self) -> list[Progressed]:
         return []
 
-    def halt(self, task: Task) -> None:
+    def on_report(self, callback: Callable[[], None]) -> None:
         pass
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        pass
-
-    def stop(self) -> None:
+    def request_stop(self, task: Task | None = None) -> None:
         pass
 
     def close(self) -> None:

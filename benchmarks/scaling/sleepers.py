@@ -64,14 +64,11 @@ class Stamped:
     def reports(self) -> list[Progressed]:
         return self._workers.reports()
 
-    def halt(self, task: Task) -> None:
-        self._workers.halt(task)
+    def request_stop(self, task: Task | None = None) -> None:
+        self._workers.request_stop(task)
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._workers.listen(heard)
-
-    def stop(self) -> None:
-        self._workers.stop()
+    def on_report(self, callback: Callable[[], None]) -> None:
+        self._workers.on_report(callback)
 
     def close(self) -> None:
         self._workers.close()

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from hyppo import launch
 from hyppo.errors import HyppoError
-from hyppo.launch.mpi import world
+from hyppo.launch.mpi.world import launched_by_mpi
 from hyppo.loop import OVERRIDES
 
 BUDGET = "Budget"
@@ -92,7 +93,7 @@ def run(
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
     if steal:
         os.environ["HYPPO_STEAL"] = "1"
-    world.guard()
+    launch.guard()
     path = script.resolve()
     sys.argv[:] = [str(script), *context.args]
     if not sys.flags.safe_path:
@@ -103,7 +104,7 @@ def run(
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), main.__dict__)
     except HyppoError:
-        if world.launched_by_mpi():
+        if launched_by_mpi():
             _report(path)
         raise
     except SystemExit:

@@ -1,7 +1,7 @@
 """Where trainings run: in this process, in child processes, on MPI ranks, or on an executor of the user's.
 
-A training process and every rank but the first run the user's script too. `attend` is where they leave it: at the
-first touch of a study's history they start to serve, and never come back.
+A training process and every rank but the first run the user's script too. They leave it in `attend`: at the first touch
+of a study's history they start to serve, and never come back.
 """
 
 import sys
@@ -16,17 +16,20 @@ def in_training_process() -> bool:
 def guard() -> None:
     """End the whole MPI job if this rank's script fails, so that no other rank waits for it for ever.
 
-    Does nothing unless an MPI launcher started this process. Called when a study with an objective is made.
+    Does nothing unless an MPI launcher started this process. Called at the first use of `hyppo.Space` or `hyppo.Study`.
 
     >>> guard()  # an ordinary process
     """
-    from hyppo.launch.mpi import world
+    from hyppo.launch.mpi.world import launched_by_mpi
 
-    world.guard()
+    if launched_by_mpi():
+        from hyppo.launch.mpi.job import current_job
+
+        current_job().guard()
 
 
 def attend() -> None:
-    """Serve trainings from here on where this process is not the one that asks; return at once where it is.
+    """Return at once in the process that asks; in all others serve trainings, and never return.
 
     Called at the start of `study.run`, and wherever else a study with an objective first opens its log.
 
@@ -38,9 +41,10 @@ def attend() -> None:
         assert child.server is not None
         child.server.serve()
     else:
-        from hyppo.launch.mpi import world
+        from hyppo.launch.mpi.world import launched_by_mpi
 
-        if world.launched_by_mpi() and world.size() > 1:
-            from hyppo.launch.mpi import workers as mpi
+        if launched_by_mpi():
+            from hyppo.launch.mpi.job import current_job
 
-            mpi.attend()
+            if current_job().size > 1:
+                current_job().attend()

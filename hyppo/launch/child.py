@@ -133,7 +133,7 @@ class Server:
         self._current: Train | None = None
         self._objectives: dict[int, Callable[..., Any]] = {}
         self._stopped = False
-        self._heeded = False
+        self._saw_stop = False
         self._pid = os.getpid()
         self._count = 0
 
@@ -176,7 +176,7 @@ class Server:
         place = request.place
         before = dict(os.environ)
         os.environ.update(place.environ)
-        self._stopped = self._heeded = False
+        self._stopped = self._saw_stop = False
         replica = Replica(
             request.task,
             devices=place.devices,
@@ -210,7 +210,7 @@ class Server:
             with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
                 clear()
             gc.collect()
-        send(self._replies, Done(outcome, self._heeded, resident_memory(self._pid)))
+        send(self._replies, Done(outcome, self._saw_stop, resident_memory(self._pid)))
 
     def _report(self, step: int, loss: float) -> None:
         if os.getpid() == self._pid:
@@ -224,7 +224,7 @@ class Server:
                 except EOFError:
                     leave()  # the rank is gone: nobody waits for this training
                 self._stopped = self._stopped or isinstance(message, Stop)
-        self._heeded = self._heeded or self._stopped
+        self._saw_stop = self._saw_stop or self._stopped
         return self._stopped
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
-from hyppo.launch.mpi import world
+from hyppo.launch.mpi.world import launched_by_mpi
 from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
 from hyppo.loop import Options, Workers
 from hyppo.training.replica import Replica
@@ -31,7 +31,7 @@ def workers_for(
         _refuse_limits(limits, "an executor's trainings")
         workers = OnExecutor(objective, options.executor, options.workers)
         return workers, f"{len(workers.groups)} trainings at a time on {type(options.executor).__name__}"
-    if world.launched_by_mpi() and world.size() > 1:
+    if _ranks() > 1:
         if not isolate:
             raise LaunchError(
                 "isolate=False is for a process alone: under MPI a crash would end the whole job; leave it out"
@@ -45,6 +45,14 @@ def workers_for(
     count = options.workers or 1
     local = LocalProcesses(objective, count, limits, options.threads, output, say)
     return local, f"{count} training process{'es' if count > 1 else ''}"
+
+
+def _ranks() -> int:
+    if not launched_by_mpi():
+        return 1
+    from hyppo.launch.mpi.job import current_job
+
+    return current_job().size
 
 
 def _refuse_limits(limits: Limits, what: str) -> None:

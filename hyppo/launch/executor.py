@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
-from hyppo.launch.objective import Shipment, find
+from hyppo.launch.objective import ObjectiveTransport, find
 from hyppo.launch.wire import Reference, Unready
 from hyppo.loop import Progressed, Stopped
 from hyppo.training.call import train
@@ -48,10 +48,10 @@ class OnExecutor:
             )
         self.groups: Sequence[int] = (0,) * count
         self._executor = executor
-        self._shipment = Shipment(objective)
+        self._transport = ObjectiveTransport(objective)
         self._running: dict[Future[Outcome | Unready], tuple[Task, int, Future[Outcome]]] = {}
-        if self._shipment.reference is None:
-            raise LaunchError(self._shipment.why_not)
+        if self._transport.reference is None:
+            raise LaunchError(self._transport.why_not)
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -59,11 +59,11 @@ class OnExecutor:
         return future
 
     def _start(self, task: Task, future: Future[Outcome]) -> None:
-        if self._shipment.reference is None:
-            future.set_exception(LaunchError(self._shipment.why_not))
+        if self._transport.reference is None:
+            future.set_exception(LaunchError(self._transport.why_not))
             return
-        remote = self._executor.submit(_train_elsewhere, self._shipment.reference, task)
-        self._running[remote] = task, self._shipment.key, future
+        remote = self._executor.submit(_train_elsewhere, self._transport.reference, task)
+        self._running[remote] = task, self._transport.key, future
 
     def wait(self, timeout: float) -> None:
         if not self._running:
@@ -79,7 +79,7 @@ class OnExecutor:
                 lost.__cause__ = error
                 future.set_exception(lost)
             elif isinstance(ending := remote.result(), Unready):
-                self._shipment.refused(key, ending.failure)
+                self._transport.fall_back(key, ending.failure)
                 self._start(task, future)
             else:
                 future.set_result(ending)
@@ -87,16 +87,15 @@ class OnExecutor:
     def reports(self) -> list[Progressed]:
         return []
 
-    def stop(self) -> None:
-        for remote in self._running:
-            remote.cancel()
+    def request_stop(self, task: Task | None = None) -> None:
+        """Cancel what waits; a training that runs on an executor cannot be reached."""
+        if task is None:
+            for remote in self._running:
+                remote.cancel()
 
-    def halt(self, task: Task) -> None:
-        pass
-
-    def listen(self, heard: Callable[[], None]) -> None:
+    def on_report(self, callback: Callable[[], None]) -> None:
         pass
 
     def close(self) -> None:
-        self.stop()
+        self.request_stop()
         self._running.clear()

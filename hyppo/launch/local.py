@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hyppo.errors import LaunchError
-from hyppo.launch.objective import Shipment
-from hyppo.launch.process import OUTPUT, Ending, Limits, NotShipped, OnOutput, TrainingProcess
+from hyppo.launch.objective import ObjectiveTransport
+from hyppo.launch.process import OUTPUT, Ending, Limits, ObjectiveUnavailable, OnOutput, TrainingProcess
 from hyppo.launch.surroundings import environment, usable_cpus, visible_gpus
 from hyppo.launch.wire import Place, readable
 from hyppo.loop import Progressed, Stopped
@@ -36,8 +36,8 @@ class InProcess:
         self._waiting: list[tuple[Task, Future[Outcome]]] = []
         self._reports: list[Progressed] = []
         self._stopping = False
-        self._halted: set[tuple[int, int]] = set()
-        self._heard: Callable[[], None] = lambda: None
+        self._asked_to_stop: set[tuple[int, int]] = set()
+        self._callback: Callable[[], None] = lambda: None
 
     @property
     def busy(self) -> bool:
@@ -56,36 +56,35 @@ class InProcess:
         if not self._waiting:
             time.sleep(timeout)
         for task, future in self._waiting:
-            heeded = False
+            saw_stop = False
 
             def stop_asked(task: Task = task) -> bool:
-                nonlocal heeded
-                asked = self._stopping or (task.trial, task.index) in self._halted
-                heeded = heeded or asked
+                nonlocal saw_stop
+                asked = self._stopping or (task.trial, task.index) in self._asked_to_stop
+                saw_stop = saw_stop or asked
                 return asked
 
             def report(step: int, loss: float, task: Task = task) -> None:
                 self._reports.append(Progressed(task.trial, task.index, step, loss))
-                self._heard()
+                self._callback()
 
             outcome = train(self._objective, Replica(task, on_report=report, stop_asked=stop_asked))
-            self._halted.discard((task.trial, task.index))
-            settle_future(future, Stopped(outcome) if heeded else outcome)
+            self._asked_to_stop.discard((task.trial, task.index))
+            settle_future(future, Stopped(outcome) if saw_stop else outcome)
         self._waiting.clear()
 
     def reports(self) -> list[Progressed]:
         reports, self._reports = self._reports, []
         return reports
 
-    def stop(self) -> None:
-        self._stopping = True
+    def request_stop(self, task: Task | None = None) -> None:
+        if task is None:
+            self._stopping = True
+        elif any(task == its for its, _ in self._waiting):
+            self._asked_to_stop.add((task.trial, task.index))
 
-    def halt(self, task: Task) -> None:
-        if any(task == its for its, _ in self._waiting):
-            self._halted.add((task.trial, task.index))
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
+    def on_report(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
 
     def close(self) -> None:
         self._waiting.clear()
@@ -132,7 +131,7 @@ class LocalProcesses:
         gpus = visible_gpus()
         self._place = Place(devices=(0,) if gpus else ())  # the one that it sees, under its own number
         self.groups: Sequence[int] = (0,) * count
-        self._shipment = Shipment(objective)
+        self._transport = ObjectiveTransport(objective)
         self._here = InProcess(objective)
         self._say = say
         self._said = False
@@ -148,14 +147,14 @@ class LocalProcesses:
         return future
 
     def _start(self, slot: _Slot, task: Task, future: Future[Outcome]) -> None:
-        if self._shipment.reference is None:
+        if self._transport.reference is None:
             if not self._said:
-                self._say(f"trains in this process, without protection from crashes: {self._shipment.why_not}")
+                self._say(f"trains in this process, without protection from crashes: {self._transport.why_not}")
                 self._said = True
             self._here.adopt(task, future)
         else:
-            slot.process.train(task, self._shipment.key, self._shipment.reference, self._place)
-            slot.future, slot.key = future, self._shipment.key
+            slot.process.train(task, self._transport.key, self._transport.reference, self._place)
+            slot.future, slot.key = future, self._transport.key
 
     def wait(self, timeout: float) -> None:
         if self._here.busy:
@@ -168,15 +167,15 @@ class LocalProcesses:
         readable((fd for slot in self._slots for fd in slot.process.files), timeout)
         for slot in self._slots:
             task, future = slot.process.task, slot.future
-            ending = slot.process.pump()
+            ending = slot.process.poll()
             if task is not None:
                 self._reports += [Progressed(task.trial, task.index, *report) for report in slot.process.reports]
             slot.process.reports.clear()
             if ending is None or task is None or future is None:
                 continue
             slot.future = None
-            if isinstance(ending, NotShipped):
-                self._shipment.refused(slot.key, ending.failure)
+            if isinstance(ending, ObjectiveUnavailable):
+                self._transport.fall_back(slot.key, ending.failure)
                 self._start(slot, task, future)
             else:
                 settle_future(future, ending)
@@ -185,19 +184,14 @@ class LocalProcesses:
         reports, self._reports = self._reports + self._here.reports(), []
         return reports
 
-    def stop(self) -> None:
+    def request_stop(self, task: Task | None = None) -> None:
         for slot in self._slots:
-            slot.process.stop()
-        self._here.stop()
+            if task is None or slot.process.task == task:
+                slot.process.request_stop()
+        self._here.request_stop(task)
 
-    def halt(self, task: Task) -> None:
-        for slot in self._slots:
-            if slot.process.task == task:
-                slot.process.stop()
-        self._here.halt(task)
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._here.listen(heard)
+    def on_report(self, callback: Callable[[], None]) -> None:
+        self._here.on_report(callback)
 
     def close(self) -> None:
         for slot in self._slots:

@@ -94,7 +94,7 @@ def find(reference: Reference) -> Callable[..., Any]:
 _keys = itertools.count()
 
 
-class Shipment:
+class ObjectiveTransport:
     """The way an objective travels: by name while every process finds it so, else by value, else not at all.
 
     Attributes
@@ -106,7 +106,7 @@ class Shipment:
 
     Examples
     --------
-    >>> Shipment(os.path.join).reference
+    >>> ObjectiveTransport(os.path.join).reference
     ByName(module='posixpath', qualname='join')
     """
 
@@ -126,7 +126,7 @@ class Shipment:
             self._reasons.append(f"by value: {type(error).__name__}: {error}")
             self.reference = None
 
-    def refused(self, key: int, failure: Failure) -> None:
+    def fall_back(self, key: int, failure: Failure) -> None:
         """A process could not load what `key` names: take the next way, unless that was done already."""
         if key != self.key:
             return
@@ -142,6 +142,6 @@ class Shipment:
     def why_not(self) -> str:
         """What is wrong where no way is left, and what to do."""
         return (
-            f"{name_of(self._objective)} cannot be had in a training process ({'; '.join(self._reasons)}): define it "
-            "at the top level of the script or of a module, and load inside it what cannot be pickled"
+            f"{name_of(self._objective)} cannot be loaded in a training process ({'; '.join(self._reasons)}): "
+            "define it at the top level of the script or of a module, and load inside it what cannot be pickled"
         )

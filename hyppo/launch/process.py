@@ -1,7 +1,7 @@
 """The side of the training process that waits: starts it, talks to it, survives it.
 
 Nothing here blocks and nothing runs in a thread: whoever owns a `TrainingProcess` waits on its `files` and calls
-`pump`.
+`poll`.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ TAIL_LINES = 50
 MESSAGE_LINES = 5
 OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
 GIGABYTE = 1_000_000_000
-# A process is replaced that outgrew what it came to within its first SETTLED trainings, by this share of it and by
-# SLACK bytes at least. TensorFlow leaks 5 MB a training: a hundred grew to 1.6 times the memory after the tenth.
+# Restart a process once its memory exceeds the peak of its first SETTLED trainings by max(GROWTH * peak, SLACK).
+# TensorFlow leaks 5 MB a training: a hundred grew to 1.6 times the memory after the tenth.
 GROWTH = 0.4
 SLACK = 1 << 27
 SETTLED = 10
@@ -56,7 +56,7 @@ OnOutput = Callable[[Task, str], None]
 
 
 def relay(task: Task, line: str) -> None:
-    """Print a line of a training's with a prefix that says whose it is."""
+    """Print one line of a training's output, prefixed with its trial and replica."""
     print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
 
 
@@ -72,15 +72,15 @@ class Limits:
     memory: int | None = None
 
 
-class NotShipped(Exception):
-    """The objective cannot be had in the training process."""
+class ObjectiveUnavailable(Exception):
+    """The objective cannot be loaded in the training process."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure))
         self.failure = failure
 
 
-Ending = Outcome | Stopped | NotShipped
+Ending = Outcome | Stopped | ObjectiveUnavailable
 
 
 class TrainingProcess:
@@ -120,7 +120,7 @@ class TrainingProcess:
 
     @property
     def files(self) -> list[int]:
-        """Descriptors to wait on: readable when `pump` has something to do. Empty while there is no process."""
+        """Descriptors to wait on: readable when `poll` has something to do. Empty while there is no process."""
         return [fd for fd in (self._replies, self._output, self._death) if fd >= 0]
 
     @property
@@ -177,7 +177,7 @@ class TrainingProcess:
         self._ready = False
         self._line = b""
         self._tail.clear()
-        with contextlib.suppress(OSError):  # it died at once: the next pump finds out
+        with contextlib.suppress(OSError):  # it died at once: the next poll finds out
             send(
                 self._requests,
                 Setup(tuple(sys.path), tuple(sys.argv), os.getcwd(), os.environ.get("PYTHONPATH"), script()),
@@ -204,17 +204,17 @@ class TrainingProcess:
         self._tail.clear()
         known = key in self._known
         self._known.add(key)
-        with contextlib.suppress(OSError):  # it has died meanwhile: the next pump finds out
+        with contextlib.suppress(OSError):  # it has died meanwhile: the next poll finds out
             send(self._requests, Train(task, key, None if known else objective, place or Place()))
 
-    def stop(self) -> None:
+    def request_stop(self) -> None:
         """Raise `should_stop` in the training that runs."""
         if self.task is not None and not self._stopping:
             self._stopping = True
             with contextlib.suppress(OSError):
                 send(self._requests, Stop())
 
-    def pump(self) -> Ending | None:
+    def poll(self) -> Ending | None:
         """Read what has come, look at the clock and whether the process lives; how the training ended, if it did.
 
         Raises
@@ -240,26 +240,26 @@ class TrainingProcess:
                     self._heard = time.monotonic()
                     self.reports.append((step, loss))
                     self._curve.append((step, loss))
-                case Done(outcome, heeded, resident):
-                    ending = Stopped(outcome) if heeded else outcome
+                case Done(outcome, saw_stop, resident):
+                    ending = Stopped(outcome) if saw_stop else outcome
                     self._trained += 1
                     if self._trained <= SETTLED:
                         self._resident = max(self._resident, resident)
                     outgrown = resident > self._resident + max(GROWTH * self._resident, SLACK)
                 case Unready(failure):
-                    ending = NotShipped(failure)
+                    ending = ObjectiveUnavailable(failure)
         self._read_output(whole=dead or ending is not None)
         if ending is None and self.task is not None:
             if dead or deaf:
-                failure = self._epitaph()
+                failure = self._exit_failure()
                 if not self._ready:
                     self.kill()
                     raise LaunchError(f"no training process comes up with {sys.executable}: {failure.message}")
                 ending = self._lost(failure)
             elif self.deadline is not None and time.monotonic() > self.deadline:
-                ending = self._lost(self._overdue())
+                ending = self._lost(self._timeout_failure())
             elif self._too_large():
-                ending = self._lost(self._oversized())
+                ending = self._lost(self._memory_failure())
         elif dead or deaf:
             self.kill()
         if ending is not None:
@@ -275,7 +275,7 @@ class TrainingProcess:
         outcome = Outcome(None, failure, self._began, time.time(), tuple(self._curve), gethostname())
         return Stopped(outcome) if self._stopping else outcome
 
-    def _epitaph(self) -> Failure:
+    def _exit_failure(self) -> Failure:
         assert self._process is not None
         try:
             code = self._process.wait(1.0)  # its pipes may close a moment before it is gone
@@ -298,12 +298,12 @@ class TrainingProcess:
         self._weighed = time.monotonic()
         return resident_memory(self._process.pid) > self._limits.memory
 
-    def _oversized(self) -> Failure:
+    def _memory_failure(self) -> Failure:
         assert self._limits.memory is not None
         limit = self._limits.memory / GIGABYTE
         return self._with_tail("OutOfMemory", f"the training held more than memory_limit={limit:g} GB and was killed")
 
-    def _overdue(self) -> Failure:
+    def _timeout_failure(self) -> Failure:
         timeout, stall = self._limits.replica_timeout, self._limits.stall_timeout
         if timeout is not None and time.monotonic() > self._start + timeout:
             message = f"the training took longer than replica_timeout={timeout:g} s and was killed"

@@ -113,10 +113,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A training ended. `heeded`: it saw `should_stop`, so its loss is of a cut training; `resident` in bytes."""
+    """A training ended. `saw_stop`: it saw `should_stop`, so its loss is of a cut training; `resident` in bytes."""
 
     outcome: Outcome
-    heeded: bool
+    saw_stop: bool
     resident: int
 
 

@@ -21,8 +21,8 @@ AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a s
 LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
 
 
-def given_up(outcome: Outcome) -> Outcome:
-    """How a training ended whose trial the rule gave up: with neither a loss nor a failure."""
+def as_pruned(outcome: Outcome) -> Outcome:
+    """The outcome of a training whose trial the rule gave up: neither a loss nor a failure."""
     return replace(outcome, loss=None, failure=None, losses=None, pruned=True)
 
 
@@ -59,8 +59,8 @@ class Loop:
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
         self.finished = False  # nothing is left to ask
         self.curves = Curves(trials if study.stopping is not None else ())
-        self.halted: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
-        workers.listen(self._hear)
+        self.stopping: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
+        workers.on_report(self._take_reports)
         self.search_seconds = 0.0  # of a search, lately
         self.training_seconds: float | None = None  # of a training, lately
         self._next_look = 0.0  # monotonic; when there is something to show again
@@ -96,7 +96,7 @@ class Loop:
                 f"{self.interrupt.asked.name}: no new trainings; waiting up to {self.options.grace:g} s for "
                 f"{len(self.running)} that run (Ctrl-C again ends them now)"
             )
-        self.workers.stop()
+        self.workers.request_stop()
         while self.running and self.clock() < end:
             self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
             self._collect()
@@ -220,7 +220,7 @@ class Loop:
 
     # -- what came back -------------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
+    def _take_reports(self) -> None:
         """Take in what was reported, and ask the study's rule about it."""
         for report in self.workers.reports():
             key = report.trial, report.index
@@ -229,8 +229,8 @@ class Loop:
             self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
             if self.study.stopping is not None:
                 self.curves.add(*key, report.step, report.loss)
-                if key not in self.halted and self._given_up(report):
-                    self._halt(running.task)
+                if key not in self.stopping and self._given_up(report):
+                    self._stop(running.task)
 
     def _given_up(self, report: Progressed) -> bool:
         """Whether the rule stops the trial that reports; one that has a loss is not stopped any more."""
@@ -241,13 +241,13 @@ class Loop:
         reports = self.curves.reports(report.trial, report.index)
         return trials[report.trial].mean is None and self.study.stopping.stops(report.trial, reports, levels, pruned)
 
-    def _halt(self, task: Task) -> None:
-        self.halted.add((task.trial, task.index))
-        self.workers.halt(task)
+    def _stop(self, task: Task) -> None:
+        self.stopping.add((task.trial, task.index))
+        self.workers.request_stop(task)
 
     def _collect(self) -> None:
         """Settle what has ended, together."""
-        self._hear()
+        self._take_reports()
         ended: list[tuple[Task, Outcome]] = []
         stopped: list[tuple[Task, Outcome]] = []
         while self.ended:
@@ -255,11 +255,11 @@ class Loop:
             task, slot = self.running.pop(future)
             self.free.append(slot)
             began = self.shown.pop((task.trial, task.index)).since
-            halted = (task.trial, task.index) in self.halted
-            self.halted.discard((task.trial, task.index))
+            stop_asked = (task.trial, task.index) in self.stopping
+            self.stopping.discard((task.trial, task.index))
             error = future.exception()
             if isinstance(error, Stopped):
-                if halted and error.outcome is not None:
+                if stop_asked and error.outcome is not None:
                     stopped.append((task, error.outcome))
                 continue
             if error is not None:
@@ -269,20 +269,20 @@ class Loop:
             seconds = self.clock() - began
             before = seconds if self.training_seconds is None else self.training_seconds
             self.training_seconds = before + 0.1 * (seconds - before)
-            if self.study.trials[task.trial].state is State.PRUNED:  # by a mate; this one came to its end meanwhile
-                ended.append((task, given_up(outcome)))
+            if self.study.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
+                ended.append((task, as_pruned(outcome)))
             elif self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
                 self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
                 self.queue.add(again, first=True)
             else:
                 ended.append((task, outcome))
-        lucky = {task.trial for task, outcome in ended if outcome.loss is not None}
+        finished_trials = {task.trial for task, outcome in ended if outcome.loss is not None}
         for task, outcome in stopped:
-            if task.trial in lucky or self.study.trials[task.trial].mean is not None:
-                self.queue.add(task, first=True)  # a mate came to its end before the stop was heard: the trial goes on
+            if task.trial in finished_trials or self.study.trials[task.trial].mean is not None:
+                self.queue.add(task, first=True)  # a sibling ended before it saw the stop: the trial goes on
             else:
-                ended.append((task, given_up(outcome)))
+                ended.append((task, as_pruned(outcome)))
         self.free.sort()
         self.settled += len(ended)
         if ended and not any(outcome.pruned for _, outcome in ended):
@@ -304,9 +304,9 @@ class Loop:
         self.study.settle(ended)
         for task, outcome in ended:
             if outcome.pruned:
-                for mate, _ in tuple(self.running.values()):
-                    if mate.trial == task.trial and (mate.trial, mate.index) not in self.halted:
-                        self._halt(mate)
+                for sibling, _ in tuple(self.running.values()):
+                    if sibling.trial == task.trial and (sibling.trial, sibling.index) not in self.stopping:
+                        self._stop(sibling)
             elif outcome.failure is None:
                 self.succeeded = True
             else:

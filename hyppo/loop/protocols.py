@@ -26,8 +26,8 @@ class Progressed:
 class Workers(Protocol):
     """What trains. Slots are numbered from 0; one slot trains one replica at a time.
 
-    `groups` holds the trial group of each slot. A future ends with an `Outcome`, with `Stopped` where a training was
-    cut short and is to be had again, or with the error that keeps any training from being had.
+    `groups` holds the trial group of each slot. A future resolves to an `Outcome`. It raises `Stopped` if the training
+    was cut short and must be repeated, or the error that makes training impossible.
     """
 
     groups: Sequence[int]
@@ -41,14 +41,11 @@ class Workers(Protocol):
     def reports(self) -> list[Progressed]:
         """What was reported since the last call."""
 
-    def stop(self) -> None:
-        """Ask the trainings that run to end soon."""
+    def request_stop(self, task: Task | None = None) -> None:
+        """Ask one training to end soon, if it runs; without `task`, all trainings."""
 
-    def halt(self, task: Task) -> None:
-        """Ask one training to end soon, if it runs."""
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard` at each report of a training that keeps `wait` from returning."""
+    def on_report(self, callback: Callable[[], None]) -> None:
+        """Call `callback` at each report of a training that keeps `wait` from returning."""
 
     def close(self) -> None:
         """End every training that still runs, and the processes that are of this run alone."""

@@ -86,7 +86,7 @@ def run(
                 "under the same numbers and seeds"
             )
     if asked is not None and not hasattr(sys, "ps1"):
-        # A batch system's warning was heeded, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
+        # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
         raise SystemExit(130 if asked is signal.SIGINT else 0)
 
 

@@ -53,7 +53,7 @@ def unpack(packed: bytes) -> Criterion:
     try:
         return pickle.loads(packed)  # type: ignore[no-any-return]
     except Exception as error:
-        raise ObjectiveError(f"criterion= cannot be had in this process: {type(error).__name__}: {error}") from error
+        raise ObjectiveError(f"criterion= cannot be loaded in this process: {type(error).__name__}: {error}") from error
 
 
 def loss_of(criterion: Criterion, prediction: Any, targets: Any) -> float:

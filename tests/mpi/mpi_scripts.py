@@ -32,10 +32,11 @@ def study_of(objective, **arguments):
 
 def contract():
     from hyppo.launch.mpi import workers as mpi
+    from hyppo.launch.mpi.job import current_job
     from hyppo.launch.process import Limits
     from hyppo.loop import Options
 
-    mpi.attend()
+    current_job().attend()
     for check in CHECKS:
         options = Options(trials=1).overridden(os.environ)
         workers, _ = mpi.workers(perform, options, Limits(), 3, lambda text: None)
@@ -47,22 +48,23 @@ def contract():
 
 
 def bell():
-    from hyppo.launch.mpi.messenger import post
+    from hyppo.launch.mpi.job import current_job
 
-    if post().comm.rank == 0:
-        while post().receive() is None:
+    messenger = current_job().messenger
+    if messenger.rank == 0:
+        while messenger.receive() is None:
             time.sleep(0.01)
         time.sleep(0.5)  # rank 1 sleeps by now
-        post().send(1, "wake up")
-        post().flush(5.0)
+        messenger.send(1, "wake up")
+        messenger.flush(5.0)
         return
-    post().send(0, "here")
-    while post().sleep(0.1) > 0.1:  # until nothing is to be heard of the start any more
+    messenger.send(0, "here")
+    while messenger.sleep(0.1) > 0.1:  # until nothing is to be heard of the start any more
         pass
     before = time.monotonic()
-    post().sleep(20.0)
+    messenger.sleep(20.0)
     slept = time.monotonic() - before
-    while (came := post().receive()) is None:
+    while (came := messenger.receive()) is None:
         time.sleep(0.01)
     say("heard", *came, slept < 10.0)
 

@@ -1,10 +1,10 @@
 """What the ranks of an MPI job say to each other.
 
 0 -> any         Release
-0 -> leader      Begin, Halt, Kill                a leader is the first rank of a replica group
+0 -> leader      Begin, RequestStop, Kill                a leader is the first rank of a replica group
 any    -> 0      Hello, Bye
 leader -> 0      Reported, Ended
-leader -> rank   Begin, Halt, Kill                to the other data-parallel ranks of its group
+leader -> rank   Begin, RequestStop, Kill                to the other data-parallel ranks of its group
 rank -> leader   Ended
 """
 
@@ -57,7 +57,7 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
+class RequestStop:
     """Raise `should_stop` in the training that runs."""
 
     serial: int

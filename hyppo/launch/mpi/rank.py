@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from hyppo.errors import LaunchError
-from hyppo.launch.mpi.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
-from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, post
-from hyppo.launch.mpi.world import communicator
+from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Release, Reported, RequestStop, Settings
+from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.process import Ending, TrainingProcess, relay
 from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
@@ -59,7 +58,8 @@ class _Training:
 class Rank:
     """A rank that serves: one training process, and the lead of a group where it is the first in one."""
 
-    def __init__(self) -> None:
+    def __init__(self, messenger: Messenger) -> None:
+        self._messenger = messenger
         self._process: TrainingProcess | None = None
         self._settings: Settings | None = None
         self._references: dict[int, Reference] = {}
@@ -70,10 +70,10 @@ class Rank:
         """Train what rank 0 says until it releases this rank."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
-        post().send(0, introduction())
+        self._messenger.send(0, introduction())
         pause = SHORTEST
         while True:
-            came = post().receive()
+            came = self._messenger.receive()
             if came is not None:
                 if isinstance(came[1], Release):
                     self.close()
@@ -85,7 +85,7 @@ class Rank:
 
     def rest(self, pause: float) -> float:
         """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
-        pause = post().sleep(pause, *(self._process.files if self._process is not None else ()))
+        pause = self._messenger.sleep(pause, *(self._process.files if self._process is not None else ()))
         self._look()
         return pause
 
@@ -94,10 +94,10 @@ class Rank:
         match message:
             case Begin():
                 self._begin(sender, message)
-            case Halt(serial):
+            case RequestStop(serial):
                 if self._training is not None and self._training.serial == serial:
                     if self._process is not None:
-                        self._process.stop()
+                        self._process.request_stop()
                     self._tell_others(message)
             case Kill(serial):
                 if self._training is not None and self._training.serial == serial:
@@ -121,7 +121,7 @@ class Rank:
             place = replace(place, environ={**place.environ, **shared})
             for rank, settings, its in begin.others:
                 its = replace(its, environ={**its.environ, **shared})
-                post().send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
+                self._messenger.send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
         if self._process is None or begin.settings != self._settings:
             if self._process is not None:
                 self._process.close()
@@ -154,7 +154,7 @@ class Rank:
 
     def _free_port(self) -> int:
         """A port from this rank's own share that nobody listens on now."""
-        first = int(communicator().rank) * PORTS_A_RANK
+        first = self._messenger.rank * PORTS_A_RANK
         for _ in range(PORTS_A_RANK):
             self._ports += 1
             port = PORTS[(first + self._ports % PORTS_A_RANK) % len(PORTS)]
@@ -162,21 +162,21 @@ class Rank:
                 candidate.bind(("", port))
                 return port
         raise LaunchError(
-            f"rank {communicator().rank} finds no free port among its {PORTS_A_RANK} for a group to meet at"
+            f"rank {self._messenger.rank} finds no free port among its {PORTS_A_RANK} for a group to meet at"
         )
 
     def _look(self) -> None:
         """See what the training process has to say."""
         if self._process is None:
             return
-        ending = self._process.pump()
+        ending = self._process.poll()
         reports, self._process.reports = self._process.reports, []
         training = self._training
         if training is None:
             return
         if training.asker == 0:
             for step, loss in reports:
-                post().send(0, Reported(training.serial, step, loss))
+                self._messenger.send(0, Reported(training.serial, step, loss))
         if ending is not None:
             training.own = ending
         self._conclude()
@@ -202,13 +202,13 @@ class Rank:
         if training.own is None and self._process is not None:
             self._process.close()
         self._training = None
-        post().send(training.asker, Ended(training.serial, _decisive(settled)))
+        self._messenger.send(training.asker, Ended(training.serial, _decisive(settled)))
 
     def _tell_others(self, message: Any) -> None:
         if self._training is not None:
             for rank, ending in self._training.others.items():
                 if ending is None:
-                    post().send(rank, message)
+                    self._messenger.send(rank, message)
 
     def abandon(self) -> None:
         """End the training that runs, here and in the group that this rank leads."""
@@ -235,8 +235,8 @@ class Rank:
 
         status = 0
         try:
-            post().send(0, Bye())
-            post().flush(FAREWELL)
+            self._messenger.send(0, Bye())
+            self._messenger.flush(FAREWELL)
             atexit._run_exitfuncs()
             MPI.Finalize()
         except Exception:
@@ -249,16 +249,6 @@ class Rank:
         # without counts as crashed, and the launcher kills what still runs (seen: every second job of a busy machine).
         ctypes.CDLL(None).exit(status)
         raise AssertionError("exit does not return")
-
-
-_own: list[Rank] = []
-
-
-def own_rank(make: bool = False) -> Rank | None:
-    """Rank 0 as one that trains: kept from one run to the next, as the others are."""
-    if make and not _own:
-        _own.append(Rank())
-    return _own[0] if _own else None
 
 
 def _decisive(endings: Sequence[Ending]) -> Ending:

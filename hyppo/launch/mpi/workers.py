@@ -9,103 +9,33 @@ MPI, see `hyppo.launch.mpi.messenger`, and there is no collective call but the s
 `run(executor=...)`.
 """
 
-import atexit
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from hyppo.errors import LaunchError
-from hyppo.launch.mpi.messages import Begin, Bye, Ended, Halt, Hello, Kill, Release, Reported, Settings
-from hyppo.launch.mpi.messenger import FAR, FAREWELL, LONGEST, SHORTEST, post
+from hyppo.launch.mpi.job import Job, current_job
+from hyppo.launch.mpi.messages import Begin, Ended, Hello, Kill, Reported, RequestStop, Settings
+from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
 from hyppo.launch.mpi.partition import Plan, devices, partition
-from hyppo.launch.mpi.rank import Rank, introduction, own_rank
-from hyppo.launch.mpi.world import communicator
-from hyppo.launch.objective import Shipment
-from hyppo.launch.process import OUTPUT, Limits, NotShipped
+from hyppo.launch.mpi.rank import introduction
+from hyppo.launch.objective import ObjectiveTransport
+from hyppo.launch.process import OUTPUT, Limits, ObjectiveUnavailable
 from hyppo.launch.wire import Place
 from hyppo.loop import Options, Progressed
 from hyppo.training.replica import Outcome, Task
-
-MISSED_AFTER = 30.0  # s until it is said which ranks have not come
-GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
-
-
-def attend() -> None:
-    """Serve, and never return, on every rank but the first; there, see to it that the others are released."""
-    if communicator().rank > 0:
-        Rank().serve()
-    _release_at_exit()
-
-
-@lru_cache(maxsize=1)
-def _release_at_exit() -> None:
-    atexit.register(_release)
-
-
-def _release() -> None:
-    """Let the other ranks go, and take in what they still send: MPI's finalisation would wait for it."""
-    if own := own_rank():
-        own.close()
-    for rank in range(1, communicator().size):
-        post().send(rank, Release())
-    fleet, end, pause = set(_fleet()), time.monotonic() + FAREWELL, SHORTEST
-    while fleet and time.monotonic() < end:
-        came = post().receive()
-        if came is None:
-            pause = post().sleep(pause)
-        elif isinstance(came[1], Bye):
-            fleet.discard(came[0])
-    post().flush(FAREWELL)
-
-
-@lru_cache(maxsize=1)
-def _fleet() -> dict[int, Hello]:
-    """The ranks that serve, filled by `muster`."""
-    return {}
-
-
-def muster(say: Callable[[str], None]) -> dict[int, Hello]:
-    """Wait until every rank serves.
-
-    Raises
-    ------
-    LaunchError
-        Some rank's script does not come to `study.run`.
-    """
-    fleet, start, said, pause = _fleet(), time.monotonic(), False, SHORTEST
-    size = communicator().size
-    while len(fleet) < size - 1:
-        came = post().receive()
-        if came is not None:
-            sender, message = came
-            if isinstance(message, Hello):
-                fleet[sender] = message
-            continue
-        waited = time.monotonic() - start
-        missing = ", ".join(str(rank) for rank in range(1, size) if rank not in fleet)
-        if waited > MISSED_AFTER and not said:
-            said = True
-            say(f"rank {missing} of {size} has not come to study.run yet; every rank must run the same script")
-        if waited > GIVE_UP_AFTER:
-            raise LaunchError(
-                f"rank {missing} of {size} did not come to study.run within {GIVE_UP_AFTER:g} s: every rank must run "
-                "the same script up to there; do not call it on rank 0 only"
-            )
-        pause = post().sleep(pause)
-    return fleet
 
 
 def workers(
     objective: Callable[..., Any], options: Options, limits: Limits, replicas: int, say: Callable[[str], None]
 ) -> "tuple[MpiWorkers, str]":
     """The ranks of this job as workers, and the sentence of their plan."""
-    fleet = muster(say)
-    size = communicator().size
-    hellos = [introduction(), *(fleet[rank] for rank in range(1, size))]
+    job = current_job()
+    present, size = job.wait_for_ranks(say), job.size
+    hellos = [introduction(), *(present[rank] for rank in range(1, size))]
     nodes = [hello.node for hello in hellos]
     plan = partition(
         size,
@@ -118,7 +48,7 @@ def workers(
         options.manager,
     )
     say(plan.sentence)
-    return MpiWorkers(objective, plan, nodes, [hello.gpus for hello in hellos], options, limits), plan.sentence
+    return MpiWorkers(job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits), plan.sentence
 
 
 def gpus_of(hellos: Sequence[Hello]) -> dict[str, int]:
@@ -154,6 +84,7 @@ class MpiWorkers:
 
     def __init__(
         self,
+        job: Job,
         objective: Callable[..., Any],
         plan: Plan,
         nodes: Sequence[str],
@@ -166,13 +97,14 @@ class MpiWorkers:
         self._nodes = nodes
         self._gpus = devices([rank for unit in self._units for rank in unit], nodes, visible)
         self._settings = Settings(options.threads, limits, None if options.output == "relay" else OUTPUT)
-        self._shipment = Shipment(objective)
+        self._transport = ObjectiveTransport(objective)
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
         self._reports: list[Progressed] = []
-        self._own = own_rank(make=plan.shared)
+        self._messenger = job.messenger
+        self._own = job.train_here() if plan.shared else job.own_rank
         leaders = {unit[0] for unit in self._units} - {0}
-        self._longest = LONGEST if all(post().hears(rank) for rank in leaders) else FAR
+        self._longest = LONGEST if all(self._messenger.can_wake(rank) for rank in leaders) else FAR
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
         future: Future[Outcome] = Future()
@@ -180,17 +112,19 @@ class MpiWorkers:
         return future
 
     def _start(self, task: Task, slot: int, future: Future[Outcome]) -> None:
-        if self._shipment.reference is None:
-            future.set_exception(LaunchError(self._shipment.why_not))
+        if self._transport.reference is None:
+            future.set_exception(LaunchError(self._transport.why_not))
             return
         unit = self._units[slot]
         serial = next(_serials)
         leader, *others = [(rank, *self._arranged(unit, rank)) for rank in unit]
-        known = (leader[0], self._shipment.key) in self._known
-        self._known.add((leader[0], self._shipment.key))
-        reference = None if known else self._shipment.reference
-        post().send(leader[0], Begin(serial, task, self._shipment.key, reference, leader[1], leader[2], tuple(others)))
-        self._submitted[serial] = _Submitted(slot, task, self._shipment.key, future)
+        known = (leader[0], self._transport.key) in self._known
+        self._known.add((leader[0], self._transport.key))
+        reference = None if known else self._transport.reference
+        self._messenger.send(
+            leader[0], Begin(serial, task, self._transport.key, reference, leader[1], leader[2], tuple(others))
+        )
+        self._submitted[serial] = _Submitted(slot, task, self._transport.key, future)
 
     def _arranged(self, unit: Sequence[int], rank: int) -> tuple[Settings, Place]:
         """Settings and place of one rank of a replica group; a torchrun worker's environment where it has several."""
@@ -220,24 +154,24 @@ class MpiWorkers:
     def wait(self, timeout: float) -> None:
         end = time.monotonic() + timeout
         pause = SHORTEST
-        heard = False
+        ended_or_reported = False
         while True:
-            came = post().receive()
+            came = self._messenger.receive()
             if came is not None:
                 if self._own is None or not self._own.take(*came):
-                    heard = self._hear(came[1]) or heard
+                    ended_or_reported = self._take(came[1]) or ended_or_reported
                 continue
-            if heard:
+            if ended_or_reported:
                 return
             left = end - time.monotonic()
             if left <= 0:
                 return
             if self._own is None:
-                pause = post().sleep(min(pause, left), longest=self._longest)
+                pause = self._messenger.sleep(min(pause, left), longest=self._longest)
             else:
                 pause = self._own.rest(min(pause, left))
 
-    def _hear(self, message: Any) -> bool:
+    def _take(self, message: Any) -> bool:
         """Take one message in; whether it is of a training of this run."""
         if not isinstance(message, Reported | Ended) or message.serial not in self._submitted:
             return False
@@ -246,8 +180,8 @@ class MpiWorkers:
             self._reports.append(Progressed(its.task.trial, its.task.index, message.step, message.loss))
             return True
         del self._submitted[message.serial]
-        if isinstance(message.ending, NotShipped):
-            self._shipment.refused(its.key, message.ending.failure)
+        if isinstance(message.ending, ObjectiveUnavailable):
+            self._transport.fall_back(its.key, message.ending.failure)
             self._start(its.task, its.slot, its.future)
         elif isinstance(message.ending, Outcome):
             its.future.set_result(message.ending)
@@ -259,21 +193,17 @@ class MpiWorkers:
         reports, self._reports = self._reports, []
         return reports
 
-    def stop(self) -> None:
+    def request_stop(self, task: Task | None = None) -> None:
         for serial, its in self._submitted.items():
-            post().send(self._units[its.slot][0], Halt(serial))
+            if task is None or its.task == task:
+                self._messenger.send(self._units[its.slot][0], RequestStop(serial))
 
-    def halt(self, task: Task) -> None:
-        for serial, its in self._submitted.items():
-            if its.task == task:
-                post().send(self._units[its.slot][0], Halt(serial))
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        pass  # the trainings of other processes never keep `wait`
+    def on_report(self, callback: Callable[[], None]) -> None:
+        pass  # the trainings of other processes never keep `wait` from returning
 
     def close(self) -> None:
         for serial, its in self._submitted.items():
-            post().send(self._units[its.slot][0], Kill(serial))
+            self._messenger.send(self._units[its.slot][0], Kill(serial))
         self._submitted.clear()
         if self._own is not None:  # nobody looks at what it sends itself from here on
             self._own.abandon()

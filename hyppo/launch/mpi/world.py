@@ -1,15 +1,10 @@
-"""Whether this process is a rank of an MPI job. mpi4py is imported only where a launcher says so."""
+"""Whether this process is a rank of an MPI job. mpi4py is imported only if a launcher says so."""
 
 import os
 import sys
-import time
-from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 from hyppo.errors import LaunchError
-
-FORWARDED = 0.5  # s that mpiexec gets to pass an error on before the job is aborted: it drops what it holds then
 
 # What mpiexec (MPICH, Intel, Open MPI) and srun leave in a rank's environment: its rank, and the number of ranks.
 RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
@@ -54,9 +49,8 @@ def launched_by_mpi() -> bool:
     return any(name in os.environ for name in RANKS)
 
 
-@lru_cache(maxsize=1)
-def communicator() -> Any:
-    """`COMM_WORLD`; the first call initialises MPI.
+def join_world() -> Any:
+    """Initialise MPI; its `COMM_WORLD`.
 
     Raises
     ------
@@ -83,42 +77,3 @@ def communicator() -> Any:
 
 def _library(mpi: Any) -> str:
     return str(mpi.Get_library_version()).splitlines()[0].strip(" \0")
-
-
-def rank() -> int:
-    """Rank in the world; 0 alone."""
-    return int(communicator().rank)
-
-
-def size() -> int:
-    """Ranks in the world; 1 alone."""
-    return int(communicator().size)
-
-
-@lru_cache(maxsize=1)
-def guard() -> None:
-    """Make sure that no rank waits for one that failed; where no launcher started this process, nothing happens.
-
-    An exception that leaves the script of one rank would keep the others in the start or the end of MPI, for ever and
-    at full speed: it is printed, and the job aborted.
-    """
-    if not launched_by_mpi():
-        return
-    before = sys.excepthook
-
-    def abort(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        before(kind, error, trace)
-        try:
-            world = communicator()  # MPI is started for this, if need be: the others wait for this rank to do so
-        except LaunchError:
-            return
-        from mpi4py import MPI
-
-        if world.size > 1 and not MPI.Is_finalized():
-            print(f"hyppo: rank {world.rank} failed outside a training; the job is aborted", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            time.sleep(FORWARDED)
-            world.Abort(1)
-
-    sys.excepthook = abort
