@@ -1,4 +1,4 @@
-"""Which trainings are not worth going on with: rules over the curves of all replicas, and what their stops tell.
+"""Which trainings are not worth going on with: rules over the curves of all replicas.
 
     symbol  meaning
     level   lowest loss that a replica reported up to a step
@@ -14,19 +14,11 @@ unlucky replicas one by one would look better than it is, so that a stop ends th
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Protocol
 
 from hyppo.errors import StudyError
-from hyppo.space import FloatArray
 from hyppo.trial import Trial
-
-if TYPE_CHECKING:
-    from hyppo.search.evidence import Observations
-
-CENSORED_AT = 0.75  # quantile of the losses that a pruned trial is taken for
 
 Levels = Mapping[int, Mapping[int, float]]  # trial -> replica -> level, at one step
 
@@ -231,23 +223,3 @@ class Curves:
 
     def reports(self, trial: int, index: int) -> int:
         return self._reports.get((trial, index), 0)
-
-
-def with_censored(data: "Observations", unit: FloatArray) -> "Observations":
-    """What is known, with pruned trials at coordinates `unit` (p, d) taken for the upper quartile of the losses.
-
-    What is known of a trial that was given up is that it would have ended among the worse. Its last level is no loss,
-    and mostly above all of them: taken for one it would flatten the surrogate where it matters. Measured on real
-    curves (16 studies of 25 trials, halving, best of the grid 0.237): the recommended score was 0.242 with the upper
-    quartile, 0.264 where the search was not told of pruned trials at all, 0.251 with the median, 0.245 with the worst.
-    """
-    if unit.shape[0] == 0 or data.mean.size == 0:
-        return data
-    p = unit.shape[0]
-    return replace(
-        data,
-        unit=np.vstack([data.unit, unit]),
-        mean=np.append(data.mean, np.full(p, np.quantile(data.mean, CENSORED_AT))),
-        spread=np.append(data.spread, np.full(p, np.nan)),
-        count=np.append(data.count, np.ones(p, dtype=np.int64)),
-    )

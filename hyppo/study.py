@@ -244,22 +244,20 @@ class Study:
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
             raise StudyError(f"count: expected an integer of at least 1, got {count!r}")
         self._open()
-        known = self._known()
-        points = self._policy.points(known, int(count))
-        further = self._policy.contender(known, points[0]) if points else self._policy.neediest(known)
-        if further is not None:
-            return (self._replicate(further),)
-        first, now = len(known.trials), time.time()
+        chosen = self._policy.next(self._known(), int(count))
+        if isinstance(chosen, Trial):
+            return (self._replicate(chosen),)
+        first, now = len(self._history.trials), time.time()
         self._record(
             *(
                 Asked(
                     number,
-                    self.space.decode(unit),
+                    self.space.decode(point.unit),
                     tuple((index, seed_for(self.seed, number, index)) for index in range(self.replicas[0])),
-                    origin,
+                    point.step.to_json(),
                     now,
                 )
-                for number, (unit, origin) in enumerate(points, start=first)
+                for number, point in enumerate(chosen, start=first)
             )
         )
         return tuple(self._history.trials[first:])

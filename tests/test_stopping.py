@@ -13,8 +13,8 @@ import hyppo
 from benchmarks.curves import __main__ as benchmark
 from benchmarks.curves import table
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Stopped
-from hyppo.search.evidence import Observations
-from hyppo.stopping import Curves, Halving, Median, rule_of, with_censored
+from hyppo.search.evidence import Observations, with_censored
+from hyppo.stopping import Curves, Halving, Median, rule_of
 from hyppo.training.replica import Outcome
 from hyppo.trial import State
 
@@ -343,6 +343,7 @@ def test_the_search_takes_pruned_points_for_the_upper_quartile():
     assert shown.unit[5:, 0].tolist() == [0.5, 0.7]
     assert shown.count[5:].tolist() == [1, 1]
     assert np.isnan(shown.spread[5:]).all()
+    assert shown.censored == 2
 
 
 # -- real curves ------------------------------------------------------------------------------------------------------

@@ -7,23 +7,26 @@
     count      (n,)    finite losses
     settled    (n,)    position of the first finite loss in the order of events, -1 where nothing is known of the target
     waiting    (n,)    pending, without a loss yet
+    pruned     (n,)    given up, without a loss
 
 A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
 where the trial is another object than before, which is how a trial changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hyppo.config import MEAN_LOSS
+from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
     from hyppo.search.evidence import Observations
+    from hyppo.search.known import Known
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -48,8 +51,10 @@ class Columns:
         self._count: IntArray = np.empty(0, dtype=np.int64)
         self._settled: IntArray = np.empty(0, dtype=np.int64)
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
+        self._pruned: BoolArray = np.empty(0, dtype=np.bool_)
         self.trials: list[Trial] = []
         self.taken: set[bytes] = set()  # identities of all points; like the trials not to be changed
+        self.memory = Memory()  # of the steps that proposed the trials
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Bring every row up to what `trials`, which only ever grow, say now."""
@@ -61,6 +66,8 @@ class Columns:
             units = self._space.encode_all([trial.params for trial in new])
             self._unit[known : len(trials)] = units
             self.taken.update(self._space.keys(units))
+            for trial in new:
+                self.memory = self.memory.after(step_of(trial.origin))
         self.trials = list(trials)
         for i in (*changed, *range(known, len(trials))):
             trial, stats = trials[i], trials[i].observed(self._target)
@@ -69,6 +76,7 @@ class Columns:
             self._count[i] = 0 if stats is None else stats.n
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = trial.settled is None and trial.state is State.PENDING
+            self._pruned[i] = trial.settled is None and trial.state is State.PRUNED
 
     def _reserve(self, n: int) -> None:
         """Make room for n rows, twice as many at a time."""
@@ -82,7 +90,8 @@ class Columns:
             return out
 
         self._unit, self._mean, self._std = grown(self._unit), grown(self._mean), grown(self._std)
-        self._count, self._settled, self._waiting = grown(self._count), grown(self._settled), grown(self._waiting)
+        self._count, self._settled = grown(self._count), grown(self._settled)
+        self._waiting, self._pruned = grown(self._waiting), grown(self._pruned)
 
     def settled(self) -> IntArray:
         """Numbers of the trials with a loss, in the order in which they first had one."""
@@ -94,16 +103,20 @@ class Columns:
         """Trials with a loss, in that order."""
         return [self.trials[number] for number in self.settled()]
 
-    def origins(self) -> list[Mapping[str, Any]]:
-        """What the search has left with every trial."""
-        return [trial.origin for trial in self.trials]
-
     def observations(self) -> "Observations":
-        """Trials with a loss, as `hyppo.search` takes them."""
-        from hyppo.search.evidence import Observations
+        """Trials with a loss in the order of `settled`, and the pruned ones as censored rows after them."""
+        from hyppo.search.evidence import Observations, with_censored
 
         rows = self.settled()
-        return Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])
+        pruned = np.flatnonzero(self._pruned[: len(self.trials)])
+        losses = Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])
+        return with_censored(losses, self._unit[pruned])
+
+    def known(self, risk: float = 0.0) -> "Known":
+        """All that the search knows now."""
+        from hyppo.search.known import Known
+
+        return Known(self._space, self.observations(), self.pending_units(), self.taken, self.memory, risk)
 
     def pending_units(self) -> FloatArray:
         """Coordinates of the trials that wait for their first loss, (p, d)."""

@@ -7,36 +7,52 @@ y        (n,)    their scores, transformed
 noise    (n,)    variance of y's noise
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hyppo import surrogates
-from hyppo.config import SURROGATES
-from hyppo.errors import StudyError
 from hyppo.space import FloatArray, IntArray, Space
 
 if TYPE_CHECKING:
     from hyppo.surrogates.outputs import Outputs
 
 
-def checked(surrogate: str, risk: float) -> None:
-    if surrogate not in SURROGATES:
-        raise StudyError(f"surrogate: expected one of {list(SURROGATES)}, got {surrogate!r}")
-    if not (math.isfinite(risk) and risk >= 0.0):
-        raise StudyError(f"risk: expected a finite number >= 0, got {risk!r}")
+CENSORED_AT = 0.75  # quantile of the losses that a pruned trial is taken for
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Trials with a finite loss, rows in the order in which they first settled."""
+    """Trials with a finite loss in the order in which they first settled, then pruned ones (see `with_censored`)."""
 
     unit: FloatArray  # (n, d) lattice coordinates
     mean: FloatArray  # (n,) mean loss
     spread: FloatArray  # (n,) sample standard deviation, NaN where unknown
     count: IntArray  # (n,) finite replicas
+    censored: int = 0  # rows at the end that are pruned trials: shown to surrogates, and no more
+
+
+def with_censored(data: Observations, unit: FloatArray) -> Observations:
+    """`data` and pruned trials at coordinates `unit`, (p, d), taken for the upper quartile of the losses.
+
+    All that is known of a pruned trial is that it would have ended among the worse. Its last level is no loss, and
+    mostly above all of them: as a loss it would flatten the surrogate where it matters. Measured on real curves (16
+    studies of 25 trials, halving, best of the grid 0.237): the recommended score was 0.242 with the upper quartile,
+    0.264 if the search was not told of pruned trials at all, 0.251 with the median, 0.245 with the worst.
+    """
+    if unit.shape[0] == 0 or data.mean.size == 0:
+        return data
+    p = unit.shape[0]
+    return replace(
+        data,
+        unit=np.vstack([data.unit, unit]),
+        mean=np.append(data.mean, np.full(p, np.quantile(data.mean, CENSORED_AT))),
+        spread=np.append(data.spread, np.full(p, np.nan)),
+        count=np.append(data.count, np.ones(p, dtype=np.int64)),
+        censored=p,
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,9 @@ class Evidence:
     noise: FloatArray | None  # (m,) variance of y; None where no point has replicas
     freedom: float  # degrees of freedom behind `noise`
     count: IntArray  # (m,)
+    settled: npt.NDArray[np.bool_]  # (m,) whether the point has a loss, and is no pruned trial's
     outputs: "Outputs"
+    spread: tuple[float, ...] | None = None  # hyperparameters of the spread's process, None without one
 
     @property
     def n(self) -> int:
@@ -67,15 +85,18 @@ class Evidence:
             None if self.noise is None else self.noise[rows],
             self.freedom,
             self.count[rows],
+            self.settled[rows],
             self.outputs,
+            self.spread,
         )
 
 
-def gather(space: Space, data: Observations, risk: float) -> Evidence:
+def gather(space: Space, data: Observations, risk: float, spread_start: tuple[float, ...] | None = None) -> Evidence:
+    """Merge equal points, smooth the spread (from the hyperparameters `spread_start`), and transform the scores."""
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
     x = space.features(unit)
-    variance = surrogates.spread.smooth(x, merged.variance, merged.freedom, space.owner)
+    variance, theta = surrogates.spread.smooth(x, merged.variance, merged.freedom, space.owner, spread_start)
     score = merged.mean if variance is None else merged.mean + risk * np.sqrt(variance)
     outputs = surrogates.outputs.fit(score)
     y = outputs.forward(score)
@@ -85,7 +106,9 @@ def gather(space: Space, data: Observations, risk: float) -> Evidence:
         spread_term = risk**2 / (2.0 * (surrogates.spread.PRIOR_FREEDOM + merged.freedom))
         noise = variance * (1.0 / merged.count + spread_term) * outputs.derivative(score) ** 2
         noise = np.clip(noise, 1e-8, 10.0)
-    return Evidence(merged.row, unit, x, score, y, noise, float(merged.freedom.sum()), merged.count, outputs)
+    settled = merged.row < data.mean.size - data.censored
+    freedom = float(merged.freedom.sum())
+    return Evidence(merged.row, unit, x, score, y, noise, freedom, merged.count, settled, outputs, theta)
 
 
 def thinned(evidence: Evidence, limit: int) -> IntArray:

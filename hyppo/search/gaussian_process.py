@@ -1,13 +1,13 @@
 """The Gaussian process of a search: fitted on a schedule, conditioned in between."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyppo import surrogates
 from hyppo.search.evidence import Evidence, thinned
+from hyppo.search.memory import Memory, ProcessStep
 from hyppo.space import Space
 
 if TYPE_CHECKING:
@@ -18,19 +18,15 @@ FITTED_ON = 300  # points that hyperparameters are fitted to at most
 CONDITIONED_ON = 600  # points that a surrogate is conditioned on at most: an ask stays under a second at any n
 
 
-def last_of(previous: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
-    return next((origin for origin in reversed(previous) if origin.get("by") == by), None)
-
-
-def process(space: Space, evidence: Evidence, previous: Sequence[Mapping[str, Any]]) -> "tuple[GP, dict[str, Any]]":
-    """The Gaussian process, fitted or with the hyperparameters of an earlier ask, and the origin that it leaves."""
+def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, ProcessStep]":
+    """The Gaussian process, fitted or with the hyperparameters of an earlier ask, and the step that it leaves."""
     gp = surrogates.gp
     d, known = space.dimension, evidence.noise is not None
     start, fitted_at = None, 0
-    last = last_of(previous, "gp")
-    if last is not None and len(last["theta"]) == d + 2:
-        start, fitted_at = np.array(last["theta"], dtype=np.float64), int(last["fitted_at"])
-        if last["known_noise"] is not known:  # the last entry has changed its meaning
+    last = memory.process
+    if last is not None and len(last.theta) == d + 2:
+        start, fitted_at = np.array(last.theta), last.fitted_at
+        if last.known_noise is not known:  # the last entry has changed its meaning
             start[-1] = gp.prior(d, known).mean[-1]
             fitted_at = 0
     due = evidence.n <= REFIT_ALWAYS or evidence.n - fitted_at >= evidence.n / 50 or evidence.n < fitted_at
@@ -51,6 +47,6 @@ def process(space: Space, evidence: Evidence, previous: Sequence[Mapping[str, An
         )
         start, fitted_at = model.theta, evidence.n
         if fitted.n == shown.n:
-            return model, {"by": "gp", "theta": start.tolist(), "fitted_at": fitted_at, "known_noise": known}
+            return model, ProcessStep("gp", 0, evidence.spread, tuple(start.tolist()), fitted_at, known)
     model = gp.condition(shown.x, shown.y, start, noise=shown.noise, owner=space.owner)
-    return model, {"by": "gp", "theta": start.tolist(), "fitted_at": fitted_at, "known_noise": known}
+    return model, ProcessStep("gp", 0, evidence.spread, tuple(start.tolist()), fitted_at, known)

@@ -1,14 +1,12 @@
 """The Gaussian process's turns: log expected improvement, over the whole space."""
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Sequence, Set
 
 import numpy as np
 
 from hyppo import acquisition, surrogates
-from hyppo.search.evidence import Evidence
-from hyppo.search.gaussian_process import process
-from hyppo.space import FloatArray, Space
+from hyppo.search.known import Known
+from hyppo.space import FloatArray
 
 PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
 NEAR = 300  # candidates around the best points
@@ -20,17 +18,16 @@ class Improvement:
 
     def __init__(
         self,
-        space: Space,
-        evidence: Evidence,
+        known: Known,
         pending: FloatArray,
         taken: Set[bytes],
         generator: np.random.Generator,
         pool: FloatArray,
-        previous: Sequence[Mapping[str, Any]],
         given: int,
         room: int,
     ) -> None:
-        model, self.origin = process(space, evidence, previous)
+        space, evidence = known.space, known.evidence
+        model, self.step = known.fitted
         posterior = model.predict_mean(evidence.x)
         best = float(posterior.min())
         noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))

@@ -5,15 +5,16 @@ do, at less cost; with weights that lean to the value more than those of Regis &
 times the evaluations at 50, and nothing lost at 100, on 113 problems.
 """
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Set
 
 import numpy as np
 
 from hyppo import acquisition, surrogates
 from hyppo.search.evidence import Evidence, thinned
-from hyppo.search.gaussian_process import CONDITIONED_ON, last_of
-from hyppo.space import FloatArray, Space
+from hyppo.search.gaussian_process import CONDITIONED_ON
+from hyppo.search.known import Known
+from hyppo.search.memory import LocalStep, Memory
+from hyppo.space import FloatArray
 
 RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
 SMALLEST_RADIUS = RADIUS / 64
@@ -24,20 +25,18 @@ PARENTS = 4
 CHILDREN = 40
 
 
-def radius(evidence: Evidence, d: int, previous: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """State of the local search after the last of its asks: halved after failures, doubled after successes."""
-    best = float(evidence.score.min())
-    last = last_of(previous, "rbf")
+def next_step(evidence: Evidence, d: int, memory: Memory) -> LocalStep:
+    """The next step of the local search: its radius halves after failures and doubles after successes."""
+    best, last = float(evidence.score.min()), memory.local
     if last is None:
-        return {"by": "rbf", "radius": RADIUS, "successes": 0, "failures": 0, "best": best}
-    radius = float(last["radius"])
-    better = best < last["best"]
-    successes, failures = (int(last["successes"]) + 1, 0) if better else (0, int(last["failures"]) + 1)
+        return LocalStep("rbf", 0, evidence.spread, RADIUS, 0, 0, best)
+    radius = last.radius
+    successes, failures = (last.successes + 1, 0) if best < last.best else (0, last.failures + 1)
     if successes >= SUCCESSES:
         radius, successes = min(2.0 * radius, RADIUS), 0
     elif failures >= max(5, d):
         radius, failures = max(0.5 * radius, SMALLEST_RADIUS), 0
-    return {"by": "rbf", "radius": radius, "successes": successes, "failures": failures, "best": best}
+    return LocalStep("rbf", 0, evidence.spread, radius, successes, failures, best)
 
 
 class LocalSearch:
@@ -45,14 +44,13 @@ class LocalSearch:
 
     def __init__(
         self,
-        space: Space,
-        evidence: Evidence,
+        known: Known,
         generator: np.random.Generator,
         pool: FloatArray,
         *,
         ensemble: bool,
     ) -> None:
-        self._space, self._evidence, self._generator, self._pool = space, evidence, generator, pool
+        self._space, self._evidence, self._generator, self._pool = known.space, known.evidence, generator, pool
         self._ensemble = ensemble
         self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
 
@@ -67,13 +65,11 @@ class LocalSearch:
                 self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
         return self._model
 
-    def next(
-        self, pending: FloatArray, taken: Set[bytes], previous: Sequence[Mapping[str, Any]]
-    ) -> tuple[FloatArray, dict[str, Any]] | None:
-        """The next point and its origin; None where neither the neighbourhood nor the pool has a free one."""
+    def next(self, pending: FloatArray, taken: Set[bytes], memory: Memory) -> tuple[FloatArray, LocalStep] | None:
+        """The next point and its step; None if neither the neighbourhood nor the pool has a free one."""
         space, evidence, d = self._space, self._evidence, self._space.dimension
-        origin = radius(evidence, d, previous)
-        turn = sum(1 for earlier in previous if earlier.get("by") == "rbf")
+        step = next_step(evidence, d, memory)
+        turn = memory.local_steps
         # DYCORS lets the probability fall with the logarithm of the budget spent; without a budget, by a power that
         # stays near that curve for budgets of 50 to 100.
         probability = 1.0
@@ -81,7 +77,7 @@ class LocalSearch:
             probability = max(min(20.0 / d, 1.0) * (1.0 + max(evidence.n - d, 0)) ** -0.35, 1.0 / d)
         row = int(np.argmin(evidence.y))
         near = acquisition.candidates.dycors(
-            space, self._generator, evidence.unit[row], float(origin["radius"]), probability, min(CANDIDATES * d, 600)
+            space, self._generator, evidence.unit[row], step.radius, probability, min(CANDIDATES * d, 600)
         )
         candidates = acquisition.candidates.free(space, near, taken)
         if candidates.shape[0] == 0:
@@ -94,7 +90,7 @@ class LocalSearch:
         scores = acquisition.weighted.score(value, distance, weight)
         for generation in range(GENERATIONS):
             best = candidates[np.argsort(scores, kind="stable")[:PARENTS]]
-            narrow = float(origin["radius"]) / (1.0 + generation)
+            narrow = step.radius / (1.0 + generation)
             near = acquisition.candidates.around(space, self._generator, best, CHILDREN, (0.03 * narrow, 0.5 * narrow))
             born = acquisition.candidates.free(space, near, taken)
             if born.shape[0]:
@@ -102,7 +98,7 @@ class LocalSearch:
                 candidates = np.vstack([candidates, born])
                 value, distance = np.concatenate([value, more_value]), np.concatenate([distance, more_distance])
                 scores = acquisition.weighted.score(value, distance, weight)
-        return candidates[int(np.argmin(scores))], origin
+        return candidates[int(np.argmin(scores))], step
 
     def _measured(self, unit: FloatArray, centres: FloatArray, row: int) -> tuple[FloatArray, FloatArray]:
         """The surrogate's value at candidates, and their distance to the nearest centre, (q, d) -> (q,), (q,)."""

@@ -1,184 +1,167 @@
-"""The next points to try."""
+"""The next points to try.
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+A proposer turns what is known into points; `PROPOSERS` has those with a name.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from hyppo import acquisition
-from hyppo.search.evidence import Observations, checked, gather
 from hyppo.search.improvement import Improvement
+from hyppo.search.known import Known
 from hyppo.search.local import LocalSearch
+from hyppo.search.memory import Memory, Step
 from hyppo.search.threads import on_one_thread
-from hyppo.space import FloatArray, Space
-
-__all__ = ["Proposal", "propose", "propose_batch"]
+from hyppo.space import FloatArray
 
 NOISY = -3.0  # log of a learned noise variance from which it rules the search
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposal:
-    """A point to try, and where it comes from in a form that JSON keeps."""
+    """A point to try, and the step that proposed it."""
 
     unit: FloatArray  # (d,)
-    origin: dict[str, Any]
+    step: Step
 
 
-def propose(
-    space: Space,
-    data: Observations,
-    pending: FloatArray,
-    taken: Set[bytes],
-    generator: np.random.Generator,
-    *,
-    surrogate: str = "auto",
-    risk: float = 0.0,
-    previous: Sequence[Mapping[str, Any]] = (),
-) -> Proposal | None:
-    """The next point to try.
+class Proposer(Protocol):
+    """Chooses the next points."""
 
-    Parameters
-    ----------
-    space : Space
-    data : Observations
-        What is known.
-    pending : (p, d) array
-        Coordinates of points without a loss yet.
-    taken : set of bytes
-        `space.keys` of all points that were ever tried or are pending.
-    generator : numpy.random.Generator
-        Of this ask alone.
-    surrogate : {"auto", "gp", "rbf", "random"}
-        "auto" lets both models take turns.
-    risk : float
-        Weight of the spread in the score, >= 0.
-    previous : sequence of mappings
-        Origins of all earlier trials, by number.
+    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
+        """Up to `count` points that are neither taken nor pending, each different from the others.
 
-    Returns
-    -------
-    Proposal or None
-        A point that is not taken; None where the space has no other.
-
-    Raises
-    ------
-    StudyError
-        An unknown surrogate, or a negative risk.
-
-    Examples
-    --------
-    >>> from hyppo.space import Real
-    >>> space = Space(a=Real(0, 1))
-    >>> unit = np.array([[0.0], [0.4], [1.0]])
-    >>> data = Observations(unit, np.array([1.0, 0.1, 1.2]), np.full(3, np.nan), np.ones(3, dtype=np.int64))
-    >>> proposal = propose(space, data, np.empty((0, 1)), set(space.keys(unit)), np.random.default_rng(0))
-    >>> proposal.origin["by"], bool(0.1 < proposal.unit[0] < 0.7)
-    ('gp', True)
-    """
-    found = propose_batch(space, data, pending, taken, generator, 1, surrogate=surrogate, risk=risk, previous=previous)
-    return found[0] if found else None
+        Parameters
+        ----------
+        known : Known
+        pool : (q, d) array
+            Free points, near to uniform, at least one.
+        generator : numpy.random.Generator
+            Of this ask alone.
+        count : int
+            At least 1.
+        """
 
 
 @on_one_thread
-def propose_batch(
-    space: Space,
-    data: Observations,
-    pending: FloatArray,
-    taken: Set[bytes],
-    generator: np.random.Generator,
-    count: int,
-    *,
-    surrogate: str = "auto",
-    risk: float = 0.0,
-    previous: Sequence[Mapping[str, Any]] = (),
+def propose(
+    known: Known, generator: np.random.Generator, count: int = 1, by: str | Proposer = "auto"
 ) -> list[Proposal]:
-    """Up to `count` points to try, from one fit of each surrogate; the first is what `propose` gives.
+    """Up to `count` points to try, from one fit of each surrogate; fewer if the space has no more.
 
-    Each further point takes those before it for pending. Fewer come where the space has no more.
+    Each point takes those before it as pending.
 
     Parameters
     ----------
+    known : Known
+    generator : numpy.random.Generator
+        Of this ask alone.
     count : int
-        At least 1; the others are those of `propose`.
-
-    Raises
-    ------
-    StudyError
-        As `propose`.
+        At least 1.
+    by : str or Proposer
+        A name in `PROPOSERS`, or a proposer.
 
     Examples
     --------
-    >>> from hyppo.space import Real
-    >>> space = Space(a=Real(0, 1))
+    >>> from hyppo.search.evidence import Observations
+    >>> from hyppo.space import Real, Space
     >>> unit = np.array([[0.0], [0.4], [1.0]])
     >>> data = Observations(unit, np.array([1.0, 0.1, 1.2]), np.full(3, np.nan), np.ones(3, dtype=np.int64))
-    >>> batch = propose_batch(space, data, np.empty((0, 1)), set(), np.random.default_rng(0), 3)
-    >>> [proposal.origin["by"] for proposal in batch]
+    >>> space = Space(a=Real(0, 1))
+    >>> known = Known(space, data, pending=np.empty((0, 1)), taken=set(space.keys(unit)))
+    >>> [proposal.step.by for proposal in propose(known, np.random.default_rng(0), 3)]
     ['gp', 'rbf', 'gp']
     """
-    checked(surrogate, risk)
-    seen = {*taken, *space.keys(data.unit), *space.keys(pending)}
-    pool = acquisition.candidates.fresh(space, generator, seen, max(acquisition.candidates.POOL, count))
+    pool = acquisition.candidates.fresh(known.space, generator, known.taken, max(acquisition.candidates.POOL, count))
     if pool.shape[0] == 0:
         return []
-    if surrogate == "random":
-        return [Proposal(unit, {"by": "random"}) for unit in pool[:count]]
-    evidence = gather(space, data, risk)
-    if evidence.n < 2 or not np.ptp(evidence.y) > 0.0:
-        return apart(space, np.vstack([evidence.x, space.features(pending)]), pool, count)
-    origins = list(previous)
-    given: list[FloatArray] = []
-    proposals: list[Proposal] = []
-    improvement: Improvement | None = None
-    distance = LocalSearch(space, evidence, generator, pool, ensemble=surrogate == "rbf")
-    while len(proposals) < count:
-        unit: FloatArray | None = None
-        if surrogate == "gp" or (surrogate == "auto" and is_process_turn(origins)):
-            if improvement is None:
-                waiting, room = np.vstack([pending, *given]), count - len(given)
-                improvement = Improvement(
-                    space, evidence, waiting, seen, generator, pool, origins, given=len(given), room=room
-                )
-            unit, origin = improvement.next(given, seen), improvement.origin
-        if unit is None:
-            found = distance.next(np.vstack([pending, *given]), seen, origins)
-            if found is None:
-                break
-            unit, origin = found
-        if proposals:
-            origin = origin | {"batch": len(proposals)}
-        seen.update(space.keys(unit[None, :]))
-        given.append(unit)
-        origins.append(origin)
-        proposals.append(Proposal(unit, origin))
-    return proposals
+    proposer = PROPOSERS[by] if isinstance(by, str) else by
+    return list(proposer.propose(known, pool, generator, count))
 
 
-def is_process_turn(previous: Sequence[Mapping[str, Any]]) -> bool:
-    """Every other ask; every third where single trainings turned out noisy, in which the local search bears up better.
+class Uniform:
+    """Random points."""
 
-    Measured: every third instead of every other was worth 1.7 times the trainings under such noise, and cost a tenth
-    without noise or with replicas.
+    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
+        return [Proposal(unit, Step("random")) for unit in pool[:count]]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The Gaussian process and the local search take turns.
+
+    Attributes
+    ----------
+    process_next : callable
+        Whether the next turn is the process's, given the memory.
+    ensemble : bool
+        Whether the local search draws an ensemble through the intervals of the losses.
     """
-    since = 0
-    for origin in reversed(previous):
-        if origin.get("by") == "gp":
-            noisy = not origin["known_noise"] and origin["theta"][-1] > NOISY
-            return since >= (2 if noisy else 1)
-        since += origin.get("by") == "rbf"
-    return True
+
+    process_next: Callable[[Memory], bool]
+    ensemble: bool = False
+
+    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
+        space = known.space
+        if not known.varied:
+            visited = np.vstack([known.data.unit, known.pending])
+            return spread_out(space.features(visited), space.features(pool), pool, count)
+        seen, memory = set(known.taken), known.memory
+        given: list[FloatArray] = []
+        proposals: list[Proposal] = []
+        improvement: Improvement | None = None
+        step: Step
+        local = LocalSearch(known, generator, pool, ensemble=self.ensemble)
+        while len(proposals) < count:
+            unit: FloatArray | None = None
+            waiting = np.vstack([known.pending, *given])
+            if self.process_next(memory):
+                if improvement is None:
+                    room = count - len(given)
+                    improvement = Improvement(known, waiting, seen, generator, pool, given=len(given), room=room)
+                unit, step = improvement.next(given, seen), improvement.step
+            if unit is None:
+                found = local.next(waiting, seen, memory)
+                if found is None:
+                    break
+                unit, step = found
+            step = replace(step, batch=len(proposals))
+            seen.update(space.keys(unit[None, :]))
+            given.append(unit)
+            memory = memory.after(step)
+            proposals.append(Proposal(unit, step))
+        return proposals
 
 
-def apart(space: Space, centres: FloatArray, pool: FloatArray, count: int) -> list[Proposal]:
-    """Points of the pool as far from everything as it has, while there is nothing to learn from."""
-    x = space.features(pool)
+def alternate(memory: Memory) -> bool:
+    """Every other turn is the process's; every third if single trainings turned out noisy.
+
+    The local search bears noise better: every third turn instead of every other was worth 1.7 times the trainings under
+    such noise, and cost a tenth without noise or with replicas.
+    """
+    last = memory.process
+    noisy = last is not None and not last.known_noise and last.theta[-1] > NOISY
+    return last is None or memory.since_process >= (2 if noisy else 1)
+
+
+def spread_out(centres: FloatArray, x: FloatArray, pool: FloatArray, count: int) -> list[Proposal]:
+    """Points of `pool`, whose features are `x`, each as far as possible from `centres` and the others."""
     distance = acquisition.weighted.distances(x, centres)
     proposals: list[Proposal] = []
     for _ in range(min(count, pool.shape[0])):
         row = int(np.argmax(distance))
-        proposals.append(Proposal(pool[row], {"by": "design"}))
+        proposals.append(Proposal(pool[row], Step("design")))
         distance = np.minimum(distance, acquisition.weighted.distances(x, x[row : row + 1]))
         distance[row] = -1.0
     return proposals
+
+
+PROPOSERS: dict[str, Proposer] = {
+    "auto": Turns(alternate),
+    "gp": Turns(lambda memory: True),
+    "rbf": Turns(lambda memory: False, ensemble=True),
+    "random": Uniform(),
+}

@@ -1,16 +1,12 @@
 """Which of the points tried to recommend."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from hyppo.search.evidence import Observations, checked, gather
-from hyppo.search.gaussian_process import process
+from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
-from hyppo.space import Space
 
 SOME_NOISE = -5.0  # log of a learned noise variance from which observations are not taken for the truth
 
@@ -26,15 +22,7 @@ class Recommendation:
 
 
 @on_one_thread
-def recommend(
-    space: Space,
-    data: Observations,
-    *,
-    surrogate: str = "auto",
-    risk: float = 0.0,
-    required: int = 1,
-    previous: Sequence[Mapping[str, Any]] = (),
-) -> Recommendation | None:
+def recommend(known: Known, *, required: int = 1) -> Recommendation | None:
     """The visited point with the best estimate of the score, which is not the luckiest observation.
 
     Under noise the estimate is the posterior mean, with a little of the observation, since a smooth process smooths a
@@ -48,8 +36,7 @@ def recommend(
 
     Parameters
     ----------
-    space, data, surrogate, risk, previous
-        As for `propose`.
+    known : Known
     required : int
         Replicas that a trial needs to be recommended; the most that any has, where that is fewer.
 
@@ -57,19 +44,14 @@ def recommend(
     -------
     Recommendation or None
         None without observations.
-
-    Raises
-    ------
-    StudyError
-        An unknown surrogate, or a negative risk.
     """
-    checked(surrogate, risk)
-    if data.mean.size == 0:
+    if known.data.mean.size == 0:
         return None
-    evidence = gather(space, data, risk)
-    able = np.flatnonzero(evidence.count >= min(required, int(evidence.count.max())))
+    evidence = known.evidence
+    most = int(evidence.count[evidence.settled].max())
+    able = np.flatnonzero(evidence.settled & (evidence.count >= min(required, most)))
     observed = int(able[np.argmin(evidence.score[able])])
-    if evidence.n < 4 or not np.ptp(evidence.y) > 0.0:
+    if not known.enough:
         half = math.inf
         if evidence.noise is not None:
             slope = float(evidence.outputs.derivative(evidence.score)[observed])
@@ -77,10 +59,10 @@ def recommend(
         score = float(evidence.score[observed])
         reason = "the best observed; too little is known for a model of the loss"
         return Recommendation(int(evidence.row[observed]), score, (score - half, score + half), reason)
-    model, _ = process(space, evidence, previous)
+    model = known.model
     prediction = model.predict(evidence.x[able])
-    known = evidence.noise is not None
-    noisy = 1.0 if known else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) - SOME_NOISE)))
+    told = evidence.noise is not None
+    noisy = 1.0 if told else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) - SOME_NOISE)))
     y = evidence.y[able]
     cautious = 0.85 * prediction.mean + 0.15 * y + 0.6 * prediction.std
     chosen = int(np.argmin(noisy * cautious + (1.0 - noisy) * y))
@@ -89,7 +71,7 @@ def recommend(
     noise = model.noise_factor * (1.0 if evidence.noise is None else 0.3 * float(evidence.noise[index]))
     half = 1.645 * math.sqrt(float(prediction.std[chosen]) ** 2 + noise)
     mean, low, high = (float(v) for v in evidence.outputs.inverse(centre + np.array([0.0, -half, half])))
-    if not known:
+    if not told:
         # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
         seen = float(evidence.score[index])
         low, high = min(low, seen), max(high, seen)

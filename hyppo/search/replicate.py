@@ -21,17 +21,14 @@ Frazier, Powell & Dayanik 2009, INFORMS J. Computing 21:599 (knowledge gradient,
 Binois, Huang, Gramacy & Ludkovski 2019, Technometrics 61:7 (replication or exploration).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from hyppo.search.evidence import Observations, gather
-from hyppo.search.gaussian_process import process
+from hyppo.search.known import Known
 from hyppo.search.propose import Proposal
-from hyppo.space import FloatArray, Space
+from hyppo.search.threads import on_one_thread
+from hyppo.space import FloatArray
 
 SHARE = 1 / 3  # of all trainings that may be further replicas
 
@@ -47,38 +44,31 @@ def knowledge_gradient(gap: FloatArray, movement: FloatArray) -> FloatArray:
     return np.asarray(t * np.maximum(np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi) - z * ndtr(-z), 0.0))
 
 
-def contender(
-    space: Space,
-    data: Observations,
-    eligible: npt.NDArray[np.bool_],
-    proposal: Proposal,
-    least: int,
-    *,
-    risk: float = 0.0,
-    previous: Sequence[Mapping[str, Any]] = (),
-) -> int | None:
+@on_one_thread
+def contender(known: Known, eligible: npt.NDArray[np.bool_], proposal: Proposal, least: int) -> int | None:
     """Row of the visited point that deserves the next training more than `proposal` does; None where none does.
 
     Parameters
     ----------
-    space, data, risk, previous
-        As for `hyppo.search.propose`.
+    known : Known
     eligible : (n,) bool array
-        Rows that may have a further replica.
+        Settled trials that may have a further replica.
     proposal : Proposal
         The new point that would be tried instead.
     least : int
         Trainings that a new point costs.
     """
-    if not eligible.any() or data.mean.size < 4:
+    if not eligible.any() or not known.enough:
         return None
-    evidence = gather(space, data, risk)
-    if evidence.noise is None or evidence.n < 4 or not np.ptp(evidence.y) > 0.0:
+    evidence = known.evidence
+    if evidence.noise is None:
         return None
     further = int(np.maximum(evidence.count - least, 0).sum())
     if further + 1 > SHARE * (int(evidence.count.sum()) + 1):
         return None
-    model, _ = process(space, evidence, previous)
+    model = known.model
+    evidence = evidence.at(np.flatnonzero(evidence.settled))
+    assert evidence.noise is not None
     visited = model.predict(evidence.x)
     variance = evidence.noise * evidence.count * model.noise_factor
     best_two = np.argsort(visited.mean, kind="stable")[:2]
@@ -87,7 +77,7 @@ def contender(
     gain = knowledge_gradient(np.abs(visited.mean - others), movement)
     gain[~eligible[evidence.row]] = -1.0
     at = int(np.argmax(gain))
-    new = model.predict(space.features(proposal.unit[None]))
+    new = model.predict(known.space.features(proposal.unit[None]))
     moved = new.std**2 / np.sqrt(new.std**2 + np.median(variance) / least)
     best = float(visited.mean[best_two[0]])
     lead = float(new.mean[0]) - best

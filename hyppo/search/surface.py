@@ -1,13 +1,9 @@
 """The fitted surrogate as a function over the space."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hyppo.search.evidence import Observations, gather
-from hyppo.search.gaussian_process import process
+from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, Space
 
@@ -34,13 +30,6 @@ class Surface:
 
 
 @on_one_thread
-def surface(
-    space: Space, data: Observations, *, risk: float = 0.0, previous: Sequence[Mapping[str, Any]] = ()
-) -> Surface | None:
-    """The surrogate that `propose` would use; None where there is too little to fit one."""
-    if data.mean.size < 4:
-        return None
-    evidence = gather(space, data, risk)
-    if evidence.n < 4 or not np.ptp(evidence.y) > 0.0:
-        return None
-    return Surface(space, process(space, evidence, previous)[0], evidence.outputs)
+def surface(known: Known) -> Surface | None:
+    """The surrogate that a search would use; None if too little is known to fit one."""
+    return Surface(known.space, known.model, known.evidence.outputs) if known.enough else None

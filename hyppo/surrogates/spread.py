@@ -39,18 +39,39 @@ def shrink(variance: FloatArray, freedom: FloatArray) -> FloatArray | None:
     return np.asarray((PRIOR_FREEDOM * pooled + freedom * variance) / (PRIOR_FREEDOM + freedom))
 
 
-def smooth(x: FloatArray, variance: FloatArray, freedom: FloatArray, owner: IntArray) -> FloatArray | None:
-    """Variances of single trainings, (n, D), (n,), (n,) -> (n,), by neighbours, or by the pool where points are few.
+def smooth(
+    x: FloatArray, variance: FloatArray, freedom: FloatArray, owner: IntArray, start: tuple[float, ...] | None = None
+) -> tuple[FloatArray | None, tuple[float, ...] | None]:
+    """Variances of single trainings by neighbours, or by the pool if points are few; hyperparameters of the process.
 
+    Parameters
+    ----------
+    x : (n, D) array
+    variance, freedom : (n,) arrays
+        s2 and f.
+    owner : (D,) array of int
+        Parameter of each column.
+    start : tuple of float, optional
+        Hyperparameters to start from: those of an earlier call.
+
+    Returns
+    -------
+    v : (n,) array or None
+        None if no point was ever repeated.
+    theta : tuple of float or None
+        None without a process.
+
+    Examples
+    --------
     >>> x = np.linspace(0, 1, 20)[:, None]
     >>> noisy = np.where(x[:, 0] < 0.5, 1.0, 1e-4)
-    >>> v = smooth(x, noisy, np.full(20, 2.0), np.array([0]))
+    >>> v, theta = smooth(x, noisy, np.full(20, 2.0), np.array([0]))
     >>> bool(v[2] / v[-2] > 100)
     True
     """
     positive = (freedom > 0.0) & (variance > 0.0)
     if int(positive.sum()) < SMOOTHED_FROM:
-        return shrink(variance, freedom)
+        return shrink(variance, freedom), None
     rows = np.flatnonzero(freedom > 0.0)
     if rows.size > SMOOTHED_ON:
         rows = rows[np.linspace(0, rows.size - 1, SMOOTHED_ON).astype(np.int64)]
@@ -62,7 +83,8 @@ def smooth(x: FloatArray, variance: FloatArray, freedom: FloatArray, owner: IntA
         log_variance - log_variance.mean(),
         noise=polygamma(1, half),
         owner=owner,
+        starts=[] if start is None else [np.array(start)],
         iterations=20,
         noise_std=0.1,
     )
-    return np.asarray(np.exp(log_variance.mean() + model.predict_mean(x)))
+    return np.asarray(np.exp(log_variance.mean() + model.predict_mean(x))), tuple(model.theta.tolist())

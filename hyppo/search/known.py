@@ -1,0 +1,85 @@
+"""What is known at one moment of a study, and the models fitted to it: once, whoever needs them.
+
+An ask may propose points, weigh them against further replicas of known ones, and recommend; all of these look at the
+same evidence and the same Gaussian process.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyppo.search.evidence import Evidence, Observations, gather
+from hyppo.search.gaussian_process import process
+from hyppo.search.memory import Memory, ProcessStep
+from hyppo.space import FloatArray, Space
+
+if TYPE_CHECKING:
+    from hyppo.surrogates.gp import GP
+
+FEWEST = 4  # different points with a loss from which a model is worth its name
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known at one moment.
+
+    Attributes
+    ----------
+    space : Space
+    data : Observations
+        Trials with a loss, and pruned ones at the loss that they are taken for.
+    pending : (p, d) array
+        Coordinates of points without a loss yet.
+    taken : set of bytes
+        `space.keys` of all points that were ever tried or are pending, those of `data` and `pending` among them.
+    memory : Memory
+        Of earlier asks.
+    risk : float
+        Weight of the spread in the score, >= 0.
+    """
+
+    space: Space
+    data: Observations
+    pending: FloatArray
+    taken: Set[bytes]
+    memory: Memory = field(default_factory=Memory)
+    risk: float = 0.0
+
+    def with_pending(self, unit: Sequence[FloatArray]) -> "Known":
+        """The same with further pending points, each (d,)."""
+        if not len(unit):
+            return self
+        more = np.array(unit)
+        taken = {*self.taken, *self.space.keys(more)}
+        known = replace(self, pending=np.vstack([self.pending, more]), taken=taken)
+        # The losses are the same, and so are the models fitted to them.
+        known.__dict__.update({name: self.__dict__[name] for name in ("evidence", "fitted") if name in self.__dict__})
+        return known
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The observations as surrogates take them."""
+        return gather(self.space, self.data, self.risk, self.memory.spread)
+
+    @property
+    def varied(self) -> bool:
+        """Whether there are two different points with different scores, the least that a model can learn from."""
+        return self.data.mean.size > 1 and self.evidence.n > 1 and bool(np.ptp(self.evidence.y) > 0.0)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough different points for a recommendation to rest on a model."""
+        return self.data.mean.size >= FEWEST and self.evidence.n >= FEWEST and self.varied
+
+    @cached_property
+    def fitted(self) -> "tuple[GP, ProcessStep]":
+        """The Gaussian process, and the step that a point proposed by it leaves; only if `varied`."""
+        return process(self.space, self.evidence, self.memory)
+
+    @property
+    def model(self) -> "GP":
+        """The Gaussian process; only if `varied`."""
+        return self.fitted[0]
