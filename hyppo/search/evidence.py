@@ -104,8 +104,8 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     if variance is not None:
         # Of the mean, variance / replicas; of the spread, by its degrees of freedom (the prior's among them).
         spread_term = risk**2 / (2.0 * (surrogates.spread.PRIOR_FREEDOM + merged.freedom))
-        noise = variance * (1.0 / merged.count + spread_term) * outputs.derivative(score) ** 2
-        noise = np.clip(noise, 1e-8, 10.0)
+        deviation = np.sqrt(variance * (1.0 / merged.count + spread_term)) * outputs.derivative(score)
+        noise = np.clip(deviation, 1e-4, np.sqrt(10.0)) ** 2
     settled = merged.row < data.mean.size - data.censored
     freedom = float(merged.freedom.sum())
     return Evidence(merged.row, unit, x, score, y, noise, freedom, merged.count, settled, outputs, theta)
