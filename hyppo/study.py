@@ -5,7 +5,6 @@ incumbent and counts are derived from these.
 """
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from hyppo.search.policy import Policy
 from hyppo.seeds import seed_for
 from hyppo.space import Space
 from hyppo.stopping import Rule, rule_of
-from hyppo.training.criterion import Criterion, loss_of, pack, unpack
+from hyppo.training.criterion import Criterion, has_default, loss_of, pack, unpack
 from hyppo.training.replica import RESUME, Failure, Outcome, Replica, Task
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial
 
@@ -113,7 +112,7 @@ class Study:
         self.target = one_of(TARGETS, "target", target)
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
-        if target == ENSEMBLE_LOSS and criterion is None and objective is not None and "hyppo_keras" not in sys.modules:
+        if target == ENSEMBLE_LOSS and criterion is None and objective is not None and not has_default():
             raise StudyError(
                 'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
                 "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"

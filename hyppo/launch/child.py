@@ -41,6 +41,7 @@ from hyppo.launch.wire import (
     send,
 )
 from hyppo.training.call import train
+from hyppo.training.frameworks import clear
 from hyppo.training.replica import Failure, Outcome, Replica
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; its traceback gets four times as many
@@ -107,18 +108,6 @@ def shorten(failure: Failure) -> Failure:
         return f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-limit // 2 :]}"
 
     return Failure(failure.type, cut(failure.message, MESSAGE_LIMIT), cut(failure.traceback, 4 * MESSAGE_LIMIT))
-
-
-def clear() -> None:
-    """Give back what a training left behind in the frameworks that it used."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        distributed = sys.modules.get("torch.distributed")
-        if distributed is not None and distributed.is_available() and distributed.is_initialized():
-            # Lightning leaves its group standing; the next training's ranks would meet in it.
-            distributed.destroy_process_group()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
 
 
 class Server:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hyppo.loop import OVERRIDES
+from hyppo.training.frameworks import FRAMEWORKS
 
 # What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
 # kills or hangs the whole job, and Lightning takes the job's ranks for its own. What overrides this run's arguments is
@@ -22,8 +23,7 @@ THREADS = (
     "OPENBLAS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
+    *(name for framework in FRAMEWORKS.values() for name in framework.threads),
 )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError
-from hyppo.seeds import seed_everything
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
+from hyppo.training.seeding import seed_everything
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:

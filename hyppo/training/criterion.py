@@ -17,6 +17,21 @@ from hyppo.errors import ObjectiveError, StudyError
 
 Criterion = Callable[[Any, Any], Any]
 
+_with_default: set[str] = set()
+
+
+def register_default(integration: str) -> None:
+    """Declare that trainings through `integration` find a criterion of their own, such as the compiled loss.
+
+    A training then sets `replica.criterion` when the study has none.
+    """
+    _with_default.add(integration)
+
+
+def has_default() -> bool:
+    """Whether an integration that finds its own criterion is imported."""
+    return bool(_with_default)
+
 
 def pack(criterion: Criterion) -> bytes:
     """The criterion as it travels to a training process.

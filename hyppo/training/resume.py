@@ -6,7 +6,6 @@ have saved in its directory by then spares it the epochs that it has trained.
 
 import hashlib
 import random
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.training.frameworks import imported
 from hyppo.training.replica import Replica
 
 EVERY = 60.0  # s between two saves, at least
@@ -70,22 +70,16 @@ class Saves:
 
 
 def random_state() -> dict[str, Any]:
-    """State of the generators of `random`, numpy and torch (where it is loaded), its GPUs' included."""
+    """State of the random generators of `random`, numpy and every imported framework, GPUs included."""
     state: dict[str, Any] = {"random": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        state["torch"] = torch.get_rng_state()
-        if torch.cuda.is_initialized():
-            state["cuda"] = torch.cuda.get_rng_state_all()
+    for framework, module in imported():
+        state |= framework.random_state(module)
     return state
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on with the random numbers of `state`."""
+    """Continue with the random numbers of `state`."""
     random.setstate(state["random"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
-    torch = sys.modules.get("torch")
-    if torch is not None and "torch" in state:
-        torch.set_rng_state(state["torch"])
-        if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+    for framework, module in imported():
+        framework.set_random_state(module, state)

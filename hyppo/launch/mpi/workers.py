@@ -26,6 +26,7 @@ from hyppo.launch.objective import ObjectiveTransport
 from hyppo.launch.process import OUTPUT, Limits, ObjectiveUnavailable
 from hyppo.launch.wire import Place
 from hyppo.loop import Options, Progressed
+from hyppo.training.frameworks import FRAMEWORKS
 from hyppo.training.replica import Outcome, Task
 
 
@@ -144,11 +145,9 @@ class MpiWorkers:
             "LOCAL_RANK": str(local),
             "LOCAL_WORLD_SIZE": str(len(near)),
             "GROUP_RANK": str(there.index(self._nodes[rank])),
-            # Lightning takes these for the defaults of its Trainer.
-            "PL_TRAINER_STRATEGY": "ddp",
-            "PL_TRAINER_DEVICES": str(len(near)),
-            "PL_TRAINER_NUM_NODES": str(len(there)),
         }
+        for framework in FRAMEWORKS.values():
+            environ |= framework.group_environ(len(near), len(there))
         return settings, Place(unit.index(rank), len(unit), index, environ)
 
     def wait(self, timeout: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import ObjectiveError
+from hyppo.training.frameworks import imported
 
 Leaves = dict[str, np.ndarray[Any, Any]]
 
@@ -18,10 +19,8 @@ def array_of(leaf: Any) -> np.ndarray[Any, Any]:
     ObjectiveError
         Not numbers.
     """
-    if hasattr(leaf, "detach"):  # torch, on any device; numpy knows no bfloat16
-        leaf = leaf.detach().cpu()
-        leaf = leaf.float() if leaf.is_floating_point() and leaf.element_size() < 4 else leaf
-        leaf = leaf.numpy()
+    for framework, module in imported():
+        leaf = framework.array(module, leaf)
     array = np.asarray(leaf)
     if array.dtype == np.float16 or array.dtype.name == "bfloat16":
         array = array.astype(np.float32)

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 
 from hyppo.errors import ObjectiveError
-from hyppo.training.criterion import pack
+from hyppo.training.criterion import pack, register_default
+
+register_default("hyppo_keras")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""The deep-learning frameworks: all that the core knows of them, one entry of `FRAMEWORKS` each.
+
+No framework is imported here. A method gets the module, which a training has imported by then. To support another
+framework, add an entry here and a folder of integrations.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+class Framework:
+    """One framework. The methods here do nothing: an entry overrides those that its framework needs.
+
+    Attributes
+    ----------
+    name : str
+        The module as users import it.
+    threads : tuple of str
+        Environment variables that hold its number of compute threads.
+    """
+
+    name: str
+    threads: tuple[str, ...] = ()
+
+    def seed(self, module: Any, seed: int) -> None:
+        """Seed its global random generators."""
+
+    def random_state(self, module: Any) -> dict[str, Any]:
+        """State of its global random generators, picklable; the keys are of this framework alone."""
+        return {}
+
+    def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
+        """Go back to the generators' state in `state`, which may lack the keys of `random_state`."""
+
+    def clear(self, module: Any) -> None:
+        """Free what a training has left behind: process groups, cached memory."""
+
+    def array(self, module: Any, leaf: Any) -> Any:
+        """A tensor of this framework as something that `numpy.asarray` takes; anything else as it is."""
+        return leaf
+
+    def environ(self, seed: int) -> dict[str, str]:
+        """Environment variables of a training with this seed, set before the framework is imported."""
+        return {}
+
+    def group_environ(self, near: int, nodes: int) -> dict[str, str]:
+        """Environment variables of a data-parallel training: `near` ranks on this node, `nodes` nodes."""
+        return {}
+
+
+class Torch(Framework):
+    name = "torch"
+
+    def seed(self, module: Any, seed: int) -> None:
+        module.manual_seed(seed)  # all devices
+
+    def random_state(self, module: Any) -> dict[str, Any]:
+        state = {"torch": module.get_rng_state()}
+        if module.cuda.is_initialized():
+            state["cuda"] = module.cuda.get_rng_state_all()
+        return state
+
+    def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
+        if "torch" in state:
+            module.set_rng_state(state["torch"])
+        if "cuda" in state and len(state["cuda"]) == module.cuda.device_count():
+            module.cuda.set_rng_state_all(state["cuda"])
+
+    def clear(self, module: Any) -> None:
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            # Lightning leaves its group standing; the next training's ranks would meet in it.
+            distributed.destroy_process_group()
+        if module.cuda.is_initialized():
+            module.cuda.empty_cache()
+
+    def array(self, module: Any, leaf: Any) -> Any:
+        if not isinstance(leaf, module.Tensor):
+            return leaf
+        leaf = leaf.detach().cpu()
+        # numpy has no bfloat16
+        return (leaf.float() if leaf.is_floating_point() and leaf.element_size() < 4 else leaf).numpy()
+
+
+class TensorFlow(Framework):
+    name = "tensorflow"
+    threads = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+    def seed(self, module: Any, seed: int) -> None:
+        module.random.set_seed(seed)
+
+
+class Keras(Framework):
+    """Keras, also on JAX, which keeps no global random state of its own."""
+
+    name = "keras"
+
+    def seed(self, module: Any, seed: int) -> None:
+        module.utils.set_random_seed(seed)  # also resets the seed generators that Keras keeps of its own
+
+
+class Lightning(Framework):
+    name = "lightning"
+
+    def environ(self, seed: int) -> dict[str, str]:
+        # Lightning hands this seed to its data-loader workers; torch seeds its own from its generator.
+        return {"PL_GLOBAL_SEED": str(seed), "PL_SEED_WORKERS": "1"}
+
+    def group_environ(self, near: int, nodes: int) -> dict[str, str]:
+        # Lightning takes these for the defaults of its Trainer.
+        return {
+            "PL_TRAINER_STRATEGY": "ddp",
+            "PL_TRAINER_DEVICES": str(near),
+            "PL_TRAINER_NUM_NODES": str(nodes),
+        }
+
+
+FRAMEWORKS: dict[str, Framework] = {entry.name: entry for entry in (Torch(), TensorFlow(), Keras(), Lightning())}
+
+
+def imported() -> Iterator[tuple[Framework, Any]]:
+    """The frameworks that this process has imported, each with its module.
+
+    A framework whose import is still under way is left out.
+    """
+    for name, framework in FRAMEWORKS.items():
+        module = sys.modules.get(name)
+        if module is not None and getattr(module.__spec__, "_initializing", False) is False:
+            yield framework, module
+
+
+def clear() -> None:
+    """Free what a training has left behind in the frameworks that it used."""
+    for framework, module in imported():
+        framework.clear(module)

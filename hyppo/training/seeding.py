@@ -1,0 +1,77 @@
+"""Seeding of a training: `random`, numpy and every framework, also one that the training imports later."""
+
+import importlib.util
+import os
+import random
+import sys
+import threading
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import numpy as np
+
+from hyppo.training.frameworks import FRAMEWORKS, imported
+
+
+class _SeededAtImport(MetaPathFinder):
+    """Seeds a framework when its import ends, with the seed of the training that imports it."""
+
+    def __init__(self) -> None:
+        self.seed = 0
+        self._finding = threading.local()
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in FRAMEWORKS or getattr(self._finding, "name", None) == name:
+            return None
+        self._finding.name = name
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._finding.name = None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Seeding(spec.loader, self)
+        return spec
+
+
+class _Seeding(Loader):
+    """Replaces a module's loader while the module is executed, and then restores it."""
+
+    def __init__(self, loader: Loader, finder: _SeededAtImport) -> None:
+        self.loader = loader
+        self.finder = finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        # An import draws from these generators (Keras' does), and seeding Keras resets them. The function that is
+        # using them continues as in a process in which the framework was imported before.
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        self.loader.exec_module(module)
+        FRAMEWORKS[module.__name__].seed(module, self.finder.seed)
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+_at_import = _SeededAtImport()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed `random`, numpy, every framework already imported, and the others when they are first imported.
+
+    The result does not depend on what ran before in this process.
+    """
+    for framework in FRAMEWORKS.values():
+        os.environ.update(framework.environ(seed))
+    _at_import.seed = seed
+    if _at_import not in sys.meta_path:
+        sys.meta_path.insert(0, _at_import)
+    for framework, module in imported():
+        framework.seed(module, seed)
+    random.seed(seed)  # last: Keras draws from it
+    np.random.seed(seed)  # noqa: NPY002 - users' code draws from the global generator
