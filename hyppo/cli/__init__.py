@@ -1,4 +1,4 @@
-"""The command line: `hyppo run`, `hyppo show`, `hyppo export`."""
+"""The command line: `hyppo run`, `hyppo show`, `hyppo export`, `hyppo slurm`."""
 
 import sys
 from typing import Annotated
@@ -8,15 +8,16 @@ import typer
 from hyppo._version import __version__
 from hyppo.cli.export import export
 from hyppo.cli.run import run
+from hyppo.cli.script_command import ScriptCommand
 from hyppo.cli.show import show
 from hyppo.cli.slurm import SlurmCommand, slurm
 from hyppo.errors import HyppoError
+from hyppo.text import encodable, printable
 
 commands = typer.Typer(
     name="hyppo",
     help="Hyperparameter optimisation of deep learning models: results that hold when someone trains again.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -37,7 +38,7 @@ def main(
     """Hyperparameter optimisation of deep learning models: results that hold when someone trains again."""
 
 
-commands.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
+commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 commands.command()(show)
 commands.command()(export)
 commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)
@@ -48,5 +49,5 @@ def app() -> None:
     try:
         commands()
     except HyppoError as error:
-        typer.secho(f"hyppo: {error}", fg="red", err=True)
+        typer.secho(encodable(f"hyppo: {printable(error, lines=True)}", sys.stderr.encoding), fg="red", err=True)
         sys.exit(2)

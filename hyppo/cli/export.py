@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from hyppo.cli.show import StudyFile
+from hyppo.cli.console import StudyFile
 from hyppo.study import Study, load
 
 

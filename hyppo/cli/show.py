@@ -1,114 +1,353 @@
-"""`hyppo show`: what a study file holds, for people."""
+"""`hyppo show`: the recommendation, the best trials and the failures of a study file."""
 
 import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from hyppo.analysis.calibration import calibration
+from hyppo.cli.console import StudyFile, console
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
+from hyppo.results import Best
 from hyppo.study import Study, load
+from hyppo.text import counted, number, printable, ranged, shown
 from hyppo.trial import State, Trial
 
-StudyFile = Annotated[Path, typer.Argument(help="The study file, e.g. study.h5; it may be in use.", show_default=False)]
+GAP = "  "  # between two columns
+INDENT = "         "  # of a trial's values that follow below its numbers
 
 
 def show(
     study_file: StudyFile,
-    top: Annotated[int, typer.Option(help="Trials listed, best mean first; 0 lists none.", min=0)] = 10,
+    top: Annotated[int, typer.Option(help="Trials listed, best first; 0 lists none.", min=0)] = 10,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns to list beside the losses, separated by commas: parameters, metrics.NAME, name, state, by, "
+            "failed.",
+            show_default=False,
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List all trials in the order of their numbers, with every column.")
+    ] = False,
     failures: Annotated[bool, typer.Option("--failures", help="List failed replicas with their tracebacks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON, for a program.")] = False,
 ) -> None:
-    """Show the recommended configuration, the best trials, and what failed.
+    """Show the recommended configuration, the best trials, and the failures.
 
     Nothing is locked or written, so this works while the study runs.
+
+    Examples: hyppo show study.h5; hyppo show study.h5 --top 30 --columns lr,metrics.seconds
     """
-    console = Console()
     study = load(study_file)
-    counts = {state: sum(t.state is state for t in study.trials) for state in State}
+    listed = list(study.trials) if everything else ranked(study)[:top]
+    known = Columns.of(study, listed)
+    chosen = known.chosen(columns) if columns is not None else known.every if everything else known.usual
+    screen = console()
+    if as_json:
+        screen.file.write(json.dumps(_record(study, listed), indent=2) + "\n")
+        return
+    _summary(screen, study, str(study_file))
+    _recommended(screen, study)
+    if listed:
+        screen.print()
+        screen.print(Text("all trials" if everything else f"best observed, by {known.criterion}", style="bold"))
+        for line in laid_out(listed, known.numbers, chosen, screen.width):
+            screen.print(line, soft_wrap=True)
+    _failed(screen, study, failures)
+
+
+def ranked(study: Study) -> list[Trial]:
+    """Trials with a known score, best first."""
+    return sorted((t for t in study.trials if math.isfinite(study.score(t))), key=study.score)
+
+
+# -- the table of trials ----------------------------------------------------------------------------------------------
+
+Cell = Callable[[Trial], str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the table of trials, by heading.
+
+    `numbers` are never cut and always shown; `usual` come beside or below them; `every` is all there is.
+    """
+
+    numbers: dict[str, Cell]
+    usual: dict[str, Cell]
+    every: dict[str, Cell]
+    criterion: str
+
+    @staticmethod
+    def of(study: Study, listed: Sequence[Trial]) -> "Columns":
+        """The columns that a study's trials have."""
+        numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
+        criterion = "mean"
+        if study.target == ENSEMBLE_LOSS:
+            numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6)
+            numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
+            criterion = "ensemble loss"
+        if study.risk > 0.0:
+            numbers["score"] = lambda t: number(_finite(study.score(t)), 6)
+            criterion = "score"
+        numbers |= {
+            "mean": lambda t: number(t.mean, 6),
+            "spread": lambda t: number(t.spread, 3),
+            "replicas": lambda t: str(t.stats.n if t.stats else 0),
+        }
+        failed = {"failed": lambda t: str(sum(r.failure is not None for r in t.replicas))}
+        named = {"name": lambda t: shown(getattr(t, "name", None) or "-")}
+        metrics = {f"metrics.{printable(name)}": _metric(name) for name in metric_names(study.trials)}
+        taken = {*numbers, *failed, *named, *metrics, "state", "by"}
+        params = {
+            (f"params.{label}" if label in taken else label): _param(name)
+            for name, label in ((name, printable(name)) for name in study.space.names)
+        }
+        usual = dict(params)
+        usual |= metrics
+        if any(getattr(t, "name", None) for t in study.trials):
+            usual = named | usual
+        if any(r.failure is not None for t in listed for r in t.replicas):
+            usual = failed | usual
+        others: dict[str, Cell] = {"state": lambda t: t.state.value, "by": lambda t: shown(t.origin.get("by", "-"))}
+        return Columns(numbers, usual, named | failed | others | metrics | params, criterion)
+
+    def chosen(self, names: str) -> dict[str, Cell]:
+        """The columns that the user names.
+
+        Raises
+        ------
+        StudyError
+            A name that is no column.
+        """
+        found: dict[str, Cell] = {}
+        for name in filter(None, (part.strip() for part in names.split(","))):
+            label = name if name in self.every or name in self.numbers else name.removeprefix("params.")
+            if label in self.numbers:
+                continue
+            if label not in self.every:
+                raise StudyError(f"--columns: there is no column {printable(name)}; there are {', '.join(self.every)}")
+            found[label] = self.every[label]
+        return found
+
+
+def _param(name: str) -> Cell:
+    return lambda t: shown(t.params.get(name, "-"))
+
+
+def _metric(name: str) -> Cell:
+    return lambda t: number(getattr(t, "metrics", {}).get(name))
+
+
+def metric_names(trials: Iterable[Trial]) -> list[str]:
+    """Names of all metrics that any trial has, in the order in which they came."""
+    return list(dict.fromkeys(name for t in trials for name in getattr(t, "metrics", {})))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def laid_out(trials: Sequence[Trial], numbers: dict[str, Cell], others: dict[str, Cell], width: int) -> list[Text]:
+    """Lines of the table: the other columns beside the numbers if they fit into `width`, else below each trial's."""
+    cells = {name: [cell(t) for t in trials] for name, cell in {**numbers, **others}.items()}
+    widths = {name: max(cell_len(name), *map(cell_len, column)) for name, column in cells.items()}
+    beside = sum(widths.values()) + len(GAP) * (len(widths) - 1) <= width
+    first = list(cells) if beside else list(numbers)
+
+    def row(values: Sequence[str], style: str = "") -> Text:
+        padded = [" " * (widths[name] - cell_len(v)) + v for name, v in zip(first, values, strict=True)]
+        return Text(GAP.join(padded), style=style)
+
+    lines = [row(first, "bold")]
+    for i in range(len(trials)):
+        lines.append(row([cells[name][i] for name in first]))
+        if not beside and others:
+            lines += _below([f"{name} = {cells[name][i]}" for name in others], width)
+    return lines
+
+
+def _below(items: Sequence[str], width: int) -> list[Text]:
+    """Items one after another on indented lines of `width`; one that is longer than a line is folded, never cut."""
+    lines, line = [], ""
+    for item in items:
+        longer = f"{line},{GAP}{item}" if line else item
+        if line and cell_len(INDENT + longer) >= width:
+            lines.append(line + ",")
+            line = item
+        else:
+            line = longer
+    lines.append(line)
+    room = max(width - len(INDENT), 10)
+    return [Text(INDENT + line[at : at + room], "dim") for line in lines for at in range(0, max(len(line), 1), room)]
+
+
+# -- the parts above and below it -------------------------------------------------------------------------------------
+
+
+def _pairs(screen: Console, pairs: Iterable[tuple[str, str]]) -> None:
+    """Lines of a name and its text, which is wrapped beside the name."""
+    rows = list(pairs)
+    label = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        width = max(screen.width - label - 2, 20)
+        for i, line in enumerate(Text(text).wrap(screen, width)):
+            start = Text(f"  {name if i == 0 else '':<{label}}", "dim")
+            screen.print(start + line, soft_wrap=True)
+
+
+def _summary(screen: Console, study: Study, name: str) -> None:
+    states = [(state, sum(t.state is state for t in study.trials)) for state in State]
     replicas = [r for t in study.trials for r in t.replicas]
-    console.print(f"[bold]{study_file}[/bold]: seed {study.seed}, surrogate {study.surrogate}, risk {study.risk:g}")
-    console.print(
-        f"trials   {len(study.trials)}: "
-        + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-    )
-    console.print(
-        f"replicas {len(replicas)}: {sum(r.loss is not None for r in replicas)} with a loss, "
-        f"{sum(r.state is State.FAILED for r in replicas)} failed, "
-        f"{sum(r.state is State.PRUNED for r in replicas)} stopped early, "
-        f"{sum(r.state is State.PENDING for r in replicas)} pending"
-    )
+    screen.print(Text(printable(name), "bold"), soft_wrap=True)
+    counts = ", ".join(f"{count} {state.value}" for state, count in states if count)
+    pairs = [
+        ("study", f"seed {study.seed}, surrogate {study.surrogate}, risk {study.risk:g}, target {study.target}"),
+        ("trials", f"{len(study.trials)}: {counts}" if counts else "none yet"),
+        (
+            "replicas",
+            f"{len(replicas)}: {sum(r.loss is not None for r in replicas)} with a loss, "
+            f"{sum(r.state is State.FAILED for r in replicas)} failed, "
+            f"{sum(r.state is State.PRUNED for r in replicas)} stopped early, "
+            f"{sum(r.state is State.PENDING for r in replicas)} pending",
+        ),
+    ]
     if stopped := _stopped_early(study):
-        console.print(stopped)
-    if any(t.stats for t in study.trials):
-        console.print(_recommended(study))
-        if top:
-            console.print(_ranking(study, top))
-    else:
-        console.print("no replica has a finite loss yet")
-    failed = [(t, r) for t in study.trials for r in t.replicas if r.failure is not None]
-    if failed and failures:
-        for trial, record in failed:
-            console.rule(f"trial {trial.number} replica {record.index}")
-            console.print(str(record.failure), style="red", markup=False)
-            console.print(record.failure.traceback if record.failure else "", markup=False, highlight=False)
-    elif failed:
-        trial, record = failed[-1]
-        console.print(
-            f"last failure: trial {trial.number} replica {record.index}: {record.failure}", style="red", markup=False
-        )
-        console.print("--failures lists them all with their tracebacks")
+        pairs.append(("stopped", stopped))
+    _pairs(screen, pairs)
 
 
 def _stopped_early(study: Study) -> str:
-    """What the rule for stopping early gave up, and what that spared; empty where it gave up nothing."""
+    """The trials that the stopping rule gave up, and how many reports that spared; empty if it gave up none."""
     pruned = [t for t in study.trials if t.state is State.PRUNED]
     if not pruned:
         return ""
-    short = sorted(len(r.curve) for t in pruned for r in t.replicas if r.state is State.PRUNED)
+    short = [len(r.curve) for t in pruned for r in t.replicas if r.state is State.PRUNED]
     whole = sorted(len(r.curve) for t in study.trials for r in t.replicas if r.loss is not None)
     others = f" (others: {whole[len(whole) // 2]})" if whole else ""
-    return f"stopped  {len(pruned)} trials early, after {short[0]} to {short[-1]} reports{others}"
+    return f"stopped {counted(len(pruned), 'trial')} early, after {ranged(short, 'report')}{others}"
 
 
-def _recommended(study: Study) -> Table:
-    best = study.best
-    table = Table(title="recommended", show_header=False, title_justify="left")
-    table.add_row("trial", str(best.number))
-    table.add_row("params", json.dumps(best.params))
-    spread = "unknown (one replica)" if best.spread is None else f"{best.spread:.4g}"
-    table.add_row("mean, spread", f"{best.mean:.6g}, {spread} over {best.replicas} replicas")
+def _recommended(screen: Console, study: Study) -> None:
+    screen.print()
+    try:
+        best = study.best
+    except StudyError as error:
+        screen.print(Text(f"no recommendation: {error}", "bold"))
+        return
+    screen.print(Text("recommended", "bold"))
+    _pairs(screen, _facts(study, best))
+
+
+def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
+    name = getattr(study.trials[best.number], "name", None)
+    yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
+    low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in best.interval)
+    estimate = getattr(best, "estimate", None)
+    interval = f"90 % interval {low} .. {high}"
+    yield "estimate", interval if estimate is None else f"{estimate:.6g}, {interval}, for the loss of a fresh training"
+    spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
+    failed = sum(r.failure is not None for r in study.trials[best.number].replicas)
+    yield (
+        "observed",
+        f"mean {best.mean:.6g}, {spread}, over {counted(best.replicas, 'replica')}"
+        + (f"; {failed} failed" if failed else ""),
+    )
     if best.ensemble_loss is not None:
-        interval = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
-        table.add_row("loss of the mean prediction", f"l = {best.ensemble_loss:.6g}{interval}")
-    held = _calibration(study, best.number)
-    if held:
-        table.add_row("prediction intervals", held)
-    table.add_row("90 % interval of a retraining", f"{best.interval[0]:.6g} .. {best.interval[1]:.6g}")
-    table.add_row("why", best.reason)
-    return table
+        ends = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
+        yield "ensemble loss", f"l = {best.ensemble_loss:.6g}{ends} (loss of the mean prediction)"
+    if held := _calibration(study, best.number):
+        yield "predictions", held
+    metrics = getattr(study.trials[best.number], "metrics", {})
+    if metrics:
+        yield "metrics", ", ".join(f"{printable(name)} = {number(value)}" for name, value in metrics.items())
+    yield "why", printable(best.reason)
+    for i, (key, value) in enumerate(best.params.items()):
+        yield "params" if i == 0 else "", f"{printable(key)} = {printable(value)}"
 
 
 def _calibration(study: Study, number: int) -> str:
-    """How the predictions of a trial hold against their targets; empty where that cannot be said."""
+    """How the predictions of a trial compare with their targets; empty if there is nothing to compare."""
     try:
         return str(calibration(study.predictions(number), crps=find_spec("scoringrules") is not None))
-    except StudyError:  # no predictions, no targets, or none that compare
+    except StudyError:
         return ""
 
 
-def _ranking(study: Study, top: int) -> Table:
-    ranked: list[Trial] = sorted((t for t in study.trials if t.stats), key=study.score)
-    table = Table(title="best observed", title_justify="left")
-    for name in ("trial", "mean", "spread", "replicas", *study.space.names):
-        table.add_column(name, justify="right")
-    for trial in ranked[:top]:
-        stats = trial.stats
-        if stats is not None:
-            values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in trial.params.values()]
-            spread = "-" if stats.std is None else f"{stats.std:.3g}"
-            table.add_row(str(trial.number), f"{stats.mean:.6g}", spread, str(stats.n), *values)
-    return table
+def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
+    failed = [(t, r) for t in study.trials for r in t.replicas if r.failure is not None]
+    if not failed:
+        return
+    screen.print()
+    if all_of_them:
+        for trial, record in failed:
+            assert record.failure is not None
+            screen.print(Text(f"trial {trial.number} replica {record.index}", "bold"))
+            screen.print(Text(printable(record.failure, lines=True), "red"), soft_wrap=True)
+            screen.print(Text(printable(record.failure.traceback, lines=True)), soft_wrap=True)
+        return
+    trial, record = failed[-1]
+    text = printable(f"last failure: trial {trial.number} replica {record.index}: {record.failure}")
+    screen.print(Text(text, "red"))
+    screen.print(Text("--failures lists them all with their tracebacks", "dim"))
+
+
+# -- the same for a program -------------------------------------------------------------------------------------------
+
+
+def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
+    replicas = [r for t in study.trials for r in t.replicas]
+    recommended: dict[str, Any] | None = None
+    try:
+        best = study.best
+    except StudyError:
+        pass
+    else:
+        recommended = {
+            **_trial_record(study, study.trials[best.number]),
+            "estimate": getattr(best, "estimate", None),
+            "interval": [_finite(end) for end in best.interval],
+            "reason": best.reason,
+        }
+    return {
+        "seed": study.seed,
+        "surrogate": study.surrogate,
+        "risk": study.risk,
+        "target": study.target,
+        "trials": {state.value: sum(t.state is state for t in study.trials) for state in State},
+        "replicas": {state.value: sum(r.state is state for r in replicas) for state in State},
+        "recommended": recommended,
+        "listed": [_trial_record(study, t) for t in listed],
+        "failures": [
+            {"trial": t.number, "replica": r.index, "type": r.failure.type, "message": r.failure.message}
+            for t in study.trials
+            for r in t.replicas
+            if r.failure is not None
+        ],
+    }
+
+
+def _trial_record(study: Study, trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "name": getattr(trial, "name", None),
+        "state": trial.state.value,
+        "score": _finite(study.score(trial)),
+        "mean": trial.mean,
+        "spread": trial.spread,
+        "replicas": trial.stats.n if trial.stats else 0,
+        "failed": sum(r.failure is not None for r in trial.replicas),
+        "ensemble_loss": trial.ensemble_loss,
+        "metrics": dict(getattr(trial, "metrics", {})),
+        "params": dict(trial.params),
+    }

@@ -9,6 +9,7 @@ from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi.world import launched_by_mpi
 from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
 from hyppo.loop import Options, Workers
+from hyppo.text import counted
 from hyppo.training.replica import Replica
 
 
@@ -30,7 +31,7 @@ def workers_for(
     if options.executor is not None:
         _refuse_limits(limits, "an executor's trainings")
         workers = OnExecutor(objective, options.executor, options.workers)
-        return workers, f"{len(workers.groups)} trainings at a time on {type(options.executor).__name__}"
+        return workers, f"{counted(len(workers.groups), 'training')} at a time on {type(options.executor).__name__}"
     if _ranks() > 1:
         if not isolate:
             raise LaunchError(

@@ -67,6 +67,7 @@ class StudyLike(Protocol):
 
     objective: Callable[[Replica], Any] | None
     isolate: bool
+    target: str
     replicas: tuple[int, int]
     stopping: Rule | None
 

@@ -13,6 +13,7 @@ from hyppo.errors import StudyError
 from hyppo.launch.choose import workers_for
 from hyppo.loop import Interrupt, Loop, Options, StudyLike
 from hyppo.run.progress import Progress
+from hyppo.text import counted
 from hyppo.trial import State
 
 
@@ -81,9 +82,10 @@ def run(
         asked = interrupt.asked
         if asked is not None:
             pending = sum(len(t.pending) for t in study.trials)
+            stay = "stays" if pending == 1 else "stay"
             view.say(
-                f"stopped by {asked.name}; {pending} trainings stay pending, and the same command goes on with them "
-                "under the same numbers and seeds"
+                f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending, and the same command goes on "
+                "with them under the same numbers and seeds"
             )
     if asked is not None and not hasattr(sys, "ps1"):
         # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
@@ -104,4 +106,4 @@ def _spent(study: StudyLike, options: Options) -> str:
     trials = study.trials
     settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
     goal = f"trials={options.trials}" if options.trials is not None else f"trainings={options.trainings}"
-    return f"{len(trials)} trials with {settled} trainings are in the log, {goal} was asked for"
+    return f"the log holds {counted(len(trials), 'trial')} with {counted(settled, 'training')}, {goal} was asked for"

@@ -3,10 +3,12 @@
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status, StudyLike
+from hyppo.text import Stream, counted, number, printable, shown
 from hyppo.training.replica import Outcome, Task
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Progress:
     def __init__(self, study: StudyLike, options: Options) -> None:
         self._study = study
         self._options = options
+        self._stream = Stream(sys.stderr)
         self._live: Live | None = None
         self._console: Console | None = None
         self._shown = 0.0
@@ -54,11 +57,11 @@ class Progress:
         self._failures = 0
 
     def __enter__(self) -> "Progress":
-        if self._options.progress and sys.stderr.isatty():
+        if self._options.progress and self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
 
-            self._console = Console(stderr=True)
+            self._console = Console(file=cast(IO[str], self._stream), markup=False, emoji=False, highlight=False)
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
         return self
@@ -71,10 +74,12 @@ class Progress:
             self._live = None
 
     def say(self, text: str) -> None:
+        line = f"hyppo: {printable(text, lines=True)}"
         if self._live is not None and self._console is not None:
-            self._console.print(f"hyppo: {text}", markup=False, highlight=False)
+            self._console.print(line, soft_wrap=True)
         else:
-            print(f"hyppo: {text}", file=sys.stderr, flush=True)
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
     def failed(self, task: Task, outcome: Outcome) -> None:
         """Show a failure: the first with its traceback, the others in a line."""
@@ -121,11 +126,11 @@ class Progress:
         if self._options.trials is not None:
             goals.append(f"{status.trials_settled} of {self._options.trials} trials")
         else:
-            goals.append(f"{status.trials_settled} trials")
+            goals.append(counted(status.trials_settled, "trial"))
         if self._options.trainings is not None:
             goals.append(f"{status.trainings} of {self._options.trainings} trainings")
         else:
-            goals.append(f"{status.trainings} trainings")
+            goals.append(counted(status.trainings, "training"))
         text = ", ".join(goals)
         if status.failed:
             text += f" ({status.failed} failed)"
@@ -137,9 +142,13 @@ class Progress:
     def _incumbent(self) -> str:
         if self._best is None:
             return ""
-        spread = "" if self._best.spread is None else f" ± {self._best.spread:.2g}"
-        params = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self._best.params.items())
-        return f"incumbent: trial {self._best.number}, {self._best.mean:.4g}{spread} ({params})"
+        best = self._best
+        spread = "" if best.spread is None else f" ± {best.spread:.2g}"
+        value = f"{best.mean:.4g}{spread}"
+        if self._study.target == ENSEMBLE_LOSS:
+            value = f"ensemble loss {number(best.ensemble_loss)} (mean {value})"
+        params = ", ".join(f"{printable(k)}={shown(v)}" for k, v in best.params.items())
+        return f"incumbent: trial {best.number}, {value} ({params})"
 
     def _panel(self, status: Status) -> "Panel":
         from rich.console import Group

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyppo.errors import StudyError
 from hyppo.training.predictions.collection import FILE, Batch, Collection, passes_of
-from hyppo.training.predictions.output import unflatten
+from hyppo.training.predictions.output import flatten, unflatten
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,12 @@ class Predictions:
     targets: Any
     replicas: int
     passes: int
+
+    def __repr__(self) -> str:
+        arrays = flatten(self.mean)
+        shapes = ", ".join(f"{path + ' ' if path else ''}{array.dtype} {array.shape}" for path, array in arrays.items())
+        targets = "without targets" if self.targets is None else "with targets"
+        return f"Predictions({shapes}; replicas={self.replicas}, passes={self.passes}, {targets})"
 
 
 def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:

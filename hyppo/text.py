@@ -1,0 +1,145 @@
+"""Text for a terminal: made safe to print, counted, and written without an error."""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+# A replacement for each character that our own lines use and that a terminal may lack.
+ASCII = {"±": "+/-", "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "×": "x", "≤": "<=", "≥": ">=", "→": "->"}
+ASCII |= dict(zip("▁▂▃▄▅▆▇█", "_..--==#", strict=True))
+
+
+def printable(text: object, lines: bool = False) -> str:
+    r"""Escape every character of `text` that a terminal would obey or cannot show.
+
+    A study file may come from anybody: its names, values and failures must not move the cursor or change a colour.
+
+    Parameters
+    ----------
+    text : object
+        Its `str` is taken.
+    lines : bool
+        Keep newlines and tabs, for a traceback.
+
+    Examples
+    --------
+    >>> printable("[bold] \x1b[2J ± \ud800")
+    '[bold] \\x1b[2J ± \\ud800'
+    """
+    string = str(text)
+    if string.isprintable():
+        return string
+    kept = "\n\t" if lines else ""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in string)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """`text` with every character that `encoding` lacks replaced.
+
+    >>> encodable("0.1 ± 0.02 µm", "ascii")
+    '0.1 +/- 0.02 \\\\xb5m'
+    """
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
+    for character, replacement in ASCII.items():
+        try:
+            character.encode(encoding)
+        except UnicodeEncodeError:
+            text = text.replace(character, replacement)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def counted(count: int, noun: str) -> str:
+    """The count with its noun.
+
+    >>> counted(1, "training"), counted(2, "training"), counted(0, "replica")
+    ('1 training', '2 trainings', '0 replicas')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def ranged(values: Sequence[int], noun: str) -> str:
+    """The least and the greatest of some counts, with their noun.
+
+    >>> ranged([2, 2], "report"), ranged([1], "report"), ranged([1, 4, 3], "report")
+    ('2 reports', '1 report', '1 to 4 reports')
+    """
+    low, high = min(values), max(values)
+    return counted(high, noun) if low == high else f"{low} to {high} {noun}s"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number as shown to people: `digits` significant digits, "-" if unknown.
+
+    >>> number(0.000123456), number(3), number(None)
+    ('0.0001235', '3', '-')
+    """
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def shown(value: Any) -> str:
+    r"""A value of a parameter as shown to people, on one line.
+
+    >>> shown(0.123456789), shown("[conv,pool]"), shown(True)
+    ('0.1235', '[conv,pool]', 'True')
+    """
+    return number(value) if isinstance(value, float) else printable(value)
+
+
+class Stream:
+    """A text stream whose writes never raise, for what is shown beside the work.
+
+    A character that the encoding lacks is replaced, and once the reader has closed the pipe (`| head`) nothing more is
+    written: neither may end a study.
+
+    Parameters
+    ----------
+    stream : text stream
+        Such as `sys.stderr`; None, as in a program without one, writes nothing.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.closed_by_reader = stream is None
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return not self.closed_by_reader and self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise OSError("no stream")
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        if self._stream is not None and not self.closed_by_reader:
+            try:
+                self._stream.write(encodable(text, self.encoding))
+            except (OSError, ValueError):  # ValueError: written to after it was closed
+                self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None and not self.closed_by_reader:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Write nothing more; the interpreter's own flush at its end must not fail either."""
+        self.closed_by_reader = True
+        with contextlib.suppress(OSError, ValueError):
+            number = self.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
