@@ -157,6 +157,19 @@ def test_a_budget_of_trainings_goes_on_in_an_exhausted_space():
     assert trained(study) == 8
 
 
+def test_an_error_of_one_slot_keeps_what_ended_on_the_others():
+    class OneBreaks(ByHand):
+        def wait(self, timeout):
+            self.end(0, loss=0.5)
+            self.running.pop(1)[1].set_exception(LaunchError("no process can be started"))
+            self.end(2, loss=0.25)
+
+    study = quick(replicas=3)
+    with pytest.raises(LaunchError, match="no process can be started"):
+        loop(study, OneBreaks([0, 0, 0]), trials=1).go()
+    assert [r.loss for r in study.trials[0].replicas] == [0.5, None, 0.25]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -120,7 +120,8 @@ class Server:
         self._script = script
         self._script_ran = False
         self._current: Train | None = None
-        self._objectives: dict[int, Callable[..., Any]] = {}
+        self._key: int | None = None  # of the latest objective, the only one that is kept
+        self._objective: Callable[..., Any] | None = None
         self._stopped = False
         self._saw_stop = False
         self._pid = os.getpid()
@@ -152,14 +153,17 @@ class Server:
     def _find(self, request: Train) -> Callable[..., Any]:
         reference = request.objective
         if reference is None:
-            return self._objectives[request.key]
+            assert request.key == self._key
+            assert self._objective is not None
+            return self._objective
         if isinstance(reference, ByName) and reference.module == "__main__" and not self._script_ran:
             if self._script is None:
                 raise ImportError(f"{reference.qualname} lives in __main__, and __main__ is no script")
             self._script_ran = True
             run_script(self._script)
-        self._objectives[request.key] = find(reference)
-        return self._objectives[request.key]
+        self._objective = find(reference)
+        self._key = request.key
+        return self._objective
 
     def _train(self, request: Train, objective: Callable[..., Any]) -> None:
         place = request.place

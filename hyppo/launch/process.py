@@ -104,7 +104,7 @@ class TrainingProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = self._replies = self._output = self._death = -1
         self._inbox = Inbox()
-        self._known: set[int] = set()
+        self._known: int | None = None  # key of the objective that the process has
         self._trained = self._resident = 0  # trainings, and the most memory after the first of them
         self._line = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -172,7 +172,7 @@ class TrainingProcess:
         for fd in (up_read, out_read):
             os.set_blocking(fd, False)
         self._inbox = Inbox()
-        self._known = set()
+        self._known = None
         self._trained = self._resident = 0
         self._ready = False
         self._line = b""
@@ -202,8 +202,8 @@ class TrainingProcess:
         self._curve = []
         self._stopping = False
         self._tail.clear()
-        known = key in self._known
-        self._known.add(key)
+        known = key == self._known
+        self._known = key
         with contextlib.suppress(OSError):  # it has died meanwhile: the next poll finds out
             send(self._requests, Train(task, key, None if known else objective, place or Place()))
 

@@ -246,10 +246,11 @@ class Loop:
         self.workers.request_stop(task)
 
     def _collect(self) -> None:
-        """Settle what has ended, together."""
+        """Settle together what has ended; an error that makes trainings impossible is raised afterwards."""
         self._take_reports()
         ended: list[tuple[Task, Outcome]] = []
         stopped: list[tuple[Task, Outcome]] = []
+        impossible: BaseException | None = None
         while self.ended:
             future = self.ended.popleft()
             task, slot = self.running.pop(future)
@@ -263,8 +264,8 @@ class Loop:
                     stopped.append((task, error.outcome))
                 continue
             if error is not None:
-                self._settle(ended)
-                raise error
+                impossible = impossible or error
+                continue
             outcome = future.result()
             seconds = self.clock() - began
             before = seconds if self.training_seconds is None else self.training_seconds
@@ -285,9 +286,11 @@ class Loop:
                 ended.append((task, as_pruned(outcome)))
         self.free.sort()
         self.settled += len(ended)
-        if ended and not any(outcome.pruned for _, outcome in ended):
+        if ended and impossible is None and not any(outcome.pruned for _, outcome in ended):
             self._hand_out()
         self._settle(ended)
+        if impossible is not None:
+            raise impossible
 
     def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
         """Only where the process died or hung: an exception of the objective's own, or a NaN, would come again."""

@@ -69,6 +69,29 @@ def bell():
     say("heard", *came, slept < 10.0)
 
 
+def first_rank_leads():
+    from hyppo.launch.mpi import workers as mpi
+    from hyppo.launch.mpi.job import current_job
+    from hyppo.launch.mpi.messages import Ended, Reported
+    from hyppo.launch.process import Limits
+    from hyppo.loop import Options
+    from hyppo.training.replica import Outcome
+    from tests.workers_contract import task, until
+
+    current_job().attend()
+    options = Options(trials=1, manager="shared", data_parallel=2)
+    workers, _ = mpi.workers(perform, options, Limits(), 1, lambda text: None)
+    futures = [workers.submit(task("square", x=3.0, trial=slot, folder=folder / str(slot)), slot) for slot in (0, 1)]
+    serial = min(workers._submitted)
+    assert not workers._take(1, Ended(serial, Outcome(0.0, None, 0.0, 1.0))), "an ending from a rank that does not lead"
+    assert not workers._take(1, Reported(serial, 0, 9.0))
+    reports = []
+    until(workers, lambda: reports.extend(workers.reports()) or all(future.done() for future in futures))
+    say(sorted((report.trial, report.step, report.loss) for report in reports))
+    say([future.result().loss for future in futures])
+    workers.close()
+
+
 def deaths():
     objectives = hyppo.Space(do=hyppo.Choice(["exit", "segfault", "kill", "raise", "nan", "hang", "square"]))
     study = hyppo.Study(objectives, ill, replicas=1, surrogate="random", log=folder / "s.h5")

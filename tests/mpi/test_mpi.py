@@ -120,6 +120,12 @@ def test_contract(tmp_path, ranks, manager):
     assert out.split() == [word for check in CHECKS for word in ("passed", check.__name__)]
 
 
+def test_reports_of_a_data_parallel_group_count_once_where_rank_0_leads_one(tmp_path):
+    code, out, errors = finish(start(4, SCENES, "first_rank_leads", tmp_path))
+    assert code == 0, errors
+    assert out.splitlines() == ["[(0, 0, 1.0), (0, 1, 0.5), (1, 0, 1.0), (1, 1, 0.5)]", "[9.0, 9.0]"]
+
+
 def test_a_training_that_dies_leaves_the_job_alone(tmp_path):
     code, out, errors = finish(start(3, SCENES, "deaths", tmp_path))
     assert (code, out) == (0, "trials 7\n"), errors

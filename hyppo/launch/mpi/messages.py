@@ -1,10 +1,10 @@
-"""What the ranks of an MPI job say to each other.
+"""Messages between the ranks of an MPI job.
 
 0 -> any         Release
-0 -> leader      Begin, RequestStop, Kill                a leader is the first rank of a replica group
+0 -> leader      Begin, RequestStop, Kill         a leader is the first rank of a replica group
 any    -> 0      Hello, Bye
 leader -> 0      Reported, Ended
-leader -> rank   Begin, RequestStop, Kill                to the other data-parallel ranks of its group
+leader -> rank   Begin, RequestStop, Kill         to the other data-parallel ranks of its group
 rank -> leader   Ended
 """
 
@@ -17,7 +17,7 @@ from hyppo.training.replica import Task
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A rank serves from now on: where it is, which GPUs it sees, and how many the batch system gave to its node."""
+    """A rank serves from now on: its node, the GPUs that it sees, and how many the batch system gave to that node."""
 
     node: str
     gpus: tuple[str, ...]
@@ -31,10 +31,10 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a rank's training process is made with: another value is another process.
+    """Arguments of a rank's training process; another value means another process.
 
-    `threads` None leaves them to the rank; `output` names the file that takes what it prints, None relays it; `gpus` is
-    its CUDA_VISIBLE_DEVICES.
+    `threads` None leaves them to the rank; `output` names the file for its output, None relays it; `gpus` is its
+    CUDA_VISIBLE_DEVICES.
     """
 
     threads: int | None

@@ -1,7 +1,7 @@
 """A rank of an MPI job that trains, in a child process: any rank that dies would take the whole job with it.
 
-The first rank of a replica group leads it: it is told what to train, has the others train the same, and says how it
-ended for all.
+The first rank of a replica group leads it: it receives the training from rank 0, passes it on to the other ranks of the
+group, and tells rank 0 how it ended.
 """
 
 import atexit
@@ -46,10 +46,14 @@ def introduction() -> Hello:
 
 @dataclass(slots=True)
 class _Training:
-    """The training that a rank is in, and what it awaits of its group."""
+    """The training that runs on a rank, and the endings that it waits for from its group.
+
+    `leads`: this is the first rank of the group. Its reports stand for the group's.
+    """
 
     serial: int
     asker: int
+    leads: bool
     others: dict[int, Ending | None]
     own: Ending | None = None
     failed_at: float | None = None
@@ -62,7 +66,9 @@ class Rank:
         self._messenger = messenger
         self._process: TrainingProcess | None = None
         self._settings: Settings | None = None
-        self._references: dict[int, Reference] = {}
+        self._key: int | None = None  # of the latest objective, the only one that is kept
+        self._reference: Reference | None = None
+        self._known_to: set[int] = set()  # ranks of the group that have it
         self._training: _Training | None = None
         self._ports = 0
 
@@ -90,7 +96,7 @@ class Rank:
         return pause
 
     def take(self, sender: int, message: Any) -> bool:
-        """Do what a message asks of a rank that trains; False where it is for the one that asks."""
+        """Act on a message to a rank that trains; False if it is for the rank that asks."""
         match message:
             case Begin():
                 self._begin(sender, message)
@@ -113,14 +119,18 @@ class Rank:
     def _begin(self, asker: int, begin: Begin) -> None:
         self.abandon()
         if begin.objective is not None:
-            self._references[begin.key] = begin.objective
-        reference = self._references[begin.key]
+            self._key, self._reference = begin.key, begin.objective
+            self._known_to.clear()
+        assert begin.key == self._key
+        assert self._reference is not None
         place = begin.place
         if begin.others:
             shared = self._rendezvous(begin)
             place = replace(place, environ={**place.environ, **shared})
             for rank, settings, its in begin.others:
                 its = replace(its, environ={**its.environ, **shared})
+                reference = None if rank in self._known_to else self._reference
+                self._known_to.add(rank)
                 self._messenger.send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
         if self._process is None or begin.settings != self._settings:
             if self._process is not None:
@@ -132,8 +142,8 @@ class Rank:
                 begin.settings.limits,
                 begin.settings.output or relay,
             )
-        self._training = _Training(begin.serial, asker, {rank: None for rank, _, _ in begin.others})
-        self._process.train(begin.task, begin.key, reference, place)
+        self._training = _Training(begin.serial, asker, place.rank == 0, {rank: None for rank, _, _ in begin.others})
+        self._process.train(begin.task, begin.key, self._reference, place)
 
     def _rendezvous(self, begin: Begin) -> dict[str, str]:
         """Where the ranks of a group meet: a port that no other group of this job uses, and a token to prove it.
@@ -166,7 +176,7 @@ class Rank:
         )
 
     def _look(self) -> None:
-        """See what the training process has to say."""
+        """Read the training process: pass on its reports, note its end."""
         if self._process is None:
             return
         ending = self._process.poll()
@@ -174,7 +184,7 @@ class Rank:
         training = self._training
         if training is None:
             return
-        if training.asker == 0:
+        if training.leads:
             for step, loss in reports:
                 self._messenger.send(0, Reported(training.serial, step, loss))
         if ending is not None:
@@ -182,10 +192,10 @@ class Rank:
         self._conclude()
 
     def _conclude(self) -> None:
-        """Tell how the training ended, once it has on every rank of the group, or failed on one.
+        """Tell how the training ended, once it has ended on every rank of the group, or failed on one.
 
-        After a failure the others get a moment: where a rank was killed, those that were connected to it fail as well,
-        and theirs may come first.
+        After a failure the others get a moment: if a rank was killed, the ranks connected to it fail as well, and their
+        failures may arrive first.
         """
         training = self._training
         if training is None:
@@ -252,7 +262,7 @@ class Rank:
 
 
 def _decisive(endings: Sequence[Ending]) -> Ending:
-    """Of the endings of a group's ranks, the leader's first: what stands for all.
+    """The ending of a group, from the endings of its ranks, the leader's first.
 
     A process that died explains the exceptions of the others; a stop or a failure of any is one of all.
     """

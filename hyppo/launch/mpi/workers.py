@@ -158,7 +158,7 @@ class MpiWorkers:
             came = self._messenger.receive()
             if came is not None:
                 if self._own is None or not self._own.take(*came):
-                    ended_or_reported = self._take(came[1]) or ended_or_reported
+                    ended_or_reported = self._take(*came) or ended_or_reported
                 continue
             if ended_or_reported:
                 return
@@ -170,11 +170,13 @@ class MpiWorkers:
             else:
                 pause = self._own.rest(min(pause, left))
 
-    def _take(self, message: Any) -> bool:
-        """Take one message in; whether it is of a training of this run."""
+    def _take(self, sender: int, message: Any) -> bool:
+        """Take one message in; whether it is about a training of this run, and from the rank that leads it."""
         if not isinstance(message, Reported | Ended) or message.serial not in self._submitted:
             return False
         its = self._submitted[message.serial]
+        if sender != self._units[its.slot][0]:
+            return False
         if isinstance(message, Reported):
             self._reports.append(Progressed(its.task.trial, its.task.index, message.step, message.loss))
             return True
