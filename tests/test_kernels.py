@@ -12,7 +12,7 @@ from benchmarks.kernels.registry import REGISTRY
 from hyppo._kernels.acquisition import MEET, log_h
 from hyppo._kernels.matern import FARTHEST, exp_minus, matern_gradient, matern_matrix, matern_system
 from hyppo._kernels.quasi_newton import bounded_step
-from hyppo._kernels.rbf import radial_cross, radial_matrix
+from hyppo._kernels.rbf import cubic_matrix
 from hyppo.surrogates import gp, rbf
 
 NAMES = sorted(REGISTRY)
@@ -54,7 +54,7 @@ def test_nan_goes_where_the_reference_lets_it_go(name):
     compiled = evaluated(name, arguments, q, n, D)
     reference = expected(name, arguments)
     if name in (
-        "radial_matrix",
+        "cubic_matrix",
         "matern_matrix",
         "matern_system",
     ):  # the reference has it on the diagonal too, where the distance is 0
@@ -71,22 +71,9 @@ def test_nan_centre_spoils_every_distance():
     assert np.isnan(out).all()
 
 
-@pytest.mark.parametrize("kind", range(5))
-def test_every_radial_function(kind):
-    generator = np.random.default_rng(kind)
-    x, centres = generator.random((6, 2)), generator.random((2, 4))
-    centres[:, 0] = x[0]  # r = 0, where r^2 log r wants care
-    out = np.empty((6, 4))
-    radial_cross(x, centres, kind, out)
-    np.testing.assert_allclose(out, REGISTRY["radial_cross"].reference(x, centres, kind), atol=1e-12)
-    square = np.empty((6, 6))
-    radial_matrix(x, kind, square)
-    np.testing.assert_allclose(square, REGISTRY["radial_matrix"].reference(x, kind), atol=1e-12)
-
-
-def test_radial_matrix_leaves_the_border_alone():
+def test_cubic_matrix_leaves_the_border_alone():
     out = np.full((5, 5), 3.0)
-    radial_matrix(np.random.default_rng(0).random((3, 2)), 0, out)
+    cubic_matrix(np.random.default_rng(0).random((3, 2)), out)
     assert (out[3:] == 3.0).all()
     assert (out[:, 3:] == 3.0).all()
 
@@ -129,8 +116,8 @@ def test_nothing_compiles_twice():
         rbf.fit(x[::2], y[::2]).predict(x.astype(np.float32))
         gp.fit(x[::2], y[::2], iterations=2).predict(np.repeat(x, 2, axis=1)[:, ::2])
     for name in (
-        "radial_matrix",
-        "radial_cross",
+        "cubic_matrix",
+        "cubic_cross",
         "matern_matrix",
         "matern_cross",
         "matern_system",

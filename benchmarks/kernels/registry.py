@@ -24,7 +24,7 @@ from hyppo._kernels.neighbours import neighbours
 from hyppo._kernels.posterior import generalised_mean, variance_gradient
 from hyppo._kernels.power import yeo_johnson_variance
 from hyppo._kernels.quasi_newton import bfgs_update, bounded_step
-from hyppo._kernels.rbf import cubic_mean, radial_cross, radial_matrix
+from hyppo._kernels.rbf import cubic_cross, cubic_matrix, cubic_mean
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,18 +53,6 @@ class Entry:
     shape: Callable[[int, int, int], tuple[int, ...]]
     operations: Callable[[int, int, int], float]
     lower: bool = False
-
-
-def _phi(r: FloatArray, kind: int) -> FloatArray:
-    if kind == 0:
-        return r**3
-    if kind == 1:
-        return np.asarray(r**2 * np.log(np.where(r > 0.0, r, 1.0)))
-    if kind == 2:
-        return -r
-    if kind == 3:
-        return -np.sqrt(1.0 + r**2)
-    return np.asarray(np.exp(-(r**2)))
 
 
 def _correlation(r: FloatArray) -> FloatArray:
@@ -236,17 +224,17 @@ REGISTRY: dict[str, Entry] = {
         lambda q, n, D: (q,),
         lambda q, n, D: 3.0 * q * n * D,
     ),
-    "radial_matrix": Entry(
-        radial_matrix,
-        lambda x, kind: _phi(cdist(x, x), kind),
-        lambda g, q, n, D: (g.random((n, D)), 0),
+    "cubic_matrix": Entry(
+        cubic_matrix,
+        lambda x: cdist(x, x) ** 3,
+        lambda g, q, n, D: (g.random((n, D)),),
         lambda q, n, D: (n, n),
         lambda q, n, D: 0.5 * n * n * (3.0 * D + 11.0),
     ),
-    "radial_cross": Entry(
-        radial_cross,
-        lambda x, centres, kind: _phi(cdist(x, centres.T), kind),
-        lambda g, q, n, D: (g.random((q, D)), g.random((D, n)), 0),
+    "cubic_cross": Entry(
+        cubic_cross,
+        lambda x, centres: cdist(x, centres.T) ** 3,
+        lambda g, q, n, D: (g.random((q, D)), g.random((D, n))),
         lambda q, n, D: (q, n),
         lambda q, n, D: q * n * (3.0 * D + 11.0),
     ),

@@ -1,50 +1,34 @@
-"""Radial functions phi(r).
+"""Cubic radial functions r^3.
 
     symbol   shape    meaning
     x        (q, D)   where
     centres  (n, D)   nodes
-    kind     int      0 cubic r^3, 1 thin plate r^2 log r, 2 linear -r, 3 multiquadric -sqrt(1 + r^2),
-                      4 gaussian exp(-r^2)
 
-Signs make every kind conditionally positive definite of order 2, 2, 1, 1, 0 (Powell 1992; Wendland 2005, chapter 8).
+r^3 is conditionally positive definite of order 2 (Wendland 2005, chapter 8).
 """
 
 import math
 
-from hyppo._kernels.jit import inline, jit_reordered
-
-
-@inline
-def phi(square: float, kind: int) -> float:
-    """phi(r) from r^2."""
-    if kind == 0:
-        return square * math.sqrt(square)
-    if kind == 1:
-        return 0.5 * square * math.log(square) if square > 0.0 else square
-    if kind == 2:
-        return -math.sqrt(square)
-    if kind == 3:
-        return -math.sqrt(1.0 + square)
-    return math.exp(-square)
+from hyppo._kernels.jit import jit_reordered
 
 
 @jit_reordered
-def radial_matrix(x, kind, out):  # type: ignore[no-untyped-def]
-    """out[i, j] = phi(|x[i] - x[j]|) in the leading block; (n, D) -> (>= n, >= n)."""
+def cubic_matrix(x, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = |x[i] - x[j]|^3 in the leading block; (n, D) -> (>= n, >= n)."""
     for i in range(x.shape[0]):
         for j in range(i + 1):
             square = 0.0
             for k in range(x.shape[1]):
                 difference = x[i, k] - x[j, k]
                 square += difference * difference
-            value = phi(square, kind)
+            value = square * math.sqrt(square)
             out[i, j] = value
             out[j, i] = value
 
 
 @jit_reordered
-def radial_cross(x, centres, kind, out):  # type: ignore[no-untyped-def]
-    """out[i, j] = phi(|x[i] - centres[j]|); (q, D), (D, n) -> (q, n). The centres are transposed: see `matern`."""
+def cubic_cross(x, centres, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = |x[i] - centres[j]|^3; (q, D), (D, n) -> (q, n). The centres are transposed: see `matern`."""
     for i in range(x.shape[0]):
         for j in range(centres.shape[1]):
             out[i, j] = 0.0
@@ -53,12 +37,8 @@ def radial_cross(x, centres, kind, out):  # type: ignore[no-untyped-def]
             for j in range(centres.shape[1]):
                 difference = at - centres[k, j]
                 out[i, j] += difference * difference
-        if kind == 0:  # the usual one, in a loop that holds nothing else
-            for j in range(centres.shape[1]):
-                out[i, j] *= math.sqrt(out[i, j])
-        else:
-            for j in range(centres.shape[1]):
-                out[i, j] = phi(out[i, j], kind)
+        for j in range(centres.shape[1]):
+            out[i, j] *= math.sqrt(out[i, j])
 
 
 @jit_reordered

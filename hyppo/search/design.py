@@ -1,18 +1,16 @@
-"""Initial designs: points that cover a space before anything is known of it.
+"""The initial design: points that cover a space before anything is known of it.
 
-Every design lives on the lattice, has no point twice, is smaller than asked where the space is smaller, and spans the
+It lives on the lattice, has no point twice, is smaller than asked where the space is smaller, and spans the
 linear tail of a radial-basis surrogate: [1, unit] has full column rank over the parameters that can vary, as far as the
 number of points allows (Powell 1992).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from hyppo.seeds import generator_for
 from hyppo.space import FloatArray, Space
-
-Sampler = Callable[[int], FloatArray]
 
 DESIGN_PURPOSE = 1  # keeps the designs' random streams apart from those of the search
 ENUMERABLE = 4096  # spaces up to this size are listed, larger ones sampled: there duplicates are rare
@@ -46,45 +44,14 @@ def sobol(space: Space, n: int, seed: int = 0) -> FloatArray:
     >>> sobol(Space(a=Integer(0, 1), b=Integer(0, 1)), 9).shape
     (4, 2)
     """
-    from scipy.stats import qmc
-
-    engine = qmc.Sobol(space.dimension, rng=generator_for(seed, DESIGN_PURPOSE, 0))
-    return _spanning(space, n, lambda count: np.asarray(engine.random(count)), seed, block=8)
-
-
-def latin_hypercube(space: Space, n: int, seed: int = 0) -> FloatArray:
-    """Latin hypercube on the lattice, (m, d) with m = min(n, size of the space).
-
-    Duplicates, which a coarse lattice brings, are replaced by further hypercubes' points.
-
-    References
-    ----------
-    McKay, Beckman & Conover 1979, Technometrics 21:239.
-
-    Examples
-    --------
-    >>> from hyppo.space import Integer
-    >>> sorted(latin_hypercube(Space(a=Integer(1, 5)), 5)[:, 0].tolist())
-    [0.0, 0.25, 0.5, 0.75, 1.0]
-    """
-    from scipy.stats import qmc
-
-    engine = qmc.LatinHypercube(space.dimension, rng=generator_for(seed, DESIGN_PURPOSE, 1))
-    return _spanning(space, n, lambda count: np.asarray(engine.random(count)), seed, block=max(1, n))
-
-
-def _spanning(space: Space, n: int, sample: Sampler, seed: int, block: int) -> FloatArray:
-    """First `n` distinct lattice points of a stream, the leading ones chosen so that they span the linear tail.
-
-    Of the first design_size(d) points, one that adds no rank is passed over where the points left are all needed for
-    it: on binary axes Sobol's first d + 1 points can span less than half of the tail.
-    """
+    # Of the first design_size(d) points, one that adds no rank is passed over if the points left are all needed for
+    # it: on binary axes Sobol's first d + 1 points can span less than half of the linear tail.
     leading = design_size(space.dimension)
     full = min(leading, 1 + int(np.sum(space.levels > 1)))
     basis = np.empty((0, space.dimension + 1))
     chosen: dict[bytes, FloatArray] = {}
     passed: dict[bytes, FloatArray] = {}
-    for key, unit in _stream(space, n, sample, seed, block):
+    for key, unit in _stream(space, n, seed):
         if len(chosen) == n:
             break
         if key in chosen:
@@ -113,16 +80,14 @@ def _orthogonal(basis: FloatArray, unit: FloatArray) -> FloatArray | None:
     return row / norm if norm > 1e-6 else None
 
 
-def tail_rank(unit: FloatArray) -> int:
-    """Rank of [1, unit], the linear tail's columns at points (m, d)."""
-    return int(np.linalg.matrix_rank(np.hstack([np.ones((len(unit), 1)), unit]))) if len(unit) else 0
+def _stream(space: Space, n: int, seed: int) -> Iterator[tuple[bytes, FloatArray]]:
+    """Keyed lattice points of the Sobol sequence, patiently; then all of a small finite space, in random order."""
+    from scipy.stats import qmc
 
-
-def _stream(space: Space, n: int, sample: Sampler, seed: int, block: int) -> Iterator[tuple[bytes, FloatArray]]:
-    """Keyed lattice points of a sampler, patiently; then every point of a small finite space, in random order."""
+    engine = qmc.Sobol(space.dimension, rng=generator_for(seed, DESIGN_PURPOSE, 0))
     drawn, patience = 0, 32 * (n + 8)
     while drawn < patience:
-        unit = space.spread(sample(max(block, drawn)))
+        unit = space.spread(np.asarray(engine.random(max(8, drawn))))
         drawn += len(unit)
         yield from zip(space.keys(unit), unit, strict=True)
     if space.size is not None and space.size <= ENUMERABLE:

@@ -45,7 +45,6 @@ def fit(
     *,
     members: int = MEMBERS,
     ridge: float = 0.0,
-    kernel: str = "cubic",
 ) -> Ensemble:
     """Draw the members' values and solve for all of them at once.
 
@@ -59,7 +58,7 @@ def fit(
         Decides which end of its interval each member takes at each node.
     members : int
         M >= 2.
-    ridge, kernel
+    ridge
         As for `rbf.fit`.
 
     Raises
@@ -81,4 +80,4 @@ def fit(
     if (half < 0.0).any():
         raise SurrogateError("spread: expected standard deviations >= 0, got a negative one")
     ends = generator.integers(-1, 2, size=(nodes.shape[0], members))
-    return Ensemble(rbf.fit(nodes, centre[:, None] + 2.0 * half[:, None] * ends, ridge=ridge, kernel=kernel))
+    return Ensemble(rbf.fit(nodes, centre[:, None] + 2.0 * half[:, None] * ends, ridge=ridge))

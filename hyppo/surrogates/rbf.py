@@ -1,9 +1,9 @@
-"""Radial basis functions with a linear tail.
+"""Cubic radial basis functions with a linear tail.
 
     symbol   shape       meaning
     X        (n, D)      nodes
     Y        (n, M)      outputs, one column a right-hand side
-    Phi      (n, n)      phi(|x_i - x_j|)
+    Phi      (n, n)      |x_i - x_j|^3
     P        (n, D + 1)  tail at the nodes, [1, X]
     eta      float       ridge: 0 interpolates
 
@@ -21,12 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from hyppo._kernels.rbf import cubic_mean, radial_cross, radial_matrix
+from hyppo._kernels.rbf import cubic_cross, cubic_matrix, cubic_mean
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray
 from hyppo.surrogates.base import BLOCK, Prediction, as_points, products
-
-KINDS = {"cubic": 0, "thin_plate": 1, "linear": 2, "multiquadric": 3, "gaussian": 4}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,6 @@ class RBF:
     x: FloatArray  # (n, D)
     weights: FloatArray  # (n, M), lambda
     tail: FloatArray  # (D + 1, M), c in the basis [1, x]
-    kind: int
 
     def values(self, x: npt.ArrayLike) -> FloatArray:
         """All M outputs at x, (q, D) -> (q, M).
@@ -48,7 +45,7 @@ class RBF:
         """
         points = as_points("x", x, self.x.shape[1])
         out: FloatArray = points @ self.tail[1:] + self.tail[0]
-        if self.kind == KINDS["cubic"] and self.weights.shape[1] == 1:
+        if self.weights.shape[1] == 1:
             x_square, z_square = np.einsum("ij,ij->i", points, points), np.einsum("ij,ij->i", self.x, self.x)
             sums = np.empty(points.shape[0])
             for rows, product in products(points, self.x):
@@ -59,7 +56,7 @@ class RBF:
         phi = np.empty((min(BLOCK, points.shape[0]), self.x.shape[0]))
         for start in range(0, points.shape[0], BLOCK):
             some = points[start : start + BLOCK]
-            radial_cross(some, centres, self.kind, phi[: some.shape[0]])
+            cubic_cross(some, centres, phi[: some.shape[0]])
             out[start : start + BLOCK] += phi[: some.shape[0]] @ self.weights
         return out
 
@@ -69,7 +66,7 @@ class RBF:
         return Prediction(values[:, 0], np.zeros(values.shape[0]))
 
 
-def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0, kernel: str = "cubic") -> RBF:
+def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0) -> RBF:
     """Solve for the weights.
 
     Parameters
@@ -80,14 +77,12 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0, kernel: str =
         Outputs; M columns share one factorisation.
     ridge : float
         eta >= 0, added to the diagonal of Phi.
-    kernel : {"cubic", "thin_plate", "linear", "multiquadric", "gaussian"}
-        Distances are in units of the features: scale these for another width.
 
     Raises
     ------
     SurrogateError
-        Shapes that do not agree, values that are not finite, an unknown kernel, a negative ridge, no node, or two
-        equal nodes without a ridge.
+        Shapes that do not agree, values that are not finite, a negative ridge, no node, or two equal nodes without a
+        ridge.
 
     References
     ----------
@@ -99,8 +94,6 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0, kernel: str =
     >>> model.predict([[0.25]]).mean.round(12)
     array([1.5])
     """
-    if kernel not in KINDS:
-        raise SurrogateError(f"kernel: expected one of {sorted(KINDS)}, got {kernel!r}")
     if not ridge >= 0.0:
         raise SurrogateError(f"ridge: expected a number >= 0, got {ridge!r}")
     nodes = as_points("x", x)
@@ -116,7 +109,7 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0, kernel: str =
     rank = int(np.sum(singular > singular[0] * 1e-10))
     # Fortran order: LAPACK factors it in place. The matrix is symmetric, so its transpose is what the kernel fills.
     system = np.zeros((n + rank, n + rank), order="F")
-    radial_matrix(nodes, KINDS[kernel], system.T)
+    cubic_matrix(nodes, system.T)
     system[np.arange(n), np.arange(n)] += ridge
     system[:n, n:] = basis[:, :rank]
     system[n:, :n] = basis[:, :rank].T
@@ -132,4 +125,4 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0, kernel: str =
     solution, _ = lapack.dgetrs(factor, pivots, right, overwrite_b=True)
     weights = np.ascontiguousarray(solution[:n])
     tail = (vectors[:rank].T / singular[:rank]) @ solution[n:]
-    return RBF(nodes, weights, tail, KINDS[kernel])
+    return RBF(nodes, weights, tail)
