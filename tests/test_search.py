@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyppo.config import SURROGATES
+from hyppo.errors import StudyError
 from hyppo.search.evidence import Observations
 from hyppo.search.known import Known
 from hyppo.search.memory import Memory, step_of
@@ -78,6 +79,36 @@ def test_every_surrogate_searches(space, surrogate):
 
 def test_the_names_of_proposers_are_those_that_a_study_takes():
     assert tuple(PROPOSERS) == SURROGATES
+
+
+class Midway:
+    """A user's proposer: between the two best points, and once more a point that was tried."""
+
+    def propose(self, known, count, generator):
+        best = [known.params[row] for row in np.argsort(known.losses)[:2]]
+        middle = {name: (best[0][name] + best[1][name]) / 2 for name in best[0]}
+        return [*best, middle, middle, *known.pending_params]
+
+
+def test_a_proposer_of_the_users_own():
+    data = observations([[0.1, 0.5, 0.5], [0.9, 0.9, 0.9], [0.3, 0.5, 0.5]], [[1.0], [9.0], [2.0]])
+    now = known(CUBE, data, pending=[np.array([0.0, 0.0, 0.0])])
+    (proposal,) = propose(now, np.random.default_rng(0), 4, by=Midway())
+    assert CUBE.decode(proposal.unit) == pytest.approx({"x0": 0.2, "x1": 0.5, "x2": 0.5})
+    assert step_of(proposal.step.to_json()) == proposal.step
+    # It has nothing new to say: a random point comes instead.
+    (other,) = propose(now.with_pending([proposal.unit]), np.random.default_rng(0), 4, by=Midway())
+    assert other.step.by == "random"
+
+
+@pytest.mark.parametrize(("answer", "told"), [([{"x0": 2.0}], "Wrong: .*x"), ([0.5], "Wrong: .*dictionaries.*0.5")])
+def test_a_proposer_that_gives_no_points_is_named(answer, told):
+    class Wrong:
+        def propose(self, known, count, generator):
+            return answer
+
+    with pytest.raises(StudyError, match=told):
+        propose(known(CUBE, observations(np.empty((0, 3)), [])), np.random.default_rng(0), by=Wrong())
 
 
 def test_surrogates_take_turns():

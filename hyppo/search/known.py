@@ -7,7 +7,7 @@ same evidence and the same Gaussian process.
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,6 +58,21 @@ class Known:
         # The losses are the same, and so are the models fitted to them.
         known.__dict__.update({name: self.__dict__[name] for name in ("evidence", "fitted") if name in self.__dict__})
         return known
+
+    @property
+    def params(self) -> list[dict[str, Any]]:
+        """Parameters of the points with a loss, of pruned ones too."""
+        return [self.space.decode(unit) for unit in self.data.unit]
+
+    @property
+    def losses(self) -> FloatArray:
+        """Their mean losses, (n,); `data` has the spreads."""
+        return self.data.mean
+
+    @property
+    def pending_params(self) -> list[dict[str, Any]]:
+        """Parameters of the pending points."""
+        return [self.space.decode(unit) for unit in self.pending]
 
     @cached_property
     def evidence(self) -> Evidence:

@@ -1,15 +1,16 @@
 """The next points to try.
 
-A proposer turns what is known into points; `PROPOSERS` has those with a name.
+A proposer turns what is known into points. `PROPOSERS` holds those with a name; a study takes a user's own object too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from hyppo import acquisition
+from hyppo.errors import HyppoError, StudyError
 from hyppo.search.improvement import Improvement
 from hyppo.search.known import Known
 from hyppo.search.local import LocalSearch
@@ -31,18 +32,24 @@ class Proposal:
 class Proposer(Protocol):
     """Chooses the next points."""
 
-    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
-        """Up to `count` points that are neither taken nor pending, each different from the others.
+    def propose(
+        self, known: Known, count: int, generator: np.random.Generator
+    ) -> "Sequence[Proposal | Mapping[str, Any]]":
+        """Up to `count` points that are neither tried nor pending, the most promising first.
 
         Parameters
         ----------
         known : Known
-        pool : (q, d) array
-            Free points, near to uniform, at least one.
-        generator : numpy.random.Generator
-            Of this ask alone.
+            `known.space`, `known.params` with `known.losses`, `known.pending_params`.
         count : int
             At least 1.
+        generator : numpy.random.Generator
+            Of this ask alone: whoever draws from it alone asks the same after a restart.
+
+        Returns
+        -------
+        sequence of dict
+            Parameters by name. (The proposers of this package give a `Proposal` each.)
         """
 
 
@@ -62,7 +69,12 @@ def propose(
     count : int
         At least 1.
     by : str or Proposer
-        A name in `PROPOSERS`, or a proposer.
+        A name in `PROPOSERS`, or a proposer. If all points of a user's proposer are known, a random new one comes.
+
+    Raises
+    ------
+    StudyError
+        A user's proposer gave something that is no point of the space.
 
     Examples
     --------
@@ -75,18 +87,42 @@ def propose(
     >>> [proposal.step.by for proposal in propose(known, np.random.default_rng(0), 3)]
     ['gp', 'rbf', 'gp']
     """
-    pool = acquisition.candidates.fresh(known.space, generator, known.taken, max(acquisition.candidates.POOL, count))
-    if pool.shape[0] == 0:
-        return []
-    proposer = PROPOSERS[by] if isinstance(by, str) else by
-    return list(proposer.propose(known, pool, generator, count))
+    if isinstance(by, str):
+        return PROPOSERS[by].propose(known, count, generator)
+    taken = set(known.taken)
+    new: list[Proposal] = []
+    for point in by.propose(known, count, generator):
+        proposal = point if isinstance(point, Proposal) else _proposal(known, point, by)
+        (key,) = known.space.keys(proposal.unit[None, :])
+        if key not in taken and len(new) < count:
+            taken.add(key)
+            new.append(proposal)
+    return new or Uniform().propose(known, 1, generator)
+
+
+def _proposal(known: Known, point: Any, by: Proposer) -> Proposal:
+    """A user's point, checked."""
+    name = type(by).__qualname__
+    if not isinstance(point, Mapping):
+        raise StudyError(f"surrogate {name}: expected a list of dictionaries of parameters, got {point!r} in it")
+    try:
+        unit = known.space.encode(known.space.native(point))
+    except HyppoError as error:
+        raise StudyError(f"surrogate {name}: {error}") from error
+    return Proposal(unit, Step(f"user:{name}"))
+
+
+def _free(known: Known, count: int, generator: np.random.Generator) -> FloatArray:
+    """Free points, near to uniform, (q, d); none if the space has no more."""
+    wanted = max(acquisition.candidates.POOL, count)
+    return acquisition.candidates.fresh(known.space, generator, known.taken, wanted)
 
 
 class Uniform:
     """Random points."""
 
-    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
-        return [Proposal(unit, Step("random")) for unit in pool[:count]]
+    def propose(self, known: Known, count: int, generator: np.random.Generator) -> list[Proposal]:
+        return [Proposal(unit, Step("random")) for unit in _free(known, count, generator)[:count]]
 
 
 @dataclass(frozen=True)
@@ -104,8 +140,10 @@ class Turns:
     process_next: Callable[[Memory], bool]
     ensemble: bool = False
 
-    def propose(self, known: Known, pool: FloatArray, generator: np.random.Generator, count: int) -> Sequence[Proposal]:
-        space = known.space
+    def propose(self, known: Known, count: int, generator: np.random.Generator) -> list[Proposal]:
+        space, pool = known.space, _free(known, count, generator)
+        if pool.shape[0] == 0:
+            return []
         if not known.varied:
             visited = np.vstack([known.data.unit, known.pending])
             return spread_out(space.features(visited), space.features(pool), pool, count)
@@ -159,7 +197,7 @@ def spread_out(centres: FloatArray, x: FloatArray, pool: FloatArray, count: int)
     return proposals
 
 
-PROPOSERS: dict[str, Proposer] = {
+PROPOSERS: dict[str, Uniform | Turns] = {
     "auto": Turns(alternate),
     "gp": Turns(lambda memory: True),
     "rbf": Turns(lambda memory: False, ensemble=True),
