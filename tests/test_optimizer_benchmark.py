@@ -6,24 +6,26 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from benchmarks.optimizers import problems, schedule
 from benchmarks.optimizers.__main__ import main
 from benchmarks.optimizers.measures import Races, estimate
-from benchmarks.optimizers.peers import OPTIMIZERS
-from benchmarks.optimizers.problems import bbob
+from benchmarks.optimizers.peers import OPTIMIZERS, Point
+from benchmarks.optimizers.problems import bbob, bbob_noisy
 from benchmarks.optimizers.problems.noise import SHAPES
 from benchmarks.optimizers.problems.problem import natural
 from benchmarks.optimizers.race import Entry, race
 from benchmarks.optimizers.reference import Reference, reference
 from benchmarks.optimizers.report import BEGIN, END, report
+from benchmarks.optimizers.tabulate import table as tabulated
 
 CLEAN, NOISY = "surface/boosting/i11", "surface+training/mlp/i13"
 
 
 def test_splits_share_neither_problems_nor_noise_nor_seeds():
     def every(split):
-        coco = [*bbob.names("bbob", split), *bbob.noisy_names("bbob-mixint", split)]
+        coco = [*bbob.names("bbob", split), *bbob.noisy_names("bbob-mixint", split), *bbob_noisy.names(split)]
         return {*coco, *problems.names(split)}
 
     assert not every("choose") & every("report")
@@ -91,13 +93,94 @@ def test_a_gated_parameter_matters_only_behind_its_gate():
         assert (len(losses) == 2) is differ
 
 
-@pytest.mark.parametrize("name", problems.names("choose", pattern="network/*"))
+RECORDED = [n for s in ("choose", "report") for n in problems.names(s, pattern="network/*,recorded/*")]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_a_table_draws_its_own_seeds(name):
     p = problems.problem(name)
-    params = p.space.decode(np.zeros(p.space.dimension))
-    drawn = p.losses(params, 0, 0, p.samples.shape[1])
-    assert np.mean(drawn) == pytest.approx(p.true(params), rel=1e-6)
-    assert sorted(drawn) == sorted(p.samples[0])
+    points, seeds = p.samples.shape
+    assert points == p.space.size
+    assert seeds >= 8
+    for row in (0, points // 2, points - 1):
+        level = np.array(np.unravel_index(row, tuple(p.space.levels)))
+        params = p.space.decode(level / (p.space.levels - 1))
+        drawn = p.losses(params, 0, 0, seeds)
+        assert sorted(map(str, drawn)) == sorted(map(str, p.samples[row]))
+        counted = [p.failed if math.isnan(loss) else loss for loss in drawn]
+        assert p.true(params) == pytest.approx(np.mean(counted), rel=1e-6)
+
+
+def test_trainings_that_fail_are_failures_of_the_study_and_cost_the_others():
+    p = problems.problem("recorded/echo-state")
+    rows = np.flatnonzero(np.isnan(p.samples).mean(axis=1) > 0.5)
+    assert len(rows) > 10
+    told = {}
+
+    class Peer:
+        def __init__(self, knows_failures):
+            self.knows_failures = knows_failures
+            self.told = told[knows_failures] = []
+
+        def ask(self):
+            level = np.array(np.unravel_index(rows[len(self.told)], tuple(p.space.levels)))
+            return Point(None, p.space.decode(level / (p.space.levels - 1)), p.replicas)
+
+        def tell(self, point, losses):
+            self.told.append(losses)
+
+        def recommend(self):
+            return None
+
+    for knows in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("benchmarks.optimizers.race.create", lambda name, setting, knows=knows: Peer(knows))
+            assert race(Entry(p.name, "random", 0, 5))["error"] is None
+    assert np.isnan(told[True]).any()
+    np.testing.assert_array_equal(np.where(np.isnan(told[True]), p.failed, told[True]), told[False])
+
+
+def test_the_study_goes_on_beside_failures():
+    record = race(Entry("recorded/echo-state", "hyppo", 0, 12))
+    assert record["error"] is None
+    assert math.isfinite(record["final"])
+
+
+def test_a_table_trains_as_it_was_recorded():
+    table = tabulated("echo-state")
+    p = problems.problem("recorded/echo-state")
+    *_, (name, last) = p.space.parameters.items()
+    params = p.space.decode(np.full(p.space.dimension, 0.25))
+    rows = [
+        np.ravel_multi_index(
+            [q.index((params | {name: v})[n]) for n, q in p.space.parameters.items()], tuple(p.space.levels)
+        )
+        for v in last.values
+    ]
+    again = table.train({n: v for n, v in params.items() if n != name})
+    np.testing.assert_allclose(again.T, p.samples[rows], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", problems.names("choose", pattern="bbob-noisy/*")[::3])
+def test_official_noise_is_that_of_coco(name):
+    function, dimension, instance = (int(n[1:]) for n in name.split("/")[1:])
+    coco = bbob.suite("bbob-noisy", dimension).get_problem_by_function_dimension_instance(function, dimension, instance)
+    p = problems.problem(name)
+    params = p.space.decode(np.random.default_rng(5).random(dimension))
+    x = np.array(list(params.values()))
+    mine = [p.losses(params, seed, 0, 1)[0] for seed in range(1000)]
+    theirs = [coco(x) for _ in range(1000)]
+    # Cauchy noise has an atom, which the two write with different last bits. Error rate 1e-4 a function.
+    assert ks_2samp(np.round(mine, 6), np.round(theirs, 6)).pvalue > 1e-4
+
+
+def test_official_truth_is_the_undisturbed_function():
+    pytest.importorskip("cocoex")
+    for function, quiet in ((101, 1), (111, 8), (113, 7), (120, 14), (124, 17), (129, 21)):
+        p = problems.problem(f"bbob-noisy/f{function}/d03/i12")
+        coco = bbob.suite("bbob", 3).get_problem_by_function_dimension_instance(quiet, 3, 12)
+        x = np.random.default_rng(function).uniform(-5, 5, (20, 3))
+        np.testing.assert_allclose(p.loss(x), [coco(row) for row in x], rtol=1e-9, atol=1e-6)
 
 
 def test_share_of_random_points(tmp_path):

@@ -1,5 +1,6 @@
 """One race: one optimiser at one problem with one seed, and what is written down of it."""
 
+import math
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -116,9 +117,10 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
         key = problem.space.keys(problem.space.encode(point.params)[None, :])[0]
         seen = tried.setdefault(key, _Observed(point.params, problem.true(point.params), []))
         losses = problem.losses(point.params, entry.seed, len(seen.losses), point.replicas)
-        seen.losses += losses
+        counted = [problem.failed if math.isnan(loss) else loss for loss in losses]
+        seen.losses += counted
         start = clock()
-        peer.tell(point, losses)
+        peer.tell(point, losses if getattr(peer, "knows_failures", False) else counted)
         working += clock() - start
         tells += 1
         outcome.trainings += point.replicas

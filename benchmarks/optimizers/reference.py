@@ -53,11 +53,12 @@ def reference(name: str, folder: Path) -> Reference:
 
 def _make(p: Problem) -> Reference:
     space = p.space
-    listed = all(isinstance(q, hyppo.Choice | hyppo.Ordinal) for q in space.parameters.values())
-    if listed and space.size is not None and space.size <= SAMPLES:
+    even = all(isinstance(q, hyppo.Choice | hyppo.Ordinal | hyppo.Integer) for q in space.parameters.values())
+    even = even and not any(isinstance(q, hyppo.Integer) and q.log for q in space.parameters.values())
+    if even and space.size is not None and space.size <= SAMPLES:
         # Every point has the same mass: no sample is needed.
         level = np.stack(np.unravel_index(np.arange(space.size), tuple(space.levels)), axis=1)
-        losses = np.sort(p.loss(level.astype(np.float64)))
+        losses = np.sort(p.loss(natural(space, level / np.maximum(space.levels - 1, 1))))
         return Reference(losses, np.arange(1, len(losses) + 1) / len(losses))
     rng = np.random.default_rng(2**31)
     blocks = [p.loss(natural(space, space.spread(rng.random((8192, space.dimension))))) for _ in range(SAMPLES // 8192)]

@@ -12,7 +12,7 @@ from benchmarks.optimizers.peers import OPTIMIZERS
 from benchmarks.optimizers.reference import SAMPLES, Reference
 
 BEGIN, END = "<!-- optimizers: begin -->", "<!-- optimizers: end -->"
-NOISY = ("bbob-noisy", "bbob-mixint-noisy", "surface-noisy", "network")
+NOISY = ("bbob-replicas", "bbob-mixint-replicas", "bbob-noisy", "surface-noisy", "network", "recorded")
 
 
 def report(records: Sequence[Record], page: Path, figures: Path, references: Callable[[str], Reference]) -> str:

@@ -65,7 +65,10 @@ class Peer(Protocol):
     def ask(self) -> Point: ...
 
     def tell(self, point: Point, losses: Sequence[float]) -> None:
-        """Losses of the point's trainings."""
+        """Losses of the point's trainings.
+
+        A peer with `knows_failures = True` gets NaN for one that failed, the others the loss that it counts as.
+        """
         ...
 
     def recommend(self) -> Recommended | None:

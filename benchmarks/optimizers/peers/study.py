@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 import hyppo
 from benchmarks.optimizers.peers.protocol import Point, Recommended, Setting
 
 
 class StudyPeer:
     """A `hyppo.Study`; `means=True` tells it one loss an evaluation, so that it never sees the replicas' spread."""
+
+    knows_failures = True
 
     def __init__(self, setting: Setting, *, means: bool = False, **options: Any) -> None:
         self.means = means
@@ -21,7 +25,7 @@ class StudyPeer:
         return Point(trial.number, trial.params, self.asked or len(trial.seeds))
 
     def tell(self, point: Point, losses: Sequence[float]) -> None:
-        told = [sum(losses) / len(losses)] if self.means else list(losses)
+        told = [float(np.nanmean(losses))] if self.means and not np.isnan(losses).all() else list(losses)
         self.study.tell(point.key, told)
 
     def recommend(self) -> Recommended:

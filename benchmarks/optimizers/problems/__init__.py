@@ -4,18 +4,28 @@ import fnmatch
 import importlib.util
 from functools import cache
 
-from benchmarks.optimizers.problems import bbob, surfaces, tables
+from benchmarks.optimizers.problems import bbob, bbob_noisy, surfaces, tables
 from benchmarks.optimizers.problems.problem import Noise, Problem
 
 __all__ = ["FAMILIES", "Noise", "Problem", "missing", "names", "problem"]
 
-FAMILIES = ("bbob", "bbob-mixint", "bbob-noisy", "bbob-mixint-noisy", "surface", "surface-noisy", "network")
+FAMILIES = (
+    "bbob",
+    "bbob-mixint",
+    "bbob-replicas",
+    "bbob-mixint-replicas",
+    "bbob-noisy",
+    "surface",
+    "surface-noisy",
+    "network",
+    "recorded",
+)
 
 
 def missing() -> str | None:
     """What keeps some families away; None where all are here."""
     if importlib.util.find_spec("cocoex") is None:
-        return "bbob and bbob-mixint left out: coco-experiment is not installed"
+        return "the families of COCO left out: coco-experiment is not installed"
     return None
 
 
@@ -23,10 +33,12 @@ def _family(family: str, split: str) -> list[str]:
     if family.startswith("bbob"):
         if missing():
             return []
-        suite = family.removesuffix("-noisy")
-        return bbob.noisy_names(suite, split) if family.endswith("-noisy") else bbob.names(suite, split)
-    if family == "network":
-        return tables.names(split)
+        if family == "bbob-noisy":
+            return bbob_noisy.names(split)
+        suite = family.removesuffix("-replicas")
+        return bbob.names(suite, split) if suite == family else bbob.noisy_names(suite, split)
+    if family in tables.FAMILIES:
+        return tables.names(family, split)
     return surfaces.noisy_names(split) if family == "surface-noisy" else surfaces.names(split)
 
 
@@ -60,7 +72,14 @@ def problem(name: str) -> Problem:
         No such problem.
     """
     head = name.partition("/")[0].partition("+")[0]
-    makers = {"bbob": bbob, "bbob-mixint": bbob, "surface": surfaces, "network": tables}
+    makers = {
+        "bbob": bbob,
+        "bbob-mixint": bbob,
+        "bbob-noisy": bbob_noisy,
+        "surface": surfaces,
+        "network": tables,
+        "recorded": tables,
+    }
     if head not in makers:
         raise ValueError(f"problem: expected a name that begins with one of {list(makers)}, got {name!r}")
     made: Problem = makers[head].problem(name)

@@ -1,4 +1,7 @@
-"""The COCO functions `bbob` and `bbob-mixint` (Hansen et al. 2021, Tušar et al. 2019), noise-free and with noise.
+"""The COCO functions `bbob` and `bbob-mixint` (Hansen et al. 2021, Tušar et al. 2019), noise-free and with replicas.
+
+The noise of the families `bbob-replicas` and `bbob-mixint-replicas` is this repository's own (`noise`); COCO's noisy
+suite is in `bbob_noisy`.
 
 Instances 11 to 15 are for choosing defaults, 16 to 20 for reporting. Each suite gives one problem for each of its 24
 functions; dimension and instance go round, so that every group of functions meets every dimension.
@@ -19,16 +22,16 @@ DIMENSIONS = {"bbob": (2, 3, 5, 10, 20), "bbob-mixint": (5, 10, 20)}
 REPLICAS = 3  # trainings of a point under noise
 
 
-def names(suite: str, split: str) -> list[str]:
+def names(suite_name: str, split: str) -> list[str]:
     """Names of a noise-free family's problems."""
-    return [_name(suite, f, f, split) for f in FUNCTIONS]
+    return [_name(suite_name, f, f, split) for f in FUNCTIONS]
 
 
-def noisy_names(suite: str, split: str) -> list[str]:
-    """Names of a noisy family's problems: all functions, the noise shapes in turn."""
+def noisy_names(suite_name: str, split: str) -> list[str]:
+    """Names of the problems of a family with replicas: all functions, the noise shapes in turn."""
     shapes = list(SHAPES[split])
     # The shift by the function keeps shapes, dimensions and instances from going round in step.
-    return [_name(f"{suite}+{shapes[(f + f // 4) % len(shapes)]}", f, 2 * f + 1, split) for f in FUNCTIONS]
+    return [_name(f"{suite_name}+{shapes[(f + f // 4) % len(shapes)]}", f, 2 * f + 1, split) for f in FUNCTIONS]
 
 
 def _name(head: str, function: int, turn: int, split: str) -> str:
@@ -39,10 +42,11 @@ def _name(head: str, function: int, turn: int, split: str) -> str:
 
 
 @cache
-def _suite(suite: str, dimension: int) -> Any:
+def suite(name: str, dimension: int) -> Any:
+    """COCO's suite of one dimension."""
     import cocoex
 
-    return cocoex.Suite(suite, "instances: 11-20", f"dimensions: {dimension}")
+    return cocoex.Suite(name, "instances: 11-20", f"dimensions: {dimension}")
 
 
 def problem(name: str) -> Problem:
@@ -54,11 +58,11 @@ def problem(name: str) -> Problem:
         `coco-experiment` is not installed.
     """
     head, *numbers = name.split("/")
-    suite, _, shape = head.partition("+")
+    suite_name, _, shape = head.partition("+")
     function, dimension, instance = (int(n[1:]) for n in numbers)
     split = "choose" if instance in INSTANCES["choose"] else "report"
     noise: Noise | None = SHAPES[split][shape] if shape else None
-    coco = _suite(suite, dimension).get_problem_by_function_dimension_instance(function, dimension, instance)
+    coco = suite(suite_name, dimension).get_problem_by_function_dimension_instance(function, dimension, instance)
     integers = int(coco.number_of_integer_variables)
 
     def loss(natural: FloatArray) -> FloatArray:
@@ -66,7 +70,7 @@ def problem(name: str) -> Problem:
 
     return Problem(
         name,
-        f"{suite}-noisy" if noise else suite,
+        f"{suite_name}-replicas" if noise else suite_name,
         split,
         hyppo.Space(
             {

@@ -6,6 +6,7 @@ natural  (q, d)  a real's or an integer's value; of a choice or an ordinal the p
 loss     (q,)    true (mean) loss, what a recommendation is scored by
 """
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,7 +80,13 @@ class Problem:
         natural (q, d) -> true loss (q,).
     noise : Noise, optional
     samples : (n, s) array, optional
-        Recorded losses of real trainings, n lattice points in the space's order, s seeds: instead of `noise`.
+        Recorded losses of real trainings, n lattice points in the space's order, s seeds: instead of `noise`. NaN: the
+        training failed.
+    failed : float
+        Loss that a failed training counts as in the true loss, and that optimisers without a notion of failure are
+        told. NaN: no training fails.
+    draw : callable, optional
+        (true loss, Generator) -> loss of one training: instead of `noise`.
     replicas : int
         Trainings of a point that an evaluation is made of.
     """
@@ -91,11 +98,13 @@ class Problem:
     loss: Callable[[FloatArray], FloatArray]
     noise: Noise | None = None
     samples: FloatArray | None = None
+    failed: float = math.nan
+    draw: Callable[[float, np.random.Generator], float] | None = None
     replicas: int = 1
 
     @property
     def noisy(self) -> bool:
-        return self.noise is not None or self.samples is not None
+        return self.noise is not None or self.samples is not None or self.draw is not None
 
     def true(self, params: Mapping[str, Any]) -> float:
         """True loss of one point."""
@@ -117,7 +126,7 @@ class Problem:
     def losses(self, params: Mapping[str, Any], seed: int, first: int, count: int) -> list[float]:
         """Losses of trainings `first` ... `first + count - 1` of a point in the run of `seed`.
 
-        They depend on nothing else: every peer that tries the point in this run draws the same ones.
+        They depend on nothing else: every peer that tries the point in this run draws the same ones. NaN: it failed.
         """
         if not self.noisy:
             return [self.true(params)] * count
@@ -128,9 +137,11 @@ class Problem:
             row = self.samples[np.ravel_multi_index(tuple(self.space.level_of(unit)[0]), tuple(self.space.levels))]
             order = np.random.default_rng(address).permutation(len(row))
             return [float(row[order[r % len(row)]]) for r in range(first, first + count)]
+        true = self.true(params)
+        if self.draw is not None:
+            return [self.draw(true, np.random.default_rng([*address, r])) for r in range(first, first + count)]
         assert self.noise is not None
         low, scale = self._levels
-        true = self.true(params)
         height = np.array([max(true - low, 0.0) / scale])
         spread = scale * float(self.noise.spread(unit, height)[0])
         return [

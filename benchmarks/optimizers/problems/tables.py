@@ -1,7 +1,8 @@
-"""Recorded losses of scikit-learn networks on scikit-learn's own data sets: real training noise.
+"""Recorded losses of real trainings: real noise, ties, heavy tails and failures.
 
-Every point of a small lattice was trained with many seeds (`python -m benchmarks.optimizers tabulate`); an evaluation
-draws seeds of its point without replacement, and the true loss is the mean over all.
+Every point of a small lattice was trained with many seeds (`python -m benchmarks.optimizers tabulate`); a training
+draws a seed of its point without replacement, NaN where that one failed. The true loss is the mean over all seeds, in
+which a failed one counts as the table's `failed` loss: that of a model which has learnt nothing, or worse.
 """
 
 from functools import cache
@@ -13,36 +14,55 @@ import hyppo
 from benchmarks.optimizers.problems.problem import FloatArray, Problem
 
 FOLDER = Path(__file__).parent.parent / "tables"
-SPLITS = {
-    "choose": ("wine", "digits"),
-    "report": ("breast-cancer", "diabetes", "digits-lower-half"),
+# Of `network` all are fully connected networks on tables of numbers; of `recorded` no two are of a kind.
+FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "network": {
+        "choose": ("wine", "digits"),
+        "report": ("breast-cancer", "diabetes", "digits-lower-half"),
+    },
+    "recorded": {
+        "choose": ("digits-conv", "graph-nodes", "pendulum-rollout", "gan-ring"),
+        "report": (
+            "echo-state",
+            "digits-few",
+            "mackey-glass",
+            "oscillator-pinn",
+            "boosting-diabetes",
+            "keras-denoiser",
+            "sinogram-unet",
+        ),
+    },
 }
 REPLICAS = 3
 
 
-def names(split: str) -> list[str]:
-    """Names of the tables of a split that were recorded."""
-    return [f"network/{table}" for table in SPLITS[split] if (FOLDER / f"{table}.npz").exists()]
+def names(family: str, split: str) -> list[str]:
+    """Names of the tables of a family and split that were recorded."""
+    return [f"{family}/{table}" for table in FAMILIES[family][split] if (FOLDER / f"{table}.npz").exists()]
 
 
 @cache
-def _table(table: str) -> tuple[hyppo.Space, FloatArray]:
+def _table(table: str) -> tuple[hyppo.Space, FloatArray, float]:
+    """Space, losses (n, s), and the loss that a failed training counts as."""
     with np.load(FOLDER / f"{table}.npz", allow_pickle=False) as file:
-        return hyppo.Space.from_json(str(file["space"])), file["losses"].astype(np.float64)
+        failed = float(file["failed"]) if "failed" in file else np.nan
+        return hyppo.Space.from_json(str(file["space"])), file["losses"].astype(np.float64), failed
 
 
 def problem(name: str) -> Problem:
-    """The problem of a name such as `network/diabetes`."""
-    table = name.partition("/")[2]
-    space, samples = _table(table)
-    means = samples.mean(axis=1)
+    """The problem of a name such as `network/diabetes` or `recorded/gan-ring`."""
+    family, _, table = name.partition("/")
+    space, samples, failed = _table(table)
+    means = np.where(np.isnan(samples), failed, samples).mean(axis=1)
     shape = tuple(space.levels)
-    lists = list(space.parameters.values())
+    parameters = list(space.parameters.values())
+    assert not any(isinstance(p, hyppo.Real) for p in parameters)
+    low = np.array([p.low if isinstance(p, hyppo.Integer) else 0 for p in parameters])
+    step = np.array([p.step if isinstance(p, hyppo.Integer) else 1 for p in parameters])
 
     def loss(natural: FloatArray) -> FloatArray:
-        # Every parameter of a table is listed, so that natural values are positions.
-        return np.asarray(means[np.ravel_multi_index(tuple(natural.astype(np.int64).T), shape)])
+        position = (natural.astype(np.int64) - low) // step
+        return np.asarray(means[np.ravel_multi_index(tuple(position.T), shape)])
 
-    assert all(isinstance(p, hyppo.Choice | hyppo.Ordinal) for p in lists)
-    split = next(s for s, tables in SPLITS.items() if table in tables)
-    return Problem(name, "network", split, space, loss, samples=samples, replicas=REPLICAS)
+    split = next(s for s, tables in FAMILIES[family].items() if table in tables)
+    return Problem(name, family, split, space, loss, samples=samples, failed=failed, replicas=REPLICAS)

@@ -1,22 +1,20 @@
-"""Trains scikit-learn networks over a lattice with many seeds, and keeps the losses: `problems.tables` reads them.
+"""Fully connected networks of scikit-learn on its own data sets.
 
-One training goes through all numbers of epochs of the lattice, so that `epochs` costs nothing extra. The split of the
-data is fixed; the seed draws the weights and the order of the batches. Loss: cross-entropy of classes, or the mean
-squared error over the variance of the targets, on the validation half, at most 3 (a diverged training).
+Loss: cross-entropy of classes, or the mean squared error over the variance of the targets, on the validation half, at
+most 3 (a diverged training).
 """
 
-import itertools
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import hyppo
 from benchmarks.optimizers.problems.problem import FloatArray
-from benchmarks.optimizers.problems.tables import FOLDER
+from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 8
 CEILING = 3.0
@@ -68,9 +66,6 @@ def _load(name: str) -> Data:
     return _halves(bunch.data, bunch.target, name != "diabetes")
 
 
-TABLES = ("wine", "digits", "breast-cancer", "diabetes", "digits-lower-half")
-
-
 def _curve(data: Data, seed: int, width: int, rate: float, batch: int, activation: str, solver: str) -> list[float]:
     """Validation loss after each number of epochs."""
     from sklearn.metrics import log_loss
@@ -102,17 +97,12 @@ def _curve(data: Data, seed: int, width: int, rate: float, batch: int, activatio
     return losses
 
 
-def tabulate(name: str) -> None:
-    """Train all of one table and write it."""
-    data = _load(name)
-    start = time.process_time()
-    lists: list[list[Any]] = [
-        [p.value(i) for i in range(p.levels)] for n, p in SPACE.parameters.items() if n != "epochs"
-    ]
+def _train(data: Data, params: Mapping[str, Any]) -> FloatArray:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        curves = [[_curve(data, seed, *point) for seed in range(SEEDS)] for point in itertools.product(*lists)]
-    # (points, seeds, epochs) -> lattice order, epochs fastest: (points * epochs, seeds)
-    losses = np.swapaxes(np.array(curves), 1, 2).reshape(-1, SEEDS)
-    np.savez_compressed(FOLDER / f"{name}.npz", space=SPACE.to_json(), losses=losses.astype(np.float32))
-    print(f"{name}: {len(losses)} points, {SEEDS} seeds, {time.process_time() - start:.0f} CPU seconds")
+        return np.array([_curve(data, seed, **params) for seed in range(SEEDS)])
+
+
+def table(name: str) -> Table:
+    """The table of one data set."""
+    return Table(SPACE, partial(_train, _load(name)))
