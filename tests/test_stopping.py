@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -111,6 +112,74 @@ def test_curves_keep_the_lowest_and_begin_again():
 def test_what_cannot_be_is_refused(make, words):
     with pytest.raises(hyppo.StudyError, match=words):
         make()
+
+
+def direct(trials, number, rule, reports, pruned):
+    """Both rules as their definitions say, from scratch."""
+    means = {n: float(np.mean(list(of.values()))) for n, of in trials.items()}
+    own = means.pop(number)
+    spreads = [np.std(list(of.values()), ddof=1) for of in trials.values() if len(of) > 1]
+    error = np.median(spreads) / np.sqrt(len(trials[number])) if spreads else 0.0
+    if isinstance(rule, Median):
+        ranked = sorted([*means.values(), *[np.inf] * pruned])
+        enough = reports >= rule.first and len(ranked) >= rule.fewest
+        return bool(enough and own > ranked[int(rule.quantile * (len(ranked) - 1))] + rule.margin * error)
+    everybody = sorted([own, *means.values()])
+    enough = reports in (2, 6, 18, 54) and len(everybody) >= rule.factor
+    return bool(enough and own > everybody[-(-len(everybody) // rule.factor) - 1] + rule.margin * error)
+
+
+@pytest.mark.parametrize("rule", [Median(first=1), Halving()])
+def test_rules_over_growing_curves_decide_as_their_definitions(rule):
+    """Reports, attempts begun anew, trials pruned and finished, in any order."""
+    generator = np.random.default_rng(3)
+    curves, seen, pruned, decided = Curves(), {}, set(), []
+    for _ in range(3000):
+        trial, index, step = (int(generator.integers(n)) for n in (25, 3, 8))
+        if generator.random() < 0.02:
+            curves.begin(trial, index)
+            seen.pop((trial, index), None)
+        if generator.random() < 0.01:
+            curves.prune(trial)
+            pruned.add(trial)
+        loss = float(np.round(generator.normal(trial, 4.0), 1))  # ties occur
+        curves.add(trial, index, step, loss)
+        reports = seen.setdefault((trial, index), [])
+        reports.append((step, loss))
+        levels = {}
+        for (number, replica), curve in seen.items():
+            last = max((at for at, (s, _) in enumerate(curve) if s == step), default=None)
+            if last is not None:
+                levels.setdefault(number, {})[replica] = min(value for _, value in curve[: last + 1])
+        absent = len(pruned - set(levels))
+        decided.append(curves.stopped_by(rule, trial, index, step))
+        assert decided[-1] == direct(levels, trial, rule, len(reports), absent)
+    assert 0.03 < np.mean(decided) < 0.9
+
+
+def test_a_finished_trial_is_not_stopped():
+    curves = Curves()
+    for trial in range(6):
+        for step in range(4):
+            curves.add(trial, 0, step, float(trial))
+    assert curves.stopped_by(Median(), 5, 0, 3)
+    curves.finish(5)
+    assert not curves.stopped_by(Median(), 5, 0, 3)
+
+
+def test_a_report_among_ten_thousand_trials_costs_little():
+    curves = Curves()
+    for trial in range(10_000):
+        curves.add(trial, 0, 1, (trial * 7919) % 10_007)
+        curves.add(trial, 1, 1, (trial * 104_729) % 10_007)
+        if trial % 2:
+            curves.prune(trial)
+    start = time.process_time()
+    for trial in range(0, 2000, 2):
+        curves.add(trial, 2, 1, float(trial))
+        curves.stopped_by(Median(first=1), trial, 2, 1)
+    # From scratch one decision takes 100 ms.
+    assert time.process_time() - start < 1000 * 0.001
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------

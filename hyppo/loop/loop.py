@@ -10,7 +10,7 @@ from dataclasses import replace
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
-from hyppo.loop.protocols import PROCESS_FAILURES, Progressed, Running, Status, Stopped, StudyLike, View, Workers
+from hyppo.loop.protocols import PROCESS_FAILURES, Running, Status, Stopped, StudyLike, View, Workers
 from hyppo.loop.queue import Queue
 from hyppo.stopping import Curves
 from hyppo.training.replica import Outcome, Task
@@ -229,17 +229,8 @@ class Loop:
             self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
             if self.study.stopping is not None:
                 self.curves.add(*key, report.step, report.loss)
-                if key not in self.stopping and self._given_up(report):
+                if key not in self.stopping and self.curves.stopped_by(self.study.stopping, *key, report.step):
                     self._stop(running.task)
-
-    def _given_up(self, report: Progressed) -> bool:
-        """Whether the rule stops the trial that reports; one that has a loss is not stopped any more."""
-        assert self.study.stopping is not None
-        trials = self.study.trials
-        levels = self.curves.at(report.step)
-        pruned = sum(t.state is State.PRUNED and t.number not in levels for t in trials)
-        reports = self.curves.reports(report.trial, report.index)
-        return trials[report.trial].mean is None and self.study.stopping.stops(report.trial, reports, levels, pruned)
 
     def _stop(self, task: Task) -> None:
         self.stopping.add((task.trial, task.index))
@@ -307,11 +298,13 @@ class Loop:
         self.study.settle(ended)
         for task, outcome in ended:
             if outcome.pruned:
+                self.curves.prune(task.trial)
                 for sibling, _ in tuple(self.running.values()):
                     if sibling.trial == task.trial and (sibling.trial, sibling.index) not in self.stopping:
                         self._stop(sibling)
             elif outcome.failure is None:
                 self.succeeded = True
+                self.curves.finish(task.trial)
             else:
                 self.failures += 1
                 self.view.failed(task, outcome)
