@@ -4,13 +4,13 @@ A study is its configuration, its root seed and its history, the one thing that 
 incumbent and counts are derived from these.
 """
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from hyppo.search.policy import Policy
 from hyppo.seeds import seed_for
 from hyppo.space import Space
 from hyppo.stopping import Rule, rule_of
-from hyppo.training.criterion import Criterion, has_default, loss_of, pack, unpack
+from hyppo.training.criterion import Criterion, has_default, pack
 from hyppo.training.replica import RESUME, Failure, Outcome, Replica, Task
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial
 
@@ -387,8 +387,6 @@ class Study:
 
     def tasks(self, trial: Trial) -> list[Task]:
         """What a worker needs for each pending replica of a trial."""
-        if self._packed is None and self.criterion is not None:
-            self._packed = pack(self.criterion)
         return [
             Task(
                 trial.number,
@@ -398,24 +396,39 @@ class Study:
                 str(self.directory(trial.number, r.index)),
                 r.attempts,
                 self.target,
-                self._packed,
+                self.packed_criterion,
             )
             for r in trial.pending
         ]
 
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
-        """Take in how trainings ended, all in one append to the log."""
+    @property
+    def packed_criterion(self) -> bytes | None:
+        """The criterion as it travels to other processes: the study's, or the one that a training has found."""
+        if self._packed is None and self.criterion is not None:
+            self._packed = pack(self.criterion)
+        return self._packed
+
+    def settle(
+        self,
+        outcomes: Sequence[tuple[Task, Outcome]],
+        ensemble_losses: Mapping[int, float | None] = MappingProxyType({}),
+    ) -> None:
+        """Record how trainings ended, all in one append to the log.
+
+        Parameters
+        ----------
+        outcomes : sequence of (Task, Outcome)
+        ensemble_losses : mapping, optional
+            By trial, the criterion of the mean prediction of its replicas, these included; None if it is unknown.
+        """
         now = time.time()
         records = [(task.trial, ReplicaRecord.of(task, outcome)) for task, outcome in outcomes]
         for _, outcome in outcomes:
-            if self.criterion is None and outcome.criterion is not None:
-                self.criterion = unpack(outcome.criterion)
-        # one look at a trial's predictions, however many of its replicas end together
+            if self.packed_criterion is None:
+                self._packed = outcome.criterion
         last = {number: at for at, (number, r) in enumerate(records) if r.loss is not None and r.losses is not None}
         for number, at in last.items():
-            ended = [r for trial, r in records if trial == number] + list(self._history.trials[number].replicas)
-            loss = self._ensemble_loss(number, sorted(r.index for r in ended if r.loss is not None))
-            records[at] = (number, replace(records[at][1], ensemble_loss=loss))
+            records[at] = (number, replace(records[at][1], ensemble_loss=ensemble_losses.get(number)))
         self._record(
             *(
                 Settled(number, (record,), closed=record.state is State.PRUNED, time=now)  # a whole trial is given up
@@ -426,16 +439,6 @@ class Study:
             folder = Path(task.directory)
             for path in folder.parent.glob(f"*/{RESUME}") if outcome.pruned else folder.glob(RESUME):
                 path.unlink(missing_ok=True)
-
-    def _ensemble_loss(self, number: int, replicas: Sequence[int]) -> float | None:
-        """The criterion of the mean prediction; None where it is not finite."""
-        if self.criterion is None or not replicas:
-            return None
-        from hyppo.training.predictions import combine
-
-        combined = combine([self.directory(number, index) for index in replicas])
-        loss = loss_of(self.criterion, combined.mean, combined.targets)
-        return loss if math.isfinite(loss) else None
 
     def directory(self, number: int, index: int) -> Path:
         """Folder of one replica, beside the study file; of a study without one, until the process ends."""

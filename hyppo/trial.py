@@ -218,9 +218,9 @@ def apply(trials: list[Trial], event: Event, position: int) -> None:
             settled = trial.settled
             if settled is None and any(r.loss is not None for r in records):
                 settled = position
-            ensemble = next((r.ensemble_loss for r in reversed(records) if r.ensemble_loss is not None), None)
-            if ensemble is None:
-                ensemble = trial.ensemble_loss
+            # A replica with predictions changes the mean prediction: its loss is then that of the record, or unknown.
+            predicted = [r for r in records if r.losses is not None and r.loss is not None]
+            ensemble = predicted[-1].ensemble_loss if predicted else trial.ensemble_loss
             trials[number] = replace(trial, replicas=merged, settled=settled, ensemble_loss=ensemble)
         case Note():
             pass

@@ -1,8 +1,10 @@
 """The criterion and the ensemble's loss: against numpy, through real trainings, and again from the log."""
 
 import math
+import os
 import sys
 import threading
+import time
 
 import h5py
 import numpy as np
@@ -174,6 +176,69 @@ def test_what_a_criterion_does_wrong_says_so(tmp_path):
     with pytest.warns(UserWarning, match="needs the validation targets"):
         assert failing(rmse, targetless, "mean_loss") == "None"
     assert combine([tmp_path]).replicas == 1
+
+
+def of_other_lengths(replica):
+    """Replicas whose validation data differ in length."""
+    prediction = np.full((10 + replica.index, 1), replica.params["x"])
+    return hyppo.Result(replica.params["x"], prediction=prediction, targets=np.zeros_like(prediction))
+
+
+def of_labels(replica):
+    return hyppo.Result(0.5, prediction=np.full(4, replica.index), targets=np.zeros(4))
+
+
+def mean_of_labels_raises(prediction, targets):
+    if not np.array_equal(prediction, prediction.astype(int)):
+        raise ValueError("continuous is not supported")
+    return 0.25
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["in process", "child process"])
+@pytest.mark.parametrize(
+    ("function", "criterion", "words"),
+    [(of_other_lengths, rmse, "differ in shape"), (of_labels, mean_of_labels_raises, "continuous is not supported")],
+    ids=["shapes", "raises"],
+)
+def test_a_mean_prediction_without_a_loss_costs_no_training(tmp_path, capsys, isolate, function, criterion, words):
+    with study(tmp_path, function, criterion=criterion, target="mean_loss", replicas=2, isolate=isolate) as one:
+        one.run(trials=3, progress=False)
+    said = capsys.readouterr().err
+    assert said.count("mean prediction is unknown") == 1
+    assert words in said
+    again = hyppo.load(tmp_path / "study.h5")
+    assert [trial.stats.n for trial in again.trials] == [2, 2, 2]
+    assert [trial.ensemble_loss for trial in again.trials] == [None, None, None]
+
+
+def slow_criterion(prediction, targets):
+    time.sleep(0.3)
+    return rmse(prediction, targets)
+
+
+def test_trainings_go_on_while_the_criterion_is_evaluated(tmp_path):
+    """Two slots: a slot trains the next replica while the mean prediction of the last trial is evaluated."""
+    with study(tmp_path, criterion=slow_criterion, target="mean_loss", replicas=2) as one:
+        one.run(trials=3, progress=False, workers=2)
+    trials = hyppo.load(tmp_path / "study.h5").trials
+    assert all(trial.ensemble_loss is not None for trial in trials)
+    for trial in trials:
+        mu = combine([one.directory(trial.number, index) for index in range(2)]).mean
+        assert trial.ensemble_loss == pytest.approx(rmse(mu, TARGETS), rel=1e-12)
+
+
+def die(prediction, targets):
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        os._exit(3)  # only where no GPU is shown: the evaluation of the mean prediction
+    return 0.25
+
+
+def test_a_criterion_that_kills_its_process_costs_no_training(tmp_path, capsys):
+    with study(tmp_path, criterion=die, target="mean_loss", replicas=1) as one:
+        one.run(trials=2, progress=False)
+    assert "exit code 3" in capsys.readouterr().err
+    assert [trial.ensemble_loss for trial in one.trials] == [None, None]
+    assert all(trial.mean is not None for trial in one.trials)
 
 
 def test_a_file_from_before_these_columns(tmp_path):

@@ -260,7 +260,7 @@ def test_losses_that_wait_together_are_settled_together():
     workers = ByHand([0, 0, 0, 0])
     batches = []
     settle = study.settle
-    study.settle = lambda outcomes: batches.append(len(outcomes)) or settle(outcomes)
+    study.settle = lambda outcomes, *losses: batches.append(len(outcomes)) or settle(outcomes, *losses)
     one = loop(study, workers, trials=1)
     one._fill()
     for slot in (0, 1, 2):

@@ -101,9 +101,9 @@ class TimedStudy(hyppo.Study):
         self.known_at_ask |= {trial.number: known for trial in trials}
         return trials
 
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]], *arguments: Any) -> None:
         began, logged = self.clock.manager, self.spent.log
-        super().settle(outcomes)
+        super().settle(outcomes, *arguments)
         self.known += len(outcomes)
         self.spent.tell += self.clock.manager - began - (self.spent.log - logged)
 

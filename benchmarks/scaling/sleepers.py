@@ -108,8 +108,8 @@ class StampedStudy(hyppo.Study):
         self.asked |= {trial.number: began for trial in trials}
         return trials
 
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None:
-        super().settle(outcomes)
+    def settle(self, outcomes: Sequence[tuple[Task, Outcome]], *arguments: Any) -> None:
+        super().settle(outcomes, *arguments)
         now = time.time()
         self.logged |= {(task.trial, task.index): now for task, _ in outcomes}
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
+from hyppo.launch.evaluator import InOwnProcess, InThisProcess
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi.world import launched_by_mpi
 from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
-from hyppo.loop import Options, Workers
+from hyppo.loop import Evaluator, Options, Workers
 from hyppo.text import counted
 from hyppo.training.replica import Replica
 
@@ -46,6 +47,11 @@ def workers_for(
     count = options.workers or 1
     local = LocalProcesses(objective, count, limits, options.threads, output, say)
     return local, f"{count} training process{'es' if count > 1 else ''}"
+
+
+def evaluator_for(isolate: bool) -> Evaluator:
+    """Where the criterion of a mean prediction is evaluated: with the trainings here, or in a process of its own."""
+    return InOwnProcess() if isolate else InThisProcess()
 
 
 def _ranks() -> int:

@@ -14,11 +14,22 @@ to the log.
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.loop import Loop
 from hyppo.loop.options import OVERRIDES, Options
-from hyppo.loop.protocols import PROCESS_FAILURES, Progressed, Running, Status, Stopped, StudyLike, View, Workers
+from hyppo.loop.protocols import (
+    PROCESS_FAILURES,
+    Evaluator,
+    Progressed,
+    Running,
+    Status,
+    Stopped,
+    StudyLike,
+    View,
+    Workers,
+)
 
 __all__ = [
     "OVERRIDES",
     "PROCESS_FAILURES",
+    "Evaluator",
     "Interrupt",
     "Loop",
     "Options",

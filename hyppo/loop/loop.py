@@ -3,14 +3,16 @@
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from types import MappingProxyType
 
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.loop.evaluations import Evaluations
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
-from hyppo.loop.protocols import PROCESS_FAILURES, Running, Status, Stopped, StudyLike, View, Workers
+from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, StudyLike, View, Workers
 from hyppo.loop.queue import Queue
 from hyppo.stopping import Curves
 from hyppo.training.replica import Outcome, Task
@@ -19,6 +21,8 @@ from hyppo.trial import State
 BUSY = 0.1  # above this points are asked ahead
 AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
 LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
+EVALUATION_LOOK = 0.005  # s; the same while a criterion is evaluated
+NONE: Mapping[int, float | None] = MappingProxyType({})
 
 
 def as_pruned(outcome: Outcome) -> Outcome:
@@ -37,6 +41,7 @@ class Loop:
         view: View,
         interrupt: Interrupt,
         clock: Callable[[], float] = time.monotonic,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self.study = study
         self.workers = workers
@@ -46,6 +51,8 @@ class Loop:
         self.clock = clock
         self.began = clock()
         trials = study.trials
+        self.evaluations = Evaluations(study, evaluator, view.say)
+        self.may_ask_after: dict[int, int] = {}  # by free slot: how many evaluated trainings it waits for
         self.queue = Queue()
         for trial in trials:
             for task in study.tasks(trial):
@@ -75,17 +82,20 @@ class Loop:
         LaunchError
             No training can be had.
         """
-        while self.interrupt.asked is None:
-            self._fill()
-            if not self.running:
-                return
-            self._ask_ahead()
-            self.workers.wait(LOOK)
-            self._collect()
-            if (now := time.monotonic()) >= self._next_look:  # a status goes through all that runs
-                self.view.show(self.status())
-                self._next_look = now + LOOK
-        self._wind_down()
+        try:
+            while self.interrupt.asked is None:
+                self._fill()
+                if not self.running and not self.evaluations:
+                    return
+                self._ask_ahead()
+                self.workers.wait(EVALUATION_LOOK if self.evaluations else LOOK)
+                self._collect()
+                if (now := time.monotonic()) >= self._next_look:  # a status goes through all that runs
+                    self.view.show(self.status())
+                    self._next_look = now + LOOK
+            self._wind_down()
+        finally:
+            self._settle(self.evaluations.give_up())
 
     def _wind_down(self) -> None:
         """Ask what runs to end, and wait for it for as long as the grace lasts."""
@@ -97,7 +107,7 @@ class Loop:
                 f"{len(self.running)} that run (Ctrl-C again ends them now)"
             )
         self.workers.request_stop()
-        while self.running and self.clock() < end:
+        while (self.running or self.evaluations) and self.clock() < end:
             self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
             self._collect()
 
@@ -106,10 +116,11 @@ class Loop:
     def _fill(self) -> None:
         """Give every free slot something to train, as long as there is something."""
         for slot in tuple(self.free):
-            task = self._next(self.workers.groups[slot])
-            if task is None:
+            task = self._next(slot)
+            if task is not None:
+                self._submit(task, slot)
+            elif self._is_ready(slot):
                 return  # nor is there anything for another slot
-            self._submit(task, slot)
 
     def _hand_out(self) -> None:
         """Give free slots what is queued for them already: that need not wait for the disk to take in the losses."""
@@ -128,11 +139,18 @@ class Loop:
         future.add_done_callback(self.ended.append)
         self.curves.begin(task.trial, task.index)
 
-    def _next(self, group: int) -> Task | None:
-        """The next replica for a slot of `group`: of the group's own trial, of no group's, of a new trial, of any."""
+    def _is_ready(self, slot: int) -> bool:
+        """Whether the losses that ended before a slot became free are settled, so that an ask for it knows them."""
+        return self.evaluations.released >= self.may_ask_after.get(slot, 0)
+
+    def _next(self, slot: int) -> Task | None:
+        """The next replica for a slot: of its group's own trial, of no group's, of a new trial, of any."""
+        group = self.workers.groups[slot]
         while not self._out_of_time and self._another_training:
             task = self.queue.take(group)
             if task is None:
+                if not self._is_ready(slot):
+                    return None
                 if self._may_ask:
                     self._ask(self._wanted())
                 task = self.queue.take(group) or self.queue.take_any(group)
@@ -146,7 +164,7 @@ class Loop:
 
     def _wanted(self) -> int:
         """New trials that the free slots can do with, at least one."""
-        free = Counter(self.workers.groups[slot] for slot in self.free)
+        free = Counter(self.workers.groups[slot] for slot in self.free if self._is_ready(slot))
         return max(1, sum(self._trials_for(slots - self.queue.of(group)) for group, slots in free.items()))
 
     def _trials_for(self, replicas: int) -> int:
@@ -179,8 +197,13 @@ class Loop:
         self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
         for trial in asked:
             for task in self.study.tasks(trial):
-                if (task.trial, task.index) not in self.shown and not self.queue.holds(task.trial, task.index):
+                if not self._is_taken(task):
                     self.queue.add(task)
+
+    def _is_taken(self, task: Task) -> bool:
+        """Whether a pending replica is queued, runs, or has ended and waits to be settled."""
+        waits = any(ended.index == task.index for ended, _ in self.evaluations.of(task.trial))
+        return waits or (task.trial, task.index) in self.shown or self.queue.holds(task.trial, task.index)
 
     def _ask_ahead(self) -> None:
         """Ask now what slots that become free will want, where a search would keep them waiting."""
@@ -242,10 +265,12 @@ class Loop:
         ended: list[tuple[Task, Outcome]] = []
         stopped: list[tuple[Task, Outcome]] = []
         impossible: BaseException | None = None
+        freed: list[int] = []
         while self.ended:
             future = self.ended.popleft()
             task, slot = self.running.pop(future)
             self.free.append(slot)
+            freed.append(slot)
             began = self.shown.pop((task.trial, task.index)).since
             stop_asked = (task.trial, task.index) in self.stopping
             self.stopping.discard((task.trial, task.index))
@@ -271,15 +296,25 @@ class Loop:
                 ended.append((task, outcome))
         finished_trials = {task.trial for task, outcome in ended if outcome.loss is not None}
         for task, outcome in stopped:
-            if task.trial in finished_trials or self.study.trials[task.trial].mean is not None:
+            has_loss = self.study.trials[task.trial].mean is not None or self.evaluations.of(task.trial)
+            if task.trial in finished_trials or has_loss:
                 self.queue.add(task, first=True)  # a sibling ended before it saw the stop: the trial goes on
             else:
                 ended.append((task, as_pruned(outcome)))
         self.free.sort()
         self.settled += len(ended)
+        at_once = []
+        for task, outcome in ended:
+            if self.evaluations.add(task, outcome):
+                self.curves.finish(task.trial)
+            else:
+                at_once.append((task, outcome))
+        self.may_ask_after |= dict.fromkeys(freed, self.evaluations.taken)
         if ended and impossible is None and not any(outcome.pruned for _, outcome in ended):
             self._hand_out()
-        self._settle(ended)
+        self._settle(at_once)
+        for batch, losses in self.evaluations.poll():
+            self._settle(batch, losses)
         if impossible is not None:
             raise impossible
 
@@ -292,10 +327,15 @@ class Loop:
             and self.interrupt.asked is None
         )
 
-    def _settle(self, ended: list[tuple[Task, Outcome]]) -> None:
+    def _settle(self, ended: list[tuple[Task, Outcome]], ensemble_losses: Mapping[int, float | None] = NONE) -> None:
         if not ended:
             return
-        self.study.settle(ended)
+        trials = self.study.trials
+        ended = [
+            (task, as_pruned(outcome) if trials[task.trial].state is State.PRUNED else outcome)
+            for task, outcome in ended
+        ]
+        self.study.settle(ended, ensemble_losses)
         for task, outcome in ended:
             if outcome.pruned:
                 self.curves.prune(task.trial)

@@ -1,8 +1,9 @@
 """Protocols of the loop: the study that it asks, the workers that train, and the view that shows the run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from hyppo.stopping import Rule
@@ -51,6 +52,19 @@ class Workers(Protocol):
         """End every training that still runs, and the processes that are of this run alone."""
 
 
+class Evaluator(Protocol):
+    """Evaluates the criterion of a trial's mean prediction, one trial at a time, and never in the loop's way."""
+
+    def submit(self, trial: int, directories: Sequence[str], criterion: bytes) -> Future[float]:
+        """Start one evaluation over the replicas in `directories`; the future raises if the loss cannot be known."""
+
+    def poll(self) -> None:
+        """See whether the evaluation has ended; does not wait."""
+
+    def close(self) -> None:
+        """End an evaluation that still runs."""
+
+
 class Stopped(Exception):
     """A training that ended early because it was asked to.
 
@@ -77,10 +91,15 @@ class StudyLike(Protocol):
     def exhausted(self) -> bool: ...
     @property
     def best(self) -> Any: ...
+    @property
+    def packed_criterion(self) -> bytes | None: ...
     def ask(self) -> Trial: ...
     def ask_batch(self, count: int) -> Sequence[Trial]: ...
     def tasks(self, trial: Trial) -> list[Task]: ...
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]]) -> None: ...
+    def settle(
+        self, outcomes: Sequence[tuple[Task, Outcome]], ensemble_losses: Mapping[int, float | None] = ...
+    ) -> None: ...
+    def directory(self, number: int, index: int) -> Path: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 

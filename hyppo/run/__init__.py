@@ -10,7 +10,7 @@ from typing import Any
 
 from hyppo import launch
 from hyppo.errors import StudyError
-from hyppo.launch.choose import workers_for
+from hyppo.launch.choose import evaluator_for, workers_for
 from hyppo.loop import Interrupt, Loop, Options, StudyLike
 from hyppo.run.progress import Progress
 from hyppo.text import counted
@@ -72,7 +72,9 @@ def run(
         workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say)
         stack.callback(workers.close)
         study.note(f"{socket.gethostname()}: {plan}")
-        loop = Loop(study, workers, chosen, view, interrupt)
+        evaluator = evaluator_for(study.isolate)
+        stack.callback(evaluator.close)
+        loop = Loop(study, workers, chosen, view, interrupt, evaluator=evaluator)
         try:
             loop.go()
         except KeyboardInterrupt:

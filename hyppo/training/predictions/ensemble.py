@@ -1,6 +1,6 @@
 """The prediction of several trained networks together: of a trial's replicas from what they kept, or on new data."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +42,7 @@ class Predictions:
 
 
 def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
-    """Prediction of a trial from what its replicas kept: exact, and one replica's arrays at a time.
+    """Prediction of a trial from the arrays that its replicas kept: exact, reading each array once.
 
     Parameters
     ----------
@@ -80,7 +80,10 @@ def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0
 def _combined(
     networks: Mapping[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]], weights: tuple[float, float]
 ) -> Predictions:
-    """Predictions of networks from their arrays, opened one at a time; keys name them in messages."""
+    """Predictions of networks from their arrays, opened one at a time; keys name them in messages.
+
+    Memory: mean, variance, and the arrays of one output of one network.
+    """
     counts: list[int] = []
     paths: list[str] = []
     first, opened = next(iter(networks)), list(networks.values())
@@ -94,26 +97,35 @@ def _combined(
     passes = sum(counts)
     w1, w2 = weights if passes else (1.0, 0.0)
 
-    def parts(path: str) -> Iterator[tuple[float, Any, Any]]:
-        """(weight, values, variance within) of every trained network and of every replica's passes."""
-        for arrays_of, count in zip(opened, counts, strict=True):
-            with arrays_of() as arrays:
-                yield w1 / len(opened), arrays["prediction" + path], 0.0
-                if count:
-                    yield w2 * count / passes, arrays["mean" + path], arrays["variance" + path].astype(np.float64)
-
     mean: dict[str, Any] = {}
-    std: dict[str, Any] = {}
-    for path in paths:
-        shapes = {values.shape for _, values, _ in parts(path)}
-        if len(shapes) > 1:
+    variance: dict[str, Any] = {}
+    weight_so_far = dict.fromkeys(paths, 0.0)
+
+    def add(path: str, weight: float, values: Any, within: Any) -> None:
+        """Update the weighted mean and variance (West 1979) by one set of predictions."""
+        if path not in mean:
+            mean[path] = values.astype(np.result_type(values, np.float64))
+            variance[path] = np.zeros(values.shape) + weight * within
+        elif mean[path].shape != values.shape:
             raise StudyError(
-                f"the replicas' predictions differ in shape: {sorted(shapes)}; "
+                f"the replicas' predictions differ in shape: {mean[path].shape} and {values.shape}; "
                 "every replica predicts the same validation data"
             )
-        mu = sum(weight * values.astype(np.result_type(values, np.float64)) for weight, values, _ in parts(path))
-        variance = sum(weight * (within + np.abs(values - mu) ** 2) for weight, values, within in parts(path))
-        mean[path], std[path] = mu, np.sqrt(variance)
+        else:
+            step = values - mean[path]
+            total = weight_so_far[path] + weight
+            mean[path] += weight / total * step
+            variance[path] += weight * within + weight * weight_so_far[path] / total * np.abs(step) ** 2
+        weight_so_far[path] += weight
+
+    for arrays_of, count in zip(opened, counts, strict=True):
+        with arrays_of() as arrays:
+            for path in paths:
+                add(path, w1 / len(opened), arrays["prediction" + path], 0.0)
+                if count:
+                    within = arrays["variance" + path].astype(np.float64)
+                    add(path, w2 * count / passes, arrays["mean" + path], within)
+    std = {path: np.sqrt(spread) for path, spread in variance.items()}
     with opened[0]() as arrays:
         targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
     return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes)
