@@ -1,6 +1,7 @@
 """A training that a signal interrupts goes on where it was: real runs of a script, stopped by SIGUSR1."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -246,3 +247,34 @@ def test_a_checkpoint_that_does_not_load_says_what_to_do(script, tmp_path):
     out, _ = start(script, path, 0.0).communicate(timeout=90)
     (replica,) = hyppo.load(path).trials[0].replicas
     assert "delete it to train from the beginning" in str(replica.failure), out
+
+
+class Code:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
+def test_state_from_a_stranger_runs_no_code(script, tmp_path):
+    path, made = tmp_path / "cut.h5", tmp_path / "made"
+    interrupted(script, path)
+    trained = len(epochs(path))
+    (file,) = (path for path in tmp_path.rglob("resume.*") if path.suffix in (".ckpt", ".json"))
+    if file.suffix == ".ckpt":
+        torch = pytest.importorskip("torch")
+        state = torch.load(file, weights_only=True)
+        torch.save(state | {"hyper_parameters": Code(made)}, file)
+    else:
+        file.write_bytes(pickle.dumps(Code(made)))
+    out, _ = start(script, path, 0.0).communicate(timeout=90)
+    assert not made.exists()
+    (replica,) = hyppo.load(path).trials[0].replicas
+    if file.suffix == ".ckpt":
+        assert epochs(path)[trained:] == list(range(8)), out
+    else:
+        assert "delete it to train from the beginning" in str(replica.failure), out

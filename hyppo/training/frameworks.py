@@ -4,6 +4,7 @@ No framework is imported here. A method gets the module, which a training has im
 framework, add an entry here and a folder of integrations.
 """
 
+import base64
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ class Framework:
         """Seed its global random generators."""
 
     def random_state(self, module: Any) -> dict[str, Any]:
-        """State of its global random generators, picklable; the keys are of this framework alone."""
+        """State of its global random generators as JSON values; the keys are of this framework alone."""
         return {}
 
     def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
@@ -56,16 +57,16 @@ class Torch(Framework):
         module.manual_seed(seed)  # all devices
 
     def random_state(self, module: Any) -> dict[str, Any]:
-        state = {"torch": module.get_rng_state()}
+        state: dict[str, Any] = {"torch": _to_text(module.get_rng_state())}
         if module.cuda.is_initialized():
-            state["cuda"] = module.cuda.get_rng_state_all()
+            state["cuda"] = [_to_text(generator) for generator in module.cuda.get_rng_state_all()]
         return state
 
     def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
         if "torch" in state:
-            module.set_rng_state(state["torch"])
+            module.set_rng_state(_to_tensor(module, state["torch"]))
         if "cuda" in state and len(state["cuda"]) == module.cuda.device_count():
-            module.cuda.set_rng_state_all(state["cuda"])
+            module.cuda.set_rng_state_all([_to_tensor(module, text) for text in state["cuda"]])
 
     def clear(self, module: Any) -> None:
         distributed = sys.modules.get("torch.distributed")
@@ -81,6 +82,15 @@ class Torch(Framework):
         leaf = leaf.detach().cpu()
         # numpy has no bfloat16
         return (leaf.float() if leaf.is_floating_point() and leaf.element_size() < 4 else leaf).numpy()
+
+
+def _to_text(generator: Any) -> str:
+    """The state of one of torch's generators, a tensor of bytes, as text."""
+    return base64.b64encode(generator.numpy().tobytes()).decode()
+
+
+def _to_tensor(torch: Any, text: str) -> Any:
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
 
 
 class TensorFlow(Framework):

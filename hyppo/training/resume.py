@@ -1,7 +1,8 @@
-"""Going on with an interrupted training: when its state is saved, and the random numbers that belong to it.
+"""Resuming an interrupted training: when to save its state, and the state of the random generators.
 
-A training that is asked to stop, or whose process dies, is had again under the same number and seed. What the callbacks
-have saved in its directory by then spares it the epochs that it has trained.
+A training that is stopped, or whose process dies, is repeated with the same number and seed. The state that the
+callbacks have saved in its directory spares it the epochs that it has trained. A study's folder may come from another
+person, so no state is loaded by pickle: JSON, HDF5, and torch with `weights_only`.
 """
 
 import hashlib
@@ -70,8 +71,20 @@ class Saves:
 
 
 def random_state() -> dict[str, Any]:
-    """State of the random generators of `random`, numpy and every imported framework, GPUs included."""
-    state: dict[str, Any] = {"random": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002
+    """State of the random generators of `random`, numpy and every imported framework, GPUs included, as JSON values.
+
+    >>> import json
+    >>> state = json.loads(json.dumps(random_state()))
+    >>> number = np.random.random()
+    >>> set_random_state(state)
+    >>> np.random.random() == number
+    True
+    """
+    name, *numbers = np.random.get_state(legacy=True)  # noqa: NPY002
+    state: dict[str, Any] = {
+        "random": random.getstate(),
+        "numpy": [name, *(n.tolist() if isinstance(n, np.ndarray) else n for n in numbers)],
+    }
     for framework, module in imported():
         state |= framework.random_state(module)
     return state
@@ -79,7 +92,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Continue with the random numbers of `state`."""
-    random.setstate(state["random"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002
+    version, internal, gauss = state["random"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
     for framework, module in imported():
         framework.set_random_state(module, state)

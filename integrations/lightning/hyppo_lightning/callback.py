@@ -2,7 +2,9 @@
 
 import importlib.util
 import inspect
+import pickle
 import sys
+import warnings
 from functools import partial
 from importlib import import_module
 from itertools import chain
@@ -125,10 +127,22 @@ class HyppoCallback(_Base):
         # A callback cannot choose fit's ckpt_path. What Lightning does with it comes in two halves, the second (loops
         # and optimisers) after this hook; some strategies have the first one at this very place.
         restore = trainer._checkpoint_connector._restore_modules_and_callbacks
-        whole = {"weights_only": False} if "weights_only" in inspect.signature(restore).parameters else {}
+        safe = {"weights_only": True} if "weights_only" in inspect.signature(restore).parameters else {}
+        try:
+            torch.load(str(path), map_location="cpu", mmap=True, weights_only=True)  # Lightning < 2.6 loads any pickle
+        except pickle.UnpicklingError as error:
+            warnings.warn(
+                f"{path} of an interrupted training holds more than tensors and plain values, and loading such a file "
+                "can run code: the training starts from the beginning. If you trust the file, name its classes to "
+                f"torch.serialization.add_safe_globals before fit ({str(error).splitlines()[0]})",
+                stacklevel=2,
+            )
+            return
+        except Exception:  # a damaged file, which Lightning's own loading reports below
+            pass
         self._resuming = True
         try:
-            restore(path, **whole)
+            restore(path, **safe)
         except Exception as error:  # torch's and Lightning's own, and those of the user's hooks
             raise StudyError(
                 f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network, "
