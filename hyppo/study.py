@@ -4,19 +4,21 @@ A study is its configuration, its root seed and its history, the one thing that 
 incumbent and counts are derived from these.
 """
 
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, SURROGATES, TARGETS, one_of, replicas_of, risk_of, seed_of
-from hyppo.errors import StudyError
+from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.history import History
 from hyppo.results import Best, frame_of
@@ -36,6 +38,19 @@ if TYPE_CHECKING:
     from hyppo.training.predictions import Predictions
 
 Objective = Callable[[Replica], Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _locked(method: "Callable[Concatenate[Study, P], R]") -> "Callable[Concatenate[Study, P], R]":
+    """Let one thread at a time into the study: an ask sees all that was asked and told before it."""
+
+    @wraps(method)
+    def call(self: "Study", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class Study:
@@ -49,7 +64,7 @@ class Study:
         result over. Not needed to drive the search with `ask` and `tell`.
     log : path, optional
         Study file (HDF5). An existing one goes on; it is opened at the first `ask` or `run`. Without it the study
-        lives in memory.
+        lives in memory. Relative paths and symbolic links are resolved here, once: a script may change its directory.
     replicas : int or (int, int), optional
         Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default 3, and then
         `tell` asks for no more than what it is told.
@@ -119,13 +134,15 @@ class Study:
             )
         self.space = space
         self.objective = objective
-        self.log = Path(log) if log is not None else None
+        self.log = _resolved(log) if log is not None else None
         self.replicas = replicas_of(replicas)
         self.required = 1 if replicas is None else self.replicas[0]
         self.criterion = criterion
         self.stopping = rule_of(stopping)
         self.isolate = isolate
         self._attended = False
+        self._lock = threading.RLock()
+        self._in_training: set[tuple[int, int]] = set()  # trial and replica, from `tasks` to `settle`
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._packed: bytes | None = None
         config = {
@@ -153,6 +170,7 @@ class Study:
     # -- history --------------------------------------------------------------------------------------------------
 
     @property
+    @_locked
     def trials(self) -> tuple[Trial, ...]:
         """All trials, in the order in which they were asked."""
         self._load()
@@ -190,13 +208,21 @@ class Study:
         self._columns.update(self._history.trials)
         return self._columns
 
+    @_locked
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""
         self._record(Note(text, time.time()))
 
+    @_locked
     def close(self) -> None:
         """Close the log; a later `ask` or `run` opens it again."""
+        self._in_training.clear()
         self._history.close()
+
+    @_locked
+    def merge(self) -> None:
+        """Carry over to the study file what a killed run has left in its journal."""
+        self._history.merge()
 
     def __enter__(self) -> "Study":
         return self
@@ -221,6 +247,7 @@ class Study:
         """
         return self.ask_batch(1)[0]
 
+    @_locked
     def ask_batch(self, count: int) -> tuple[Trial, ...]:
         """Up to `count` trials from one look at the losses, at little more than the cost of one.
 
@@ -262,6 +289,7 @@ class Study:
         return tuple(self._history.trials[first:])
 
     @property
+    @_locked
     def exhausted(self) -> bool:
         """Whether every point of a finite space was tried."""
         size = self.space.size
@@ -280,6 +308,7 @@ class Study:
 
     # -- tell -----------------------------------------------------------------------------------------------------
 
+    @_locked
     def tell(self, number: int, losses: Iterable[float] | float) -> None:
         """Settle a trial with the losses of its replicas, in the order of its seeds.
 
@@ -289,12 +318,13 @@ class Study:
         Raises
         ------
         StudyError
-            A number that was never asked, no loss at all, or one that is not a number; the target is the loss of
-            predictions, of which a told loss has none.
+            A number that was never asked, no loss at all, or one that is not a number; a trial that `study.run` is
+            training; the target is the loss of predictions, of which a told loss has none.
         """
         self._refuse_bare_losses()
         self._open()
         trial = self._trial(number)
+        self._refuse_in_training(trial)
         values = _losses(losses)
         now = time.time()
         indices = [r.index for r in trial.pending]
@@ -306,16 +336,18 @@ class Study:
         )
         self._record(Settled(number, records, closed=True, time=now))
 
+    @_locked
     def fail(self, number: int, why: str = "") -> None:
         """Settle what is pending of a trial as failed: it costs budget and never becomes a loss.
 
         Raises
         ------
         StudyError
-            A number that was never asked, or a trial with nothing pending.
+            A number that was never asked, a trial with nothing pending, or one that `study.run` is training.
         """
         self._open()
         trial = self._trial(number)
+        self._refuse_in_training(trial)
         if not trial.pending:
             raise StudyError(f"trial {number} has nothing pending that could fail; it is {trial.state}")
         failure = Failure("Failed", str(why))
@@ -323,6 +355,7 @@ class Study:
         records = tuple(ReplicaRecord(r.index, r.seed, State.FAILED, end=now, failure=failure) for r in trial.pending)
         self._record(Settled(number, records, closed=True, time=now))
 
+    @_locked
     def add(self, params: Mapping[str, Any], losses: Iterable[float] | float) -> Trial:
         """Take in a result known from elsewhere, as a trial of its own.
 
@@ -355,6 +388,14 @@ class Study:
                 "train with study.run, or tell losses to a study of the mean_loss"
             )
 
+    def _refuse_in_training(self, trial: Trial) -> None:
+        busy = [r.index for r in trial.pending if (trial.number, r.index) in self._in_training]
+        if busy:
+            raise StudyError(
+                f"study.run is training trial {trial.number} (replicas {busy}) and settles it when the training ends: "
+                "return the loss from the training function, or raise an exception there for a failure"
+            )
+
     def _trial(self, number: int) -> Trial:
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
             raise StudyError(f"number: expected a trial's number, got {number!r}")
@@ -385,14 +426,16 @@ class Study:
 
         run(self, trials=trials, trainings=trainings, time_limit=time_limit, **options)
 
+    @_locked
     def tasks(self, trial: Trial) -> list[Task]:
         """What a worker needs for each pending replica of a trial."""
+        self._in_training.update((trial.number, r.index) for r in trial.pending)
         return [
             Task(
                 trial.number,
                 r.index,
                 r.seed,
-                trial.params,
+                dict(trial.params),
                 str(self.directory(trial.number, r.index)),
                 r.attempts,
                 self.target,
@@ -408,6 +451,7 @@ class Study:
             self._packed = pack(self.criterion)
         return self._packed
 
+    @_locked
     def settle(
         self,
         outcomes: Sequence[tuple[Task, Outcome]],
@@ -435,6 +479,7 @@ class Study:
                 for number, record in records
             )
         )
+        self._in_training.difference_update((task.trial, task.index) for task, _ in outcomes)
         for task, outcome in outcomes:  # what has ended does not go on, nor do the dropped replicas of a trial given up
             folder = Path(task.directory)
             for path in folder.parent.glob(f"*/{RESUME}") if outcome.pruned else folder.glob(RESUME):
@@ -453,6 +498,7 @@ class Study:
     # -- what came out --------------------------------------------------------------------------------------------
 
     @property
+    @_locked
     def best(self) -> Best:
         """The configuration recommended now, by posterior score among those with enough replicas.
 
@@ -483,6 +529,7 @@ class Study:
             self.checkpoints(trial.number),
         )
 
+    @_locked
     def surface(self) -> "Surface":
         """The fitted surrogate over the space, for `hyppo.sensitivity` and pictures.
 
@@ -497,6 +544,7 @@ class Study:
             raise StudyError("no surrogate yet: it takes four points with losses that differ")
         return fitted
 
+    @_locked
     def predictions(self, number: int) -> "Predictions":
         """Mean and standard deviation of a trial's predictions over its replicas and dropout passes.
 
@@ -511,6 +559,7 @@ class Study:
         trial = self._trial(number)
         return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
 
+    @_locked
     def checkpoints(self, number: int) -> tuple[Path, ...]:
         """The trained networks that a trial's replicas have left, in the order of the replicas.
 
@@ -547,18 +596,32 @@ def load(path: str | Path) -> Study:
         The file is missing, torn, or not a study.
     """
     header, events = read_log(path)
-    low, high = header.config["replicas"]
-    study = Study(
-        Space.from_json(header.space),
-        log=path,
-        replicas=(low, high) if header.config["required"] == low else None,
-        seed=header.seed,
-        risk=header.config["risk"],
-        surrogate=header.config["surrogate"],
-        target=header.config.get("target", MEAN_LOSS),
-    )
+    try:
+        low, high = header.config["replicas"]
+        study = Study(
+            Space.from_json(header.space),
+            log=path,
+            replicas=(low, high) if header.config["required"] == low else None,
+            seed=header.seed,
+            risk=header.config["risk"],
+            surrogate=header.config["surrogate"],
+            target=header.config.get("target", MEAN_LOSS),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LogError(f"{path} is damaged: its configuration makes no study ({error!r})") from error
     study._history.replay(events)
     return study
+
+
+def _resolved(log: str | Path) -> Path:
+    """The study file that a path leads to now."""
+    try:
+        path = Path(os.path.realpath(os.fspath(log)))
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"log: expected the path of a study file, got {log!r} ({error})") from None
+    if path.is_dir():
+        raise StudyError(f"log: {path} is a folder; name a file in it, such as {path / 'study.h5'}")
+    return path
 
 
 def _losses(losses: Iterable[float] | float) -> list[float]:

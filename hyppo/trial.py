@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from hyppo.config import MEAN_LOSS
+from hyppo.curve import EMPTY, Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure, Outcome, Task
@@ -34,7 +35,8 @@ class State(StrEnum):
 class ReplicaRecord:
     """All that is known of one replica. Unknown is None.
 
-    `start` and `end` are unix seconds; `curve` is what was reported, as (step, loss); `attempts` counts the tries.
+    `start` and `end` are unix seconds; `curve` holds the reports as (step, loss), thinned to `hyppo.curve.POINTS`;
+    `attempts` counts the tries.
     `losses` are the criterion's, of this replica's predictions; `ensemble_loss` is that of the mean prediction of the
     trial's replicas up to and including this one.
     """
@@ -46,7 +48,7 @@ class ReplicaRecord:
     start: float | None = None
     end: float | None = None
     failure: Failure | None = None
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: Curve = EMPTY
     host: str = ""
     attempts: int = 1
     losses: LossStats | None = None
@@ -61,7 +63,12 @@ class ReplicaRecord:
 
     @staticmethod
     def of(task: Task, outcome: Outcome) -> "ReplicaRecord":
-        """Of a training that ended."""
+        """Of a training that ended, its curve thinned; one whose reports cannot be stored has failed."""
+        try:
+            curve = Curve.of(outcome.curve).thinned()
+        except (TypeError, ValueError, OverflowError) as error:
+            failure = Failure("ObjectiveError", f"replica.report takes a step (an integer) and a loss: {error}")
+            outcome, curve = replace(outcome, loss=None, failure=outcome.failure or failure, losses=None), EMPTY
         ended = State.DONE if outcome.failure is None else State.FAILED
         return ReplicaRecord(
             index=task.index,
@@ -71,11 +78,31 @@ class ReplicaRecord:
             start=outcome.start,
             end=outcome.end,
             failure=outcome.failure,
-            curve=outcome.curve,
+            curve=curve,
             host=outcome.host,
             attempts=task.attempt,
             losses=outcome.losses,
         )
+
+
+class ReadOnlyDict(dict[str, Any]):
+    """A dict that refuses changes, for the parameters of a trial: they are the study's own. A copy is a plain dict.
+
+    >>> params = ReadOnlyDict(lr=0.1)
+    >>> params | {"lr": 0.2}
+    {'lr': 0.2}
+    >>> params["lr"] = 0.2
+    Traceback (most recent call last):
+    TypeError: the parameters of a trial cannot be changed; dict(trial.params) is a copy that can
+    """
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("the parameters of a trial cannot be changed; dict(trial.params) is a copy that can")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
 
 
 @dataclass(frozen=True)
@@ -86,7 +113,7 @@ class Trial:
     ----------
     number : int
     params : dict
-        Native Python values.
+        Native Python values; read-only.
     replicas : tuple of ReplicaRecord
     origin : dict
         What proposed the point, and what the search remembers of that step.
@@ -191,7 +218,56 @@ class Note:
 Event = Asked | Settled | Note
 
 
-def apply(trials: list[Trial], event: Event, position: int) -> None:
+class Trials(Protocol):
+    """The trials that events are folded into, by number: a list, or a draft of one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Trial: ...
+    def __setitem__(self, number: int, trial: Trial, /) -> None: ...
+    def append(self, trial: Trial, /) -> None: ...
+
+
+class Draft:
+    """Trials as they will be, over a list that stays as it is until `commit`.
+
+    >>> trials = [Trial(0, {"lr": 0.1})]
+    >>> draft = Draft(trials)
+    >>> apply(draft, Asked(1, {"lr": 0.2}, ((0, 17),)), 0)
+    >>> len(trials), len(draft)
+    (1, 2)
+    >>> draft.commit()
+    >>> trials[1].seeds
+    (17,)
+    """
+
+    def __init__(self, trials: list[Trial]) -> None:
+        self._trials = trials
+        self._changed: dict[int, Trial] = {}
+        self._length = len(trials)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int, /) -> Trial:
+        return self._changed[number] if number in self._changed else self._trials[number]
+
+    def __setitem__(self, number: int, trial: Trial, /) -> None:
+        self._changed[number] = trial
+
+    def append(self, trial: Trial, /) -> None:
+        self._changed[self._length] = trial
+        self._length += 1
+
+    def commit(self) -> None:
+        """Bring the list up to date. If an interrupt cuts this short, a second call completes it."""
+        for number, trial in sorted(self._changed.items()):
+            if number == len(self._trials):
+                self._trials.append(trial)
+            else:
+                self._trials[number] = trial
+
+
+def apply(trials: Trials, event: Event, position: int) -> None:
     """Fold one event into `trials`, in place; `position` is its place in the study's order of events.
 
     Raises
@@ -203,7 +279,7 @@ def apply(trials: list[Trial], event: Event, position: int) -> None:
         case Asked(number, params, replicas, origin):
             pending = tuple(ReplicaRecord(index, seed) for index, seed in replicas)
             if number == len(trials):
-                trials.append(Trial(number, dict(params), pending, dict(origin)))
+                trials.append(Trial(number, ReadOnlyDict(params), pending, ReadOnlyDict(origin)))
             elif number < len(trials):
                 trials[number] = replace(trials[number], replicas=_merge(trials[number], pending))
             else:

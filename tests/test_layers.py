@@ -31,7 +31,7 @@ FLOORS = [
     ("hyppo/_kernels/", "hyppo/_version.py"),
     ("hyppo/errors.py", "hyppo/text.py"),
     ("hyppo/config.py",),
-    ("hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
+    ("hyppo/curve.py", "hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
     ("hyppo/training/",),
     ("hyppo/trial.py",),
     ("hyppo/log/", "hyppo/surrogates/"),

@@ -8,11 +8,12 @@ a checkpoint can store. No pickle.
 import json
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from hyppo.curve import Curve
 from hyppo.errors import LogError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure
@@ -27,7 +28,6 @@ _ASKED, _SETTLED, _NOTE = 1, 2, 3
 _EVENT = struct.Struct("<IBqdBI")  # length of the rest, kind, trial, time, closed, count
 _SEED = struct.Struct("<iQ")  # replica, seed
 _RECORD = struct.Struct("<iQBdddiii")  # replica, seed, state, loss, start, end, attempts, points, bytes of text
-_STEP, _LOSS = np.dtype("<i8"), np.dtype("<f8")
 
 
 def to_json(value: Any) -> str:
@@ -54,14 +54,6 @@ def optional(value: float) -> float | None:
     return None if value != value else value
 
 
-def curve_arrays(curve: Sequence[tuple[int, float]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Steps (k,) int64 and losses (k,) float64 of a curve."""
-    if not curve:
-        return np.empty(0, _STEP), np.empty(0, _LOSS)
-    steps, losses = zip(*curve, strict=True)
-    return np.array(steps, dtype=_STEP), np.array(losses, dtype=_LOSS)
-
-
 def _encode(event: Event) -> bytes:
     match event:
         case Asked(trial, params, replicas, origin, time):
@@ -77,7 +69,7 @@ def _encode(event: Event) -> bytes:
                     losses_of = None if r.losses is None else [r.losses.n, r.losses.mean, r.losses.std]
                     texts += [losses_of, r.ensemble_loss]
                 text = to_json(texts).encode()
-                steps, losses = curve_arrays(r.curve)
+                curve = Curve.of(r.curve)
                 parts.append(
                     _RECORD.pack(
                         r.index,
@@ -87,11 +79,11 @@ def _encode(event: Event) -> bytes:
                         number(r.start),
                         number(r.end),
                         r.attempts,
-                        len(r.curve),
+                        len(curve),
                         len(text),
                     )
                 )
-                parts += (text, steps.tobytes(), losses.tobytes())
+                parts += (text, curve.steps.tobytes(), curve.losses.tobytes())
             body = b"".join(parts)
             return _EVENT.pack(len(body), _SETTLED, trial, time, closed, len(records)) + body
         case Note(note, time):
@@ -131,8 +123,8 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
         host, failure, *predicted = json.loads(body[offset : offset + length])
         losses_of, ensemble_loss = predicted or (None, None)
         offset += length
-        steps = np.frombuffer(body, _STEP, points, offset)
-        losses = np.frombuffer(body, _LOSS, points, offset + points * 8)
+        steps = np.frombuffer(body, np.int64, points, offset).copy()
+        losses = np.frombuffer(body, np.float64, points, offset + points * 8).copy()
         offset += points * 16
         records.append(
             ReplicaRecord(
@@ -143,7 +135,7 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
                 optional(start),
                 optional(end),
                 None if failure is None else Failure(*failure),
-                tuple(zip(steps.tolist(), losses.tolist(), strict=True)),
+                Curve(steps, losses),
                 host,
                 attempts,
                 None if losses_of is None else LossStats(*losses_of),
@@ -167,7 +159,11 @@ def decode(payload: bytes) -> list[Event]:
         elif kind == _SETTLED:
             events.append(_decode_settled(body, trial, time, bool(closed), count))
         elif kind == _NOTE:
-            events.append(Note(json.loads(body), time))
+            text = json.loads(body)
+            events.append(Note(text if isinstance(text, str) else str(text), time))  # up to 0.1.0 any value was taken
         else:
-            raise LogError(f"the journal holds an event of unknown kind {kind}; use the hyppo that wrote it")
+            raise LogError(
+                f"the journal holds an event of kind {kind}, which this hyppo does not know; use the version that "
+                "wrote it"
+            )
     return events

@@ -5,10 +5,12 @@ import stat
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hyppo.errors import LogError, StudyError
 from hyppo.log import Durability, codec, disk, frame, hdf5, rows
+from hyppo.log.checked import check
 from hyppo.log.header import Header, changes
 from hyppo.log.journal import Journal, beyond, events_after, header_of, journal_of, keep_aside
 from hyppo.log.schema import Extent
@@ -254,14 +256,13 @@ def _salvage(events: Sequence[Event], stray: Iterable[frame.Frame]) -> tuple[lis
     trials: list[Trial] = []
     taken: list[Event] = []
     lost = 0
-    try:
-        for position, event in enumerate(events):
+    for position, event in enumerate(events):
+        with suppress(StudyError):  # skipped when the study is read, too
             apply(trials, event, position)
-    except StudyError as error:
-        raise LogError(f"the journal is damaged, and the events before that make no history: {error}") from error
     for f in stray:
         for event in codec.decode(f.payload):
             try:
+                check(event)
                 apply(trials, event, len(events) + len(taken))
             except StudyError:
                 lost += 1

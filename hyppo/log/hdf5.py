@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.curve import Curve
 from hyppo.errors import LogError
 from hyppo.log import codec
 from hyppo.log.header import Header
@@ -34,7 +35,6 @@ from hyppo.log.schema import (
     SETTLED,
     TABLES,
     TEXT,
-    Curve,
     Extent,
     is_numeric,
     params_chunk,
@@ -172,7 +172,7 @@ def _extend_curves(dataset: h5py.Dataset, first: int, curves: Sequence[Curve]) -
         if width:
             padded = np.full((len(block), width), np.nan)
             for i, curve in enumerate(block):
-                padded[i, : len(curve)] = [loss for _, loss in curve]
+                padded[i, : len(curve)] = curve.losses
             dataset[first + lo : first + lo + len(block), :width] = padded
 
 

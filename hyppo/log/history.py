@@ -5,13 +5,17 @@ Reading takes no lock; the first event to be recorded opens the log, whose one w
 
 import atexit
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
-from hyppo.trial import Event, Trial, apply
+from hyppo.log.checked import check
+from hyppo.log.journal import journal_of
+from hyppo.trial import Draft, Event, Trial, apply
 
 
 class History:
@@ -44,7 +48,7 @@ class History:
         self._closing: weakref.finalize[Any, Any] | None = None
 
     def read(self) -> bool:
-        """Read the log, without locking it, where it was not read yet; whether the trials are others now.
+        """Read the log, without locking it, unless it was read before; return whether the trials have changed.
 
         Raises
         ------
@@ -59,7 +63,7 @@ class History:
         return True
 
     def open(self) -> bool:
-        """Open the log for writing, and bring the trials up to what it holds; whether they are others now.
+        """Open the log for writing, and bring the trials up to date with it; return whether they have changed.
 
         Raises
         ------
@@ -85,24 +89,75 @@ class History:
             raise
         return True
 
+    def merge(self) -> None:
+        """Carry over to the study file what a killed run has left in its journal; a study in use stays as it is."""
+        if self._writer is not None or self._path is None or not journal_of(self._path).exists():
+            return
+        try:
+            self.open()
+        except LogError:
+            return  # another process writes it, or nobody here may
+        self.close()
+
     def replay(self, events: Sequence[Event]) -> None:
-        """Begin anew with the trials that `events` make."""
+        """Start again with the trials that `events` make; an event that does not follow is skipped with a notice.
+
+        Raises
+        ------
+        LogError
+            An event holds a value that no study can hold.
+        """
         trials: list[Trial] = []
+        skipped = []
         for position, event in enumerate(events):
-            apply(trials, event, position)
+            try:
+                check(event)
+            except StudyError as error:
+                raise LogError(
+                    f"{self._path} is damaged: event {position + 1}: {error}; `hyppo check` says what can be read"
+                ) from None
+            try:
+                apply(trials, event, position)
+            except StudyError as error:
+                skipped.append(f"event {position + 1}: {error}")
         self.trials, self._position, self._read = trials, len(events), True
+        if skipped:
+            more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+            warnings.warn(
+                f"{self._path}: skipped what does not follow from the events before it ({skipped[0]}{more}); "
+                "`hyppo check` lists all",
+                stacklevel=2,
+            )
 
     def record(self, *events: Event) -> None:
-        """Log events, then apply them: what the log refuses did not happen."""
+        """Check events, log them, then apply them: a refused event did not happen, nor did those recorded with it.
+
+        Raises
+        ------
+        StudyError
+            An event holds a value that no study can hold, or does not follow from the history.
+        LogError
+            The log cannot be opened or written.
+        """
+        for event in events:
+            check(event)
         self.open()
         assert self._writer is not None
+        draft, following = Draft(self.trials), self._position + len(events)
+        for position, event in enumerate(events, start=self._position):
+            apply(draft, event, position)
+        logged = False
         try:
             self._writer.append(events)
-            for event in events:
-                apply(self.trials, event, self._position)
-                self._position += 1
+            logged = True
+            draft.commit()
+            self._position = following
         except KeyboardInterrupt:
-            self.close()  # it may have come between log and trials: the next use reads the log again
+            if not isinstance(self._writer, MemoryLog):
+                self.close()  # it may have come between log and trials: the next use reads the log again
+            elif logged:
+                draft.commit()
+                self._position = following
             raise
 
     def close(self) -> None:

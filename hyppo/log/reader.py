@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hyppo.errors import LogError, SpaceError, StudyError
 from hyppo.log import frame, hdf5
+from hyppo.log.checked import check as checked
 from hyppo.log.header import Header
 from hyppo.log.journal import beyond, events_after, header_of, journal_of
 from hyppo.log.schema import Extent
@@ -106,6 +107,7 @@ def check(path: str | Path) -> list[str]:
     trials: list[Trial] = []
     for position, event in enumerate(events):
         try:
+            checked(event)
             apply(trials, event, position)
         except StudyError as error:
             problems.append(f"event {position + 1}: {error}")

@@ -5,11 +5,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.curve import EMPTY, Curve
 from hyppo.errors import SpaceError
 from hyppo.log import codec
 from hyppo.log.schema import (
@@ -23,7 +25,6 @@ from hyppo.log.schema import (
     NOTE,
     SETTLED,
     TEXT,
-    Curve,
     Extent,
     is_numeric,
     params_chunk,
@@ -96,11 +97,11 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             failures[failure] = len(failures)
             texts = {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
             add("failures", **{column: stored(text) for column, text in texts.items()})
-        curve, at = record.curve, -1
-        if len(curve) > CURVE_WIDTH or any(step != i for i, (step, _) in enumerate(curve)):
+        curve, at = Curve.of(record.curve), -1
+        if len(curve) > CURVE_WIDTH or not curve.counts_up:
             at = rows["curves"]
-            columns["curves/step"] += [step for step, _ in curve]
-            columns["curves/loss"] += [loss for _, loss in curve]
+            columns["curves/step"] += curve.steps.tolist()
+            columns["curves/loss"] += curve.losses.tolist()
             rows["curves"] += len(curve)
         curves.append(curve[:CURVE_WIDTH])
         add(
@@ -226,23 +227,25 @@ def _records(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) ->
 def _curves(table: Table) -> Iterator[Curve]:
     lengths, places = table("replicas/epochs"), table("replicas/curve_at")
     base = table.first["curves"]
-    steps, losses = table("curves/step"), table("curves/loss")
-    counting = range(0)
+    steps, losses = (np.array(table(f"curves/{name}"), kind) for name, kind in (("step", np.int64), ("loss", float)))
     for lo in range(0, len(lengths), CHUNK):
         block = list(zip(lengths[lo : lo + CHUNK], places[lo : lo + CHUNK], strict=True))
         width = max(0 if at >= 0 else length for length, at in block)
         rows = table.curves(lo, lo + len(block), width)
-        if width > len(counting):
-            counting = range(width)
-            numbers = list(counting)  # shared by all curves: an int object a step, not a step and curve
         for (length, at), row in zip(block, rows, strict=True):
             if at >= 0:
                 where = slice(at - base, at - base + length)
-                yield tuple(zip(steps[where], losses[where], strict=True))
+                yield Curve(steps[where].copy(), losses[where].copy())
             elif length:
-                yield tuple(zip(numbers[:length], row[:length].tolist(), strict=True))
+                yield Curve(_counting(length), row[:length].copy())
             else:
-                yield ()
+                yield EMPTY
+
+
+@cache
+def _counting(length: int) -> npt.NDArray[np.int64]:
+    """Steps 0, 1, 2, ..., one array for all curves of a length."""
+    return np.arange(length)
 
 
 def _json_values(texts: Sequence[bytes]) -> Iterator[Any]:

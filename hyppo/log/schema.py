@@ -95,8 +95,6 @@ ADDED: Mapping[str, Any] = {
 }
 TABLES = {name.split("/")[0]: name for name in reversed(list(COLUMNS))}  # table -> its first column
 
-Curve = tuple[tuple[int, float], ...]
-
 
 @dataclass(frozen=True)
 class Extent:

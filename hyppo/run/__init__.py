@@ -65,6 +65,7 @@ def run(
         interrupt = stack.enter_context(Interrupt())
         view = stack.enter_context(Progress(study, chosen))
         if _nothing_to_do(study, chosen):
+            study.merge()
             view.say(f"nothing left to do: {_spent(study, chosen)}")
             return
         if chosen.executor is not None and study.stopping is not None:

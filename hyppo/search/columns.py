@@ -61,14 +61,14 @@ class Columns:
         known = len(self.trials)
         changed = [i for i, (old, new) in enumerate(zip(self.trials, trials, strict=False)) if old is not new]
         new = trials[known:]
+        memory = self.memory
         if new:
             self._reserve(len(trials))
             units = self._space.encode_all([trial.params for trial in new])
             self._unit[known : len(trials)] = units
             self.taken.update(self._space.keys(units))
             for trial in new:
-                self.memory = self.memory.after(step_of(trial.origin))
-        self.trials = list(trials)
+                memory = memory.after(step_of(trial.origin))
         for i in (*changed, *range(known, len(trials))):
             trial, stats = trials[i], trials[i].observed(self._target)
             self._mean[i] = np.nan if stats is None else stats.mean
@@ -77,10 +77,11 @@ class Columns:
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = trial.settled is None and trial.state is State.PENDING
             self._pruned[i] = trial.settled is None and trial.state is State.PRUNED
+        self.trials, self.memory = list(trials), memory  # last: if Ctrl-C cuts this short, the next call does it again
 
     def _reserve(self, n: int) -> None:
         """Make room for n rows, twice as many at a time."""
-        if n <= self._mean.size:
+        if n <= self._pruned.size:  # the last that is assigned
             return
         room = max(64, 2 * n)
 
