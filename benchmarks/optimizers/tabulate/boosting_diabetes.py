@@ -14,9 +14,9 @@ from benchmarks.optimizers.problems.problem import FloatArray
 from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 10
-TREES = (10, 30, 90)
+TREES = (10, 25, 60)
 SPACE = hyppo.Space(
-    rate=hyppo.Ordinal([0.01, 0.03, 0.1, 0.3, 1.0]),
+    rate=hyppo.Ordinal([0.03, 0.1, 0.3, 1.0]),
     depth=hyppo.Ordinal([1, 2, 4]),
     subsample=hyppo.Ordinal([0.25, 0.5, 1.0]),
     columns=hyppo.Choice(["all", "third"]),

@@ -16,10 +16,10 @@ from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 10
 BATCH, WIDTH = 48, 24
-UPDATES = (100, 250)
+UPDATES = (60, 150)
 SPACE = hyppo.Space(
-    rate_generator=hyppo.Ordinal([1e-3, 3e-3, 1e-2, 3e-2]),
-    rate_critic=hyppo.Ordinal([1e-3, 3e-3, 1e-2, 3e-2]),
+    rate_generator=hyppo.Ordinal([1e-3, 4e-3, 1.6e-2]),
+    rate_critic=hyppo.Ordinal([1e-3, 4e-3, 1.6e-2]),
     latent=hyppo.Ordinal([1, 4]),
     criterion=hyppo.Choice(["logistic", "hinge", "least squares"]),
     updates=hyppo.Ordinal(UPDATES),

@@ -20,7 +20,7 @@ from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 10
 BATCH, WINDOW, AHEAD = 24, 12, 3
-UPDATES = (30, 75, 150)
+UPDATES = (25, 50, 100)
 SPACE = hyppo.Space(
     cell=hyppo.Choice(["plain", "gated", "attention"]),
     width=hyppo.Ordinal([4, 12]),

@@ -21,12 +21,12 @@ from benchmarks.optimizers.tabulate.table import Table
 SEEDS = 10
 DAMPING, FREQUENCY = 1.5, 7.0
 TIMES = 24  # of the residual, drawn anew for each update
-UPDATES = (100, 250, 500)
+UPDATES = (75, 150, 300)
 SPACE = hyppo.Space(
     width=hyppo.Ordinal([6, 20]),
     layers=hyppo.Integer(1, 2),
     activation=hyppo.Choice(["tanh", "sine"]),
-    rate=hyppo.Ordinal([1e-3, 3e-3, 1e-2, 3e-2]),
+    rate=hyppo.Ordinal([3e-3, 1e-2, 3e-2]),
     weight=hyppo.Ordinal([1e-4, 1e-3, 1e-2]),
     updates=hyppo.Ordinal(UPDATES),
 )

@@ -18,12 +18,12 @@ from benchmarks.sinogram.data import Setting
 
 SEEDS = 10
 BATCH = 16
-EPOCHS = (1, 3, 6)
+EPOCHS = (1, 2, 4)
 SETTING = Setting(detectors=16, angles=16, keep_every=4, train=96, validation=32)
 SPACE = hyppo.Space(
     depth=hyppo.Integer(1, 2),
     width=hyppo.Ordinal([2, 4]),
-    rate=hyppo.Ordinal([1e-3, 3e-3, 1e-2, 3e-2, 1e-1]),
+    rate=hyppo.Ordinal([1e-3, 3e-3, 1e-2, 3e-2]),
     dropout=hyppo.Ordinal([0.0, 0.15]),
     epochs=hyppo.Ordinal(EPOCHS),
 )
