@@ -108,7 +108,7 @@ def test_every_room_is_on_the_map():
 
 
 def test_integrations_know_the_core_by_its_doors_only():
-    modules = ("criterion", "metric", "predictions", "replica", "resume")
+    modules = ("criterion", "metric", "predictions", "replica", "resume", "seeding")
     doors = {"hyppo", "hyppo.errors", *(f"hyppo.training.{name}" for name in modules)}
     wrong = [
         f"{path} imports {name}"

@@ -16,7 +16,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
-from hyppo.training.seeding import seed_everything
+from hyppo.training.seeding import restored_switches, seed_everything
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
@@ -60,13 +60,25 @@ def name_of(objective: Callable[..., Any]) -> str:
 
 
 def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
-    """Seed, run the user's function once, and say how it ended.
+    """Seed, call the user's function once, and return how it ended.
 
     Whatever the function raises becomes a failure, `SystemExit` included (Lightning's answer to an interrupt);
-    `KeyboardInterrupt` goes through.
+    `KeyboardInterrupt` goes through. The working directory, the environment and the global switches of frameworks are
+    as before when it ends.
     """
-    seed_everything(replica.seed)
-    here = os.getcwd()
+    here, environ = os.getcwd(), dict(os.environ)
+    try:
+        with restored_switches():
+            seed_everything(replica.seed)
+            return _train(objective, replica)
+    finally:
+        os.chdir(here)  # a function that changes directory does not move the next one
+        for name in os.environ.keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
+
+
+def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     start = time.time()
     loss: float | None = None
     failure: Failure | None = None
@@ -91,5 +103,4 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     except (Exception, SystemExit) as error:
         failure = Failure.of(error)
     end = time.time()
-    os.chdir(here)  # a function that changes directory does not move the next one
     return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname(), replica.losses, criterion)

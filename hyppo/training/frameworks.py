@@ -6,7 +6,9 @@ framework, add an entry here and a folder of integrations.
 
 import base64
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 
@@ -37,6 +39,13 @@ class Framework:
     def clear(self, module: Any) -> None:
         """Free what a training has left behind: process groups, cached memory."""
 
+    def switches(self, module: Any) -> dict[str, Any]:
+        """Global switches that a training may change: default dtypes, precisions, modes."""
+        return {}
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        """Set one of `switches`."""
+
     def array(self, module: Any, leaf: Any) -> Any:
         """A tensor of this framework as something that `numpy.asarray` takes; anything else as it is."""
         return leaf
@@ -48,6 +57,16 @@ class Framework:
     def group_environ(self, near: int, nodes: int) -> dict[str, str]:
         """Environment variables of a data-parallel training: `near` ranks on this node, `nodes` nodes."""
         return {}
+
+
+class NumPy(Framework):
+    name = "numpy"
+
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {"errors": module.geterr()}
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        module.seterr(**value)
 
 
 class Torch(Framework):
@@ -76,6 +95,43 @@ class Torch(Framework):
         if module.cuda.is_initialized():
             module.cuda.empty_cache()
 
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {
+            "dtype": module.get_default_dtype(),
+            "device": module.get_default_device(),
+            "matmul": module.get_float32_matmul_precision(),
+            "deterministic": (
+                module.are_deterministic_algorithms_enabled(),
+                module.is_deterministic_algorithms_warn_only_enabled(),
+            ),
+            "benchmark": module.backends.cudnn.benchmark,
+            "cudnn_deterministic": module.backends.cudnn.deterministic,
+            "gradients": module.is_grad_enabled(),
+            "anomaly": module.is_anomaly_enabled(),
+            "threads": module.get_num_threads(),
+        }
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        match name:
+            case "dtype":
+                module.set_default_dtype(value)
+            case "device":
+                module.set_default_device(None if value.type == "cpu" else value)
+            case "matmul":
+                module.set_float32_matmul_precision(value)
+            case "deterministic":
+                module.use_deterministic_algorithms(value[0], warn_only=value[1])
+            case "benchmark":
+                module.backends.cudnn.benchmark = value
+            case "cudnn_deterministic":
+                module.backends.cudnn.deterministic = value
+            case "gradients":
+                module.set_grad_enabled(value)
+            case "anomaly":
+                module.autograd.set_detect_anomaly(value)
+            case "threads":
+                module.set_num_threads(value)
+
     def array(self, module: Any, leaf: Any) -> Any:
         if not isinstance(leaf, module.Tensor):
             return leaf
@@ -100,6 +156,15 @@ class TensorFlow(Framework):
     def seed(self, module: Any, seed: int) -> None:
         module.random.set_seed(seed)
 
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {"eager": module.config.functions_run_eagerly(), "jit": module.config.optimizer.get_jit()}
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        if name == "eager":
+            module.config.run_functions_eagerly(value)
+        else:
+            module.config.optimizer.set_jit(value or False)
+
 
 class Keras(Framework):
     """Keras, also on JAX, which keeps no global random state of its own."""
@@ -108,6 +173,49 @@ class Keras(Framework):
 
     def seed(self, module: Any, seed: int) -> None:
         module.utils.set_random_seed(seed)  # also resets the seed generators that Keras keeps of its own
+
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {
+            "floatx": module.config.floatx(),
+            "epsilon": module.config.epsilon(),
+            "image_data_format": module.config.image_data_format(),
+            "dtype_policy": module.config.dtype_policy(),
+            "max_epochs": module.config.max_epochs(),
+            "max_steps_per_epoch": module.config.max_steps_per_epoch(),
+            "names": dict(_keras_state().get_global_attribute(KERAS_NAMES) or {}),
+        }
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        if name == "names":
+            _keras_state().set_global_attribute(KERAS_NAMES, defaultdict(int, value))
+        else:
+            getattr(module.config, f"set_{name}")(value)
+
+
+KERAS_NAMES = "object_name_uids"  # how many metrics, layers, ... of each automatic name there are: auc, auc_1, ...
+
+
+def _keras_state() -> Any:
+    """Keras' global attributes, a private module: it has no public way to save the counters of names."""
+    return import_module("keras.src.backend.common.global_state")
+
+
+class Jax(Framework):
+    name = "jax"
+    SWITCHES = (
+        "jax_enable_x64",
+        "jax_default_matmul_precision",
+        "jax_default_prng_impl",
+        "jax_debug_nans",
+        "jax_disable_jit",
+        "jax_numpy_dtype_promotion",
+    )
+
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {name: getattr(module.config, name) for name in self.SWITCHES}
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        module.config.update(name, value)
 
 
 class Lightning(Framework):
@@ -126,7 +234,9 @@ class Lightning(Framework):
         }
 
 
-FRAMEWORKS: dict[str, Framework] = {entry.name: entry for entry in (Torch(), TensorFlow(), Keras(), Lightning())}
+FRAMEWORKS: dict[str, Framework] = {
+    entry.name: entry for entry in (NumPy(), Torch(), TensorFlow(), Keras(), Jax(), Lightning())
+}
 
 
 def imported() -> Iterator[tuple[Framework, Any]]:

@@ -5,42 +5,53 @@ import os
 import random
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from hyppo.training.frameworks import FRAMEWORKS, imported
+from hyppo.training.switches import Switches, current
 
 
-class _SeededAtImport(MetaPathFinder):
-    """Seeds a framework when its import ends, with the seed of the training that imports it."""
+class _AtImport(MetaPathFinder):
+    """Follows the imports of a training: seeds a framework when its import ends, and notes the switches it changes."""
 
     def __init__(self) -> None:
         self.seed = 0
+        self.switches: Switches | None = None  # of the training that runs
         self._finding = threading.local()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in FRAMEWORKS or getattr(self._finding, "name", None) == name:
+        if "." in name or getattr(self._finding, "name", None) == name:
+            return None
+        if name not in FRAMEWORKS and self.switches is None:
             return None
         self._finding.name = name
         try:
             spec = importlib.util.find_spec(name)
         finally:
             self._finding.name = None
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Seeding(spec.loader, self)
+        # Frameworks and packages in Python; other loaders may not like to be wrapped.
+        if spec is None or spec.loader is None or not (name in FRAMEWORKS or type(spec.loader) is SourceFileLoader):
+            return None
+        spec.loader = _Following(spec.loader, self)
         return spec
 
 
-class _Seeding(Loader):
+class _Following(Loader):
     """Replaces a module's loader while the module is executed, and then restores it."""
 
-    def __init__(self, loader: Loader, finder: _SeededAtImport) -> None:
+    def __init__(self, loader: Loader, finder: _AtImport) -> None:
         self.loader = loader
         self.finder = finder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -49,6 +60,15 @@ class _Seeding(Loader):
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
+        before = current()
+        if module.__name__ in FRAMEWORKS:
+            self._seed(module)
+        else:
+            self.loader.exec_module(module)
+        if self.finder.switches is not None:
+            self.finder.switches.imported(before)
+
+    def _seed(self, module: ModuleType) -> None:
         # An import draws from these generators (Keras' does), and seeding Keras resets them. The function that is
         # using them continues as in a process in which the framework was imported before.
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -58,7 +78,18 @@ class _Seeding(Loader):
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-_at_import = _SeededAtImport()
+_at_import = _AtImport()
+
+
+@contextmanager
+def restored_switches() -> Iterator[None]:
+    """While entered, a training runs: the switches of frameworks are restored when it ends, imports' changes apart."""
+    outer, _at_import.switches = _at_import.switches, Switches()
+    try:
+        yield
+    finally:
+        switches, _at_import.switches = _at_import.switches, outer
+        switches.restore()
 
 
 def seed_everything(seed: int) -> None:

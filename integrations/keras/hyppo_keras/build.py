@@ -12,6 +12,7 @@ import keras
 
 from hyppo import Choice, Integer, Ordinal, Real, Replica, Space
 from hyppo.errors import SpaceError, StudyError
+from hyppo.training.seeding import restored_switches
 
 Parameter = Integer | Real | Choice | Ordinal
 Scalar = int | float | str | bool | None
@@ -227,7 +228,8 @@ def _parameters_of(build: Callable[[HyperParameters], Any]) -> dict[str, Paramet
             )
         tried += 1
         try:
-            build(hp)
+            with restored_switches():  # the names of its layers and metrics are those of the first training
+                build(hp)
         except (SpaceError, StudyError):
             raise
         except Exception:

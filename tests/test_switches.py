@@ -1,0 +1,118 @@
+"""The same trial, index and seed gives the same loss in any process, after any other training."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from hyppo.training.call import train
+from hyppo.training.replica import Replica, Task
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def loss_of(objective, folder, **params):
+    outcome = train(objective, Replica(Task(0, 0, 7, params, str(folder))))
+    assert outcome.failure is None, outcome.failure.traceback
+    return outcome.loss
+
+
+def with_torch(replica):
+    import torch
+
+    if replica.params.get("change"):
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
+        torch.use_deterministic_algorithms(True)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(3)
+        np.seterr(all="raise")
+        raise_if_left = 0.0
+    else:
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.is_grad_enabled()
+        assert torch.get_num_threads() != 3
+        raise_if_left = float(np.float64(1e-300) * np.float64(1e-300))  # underflows
+    return float(torch.rand(1000).sum()) + raise_if_left
+
+
+def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):
+    before = loss_of(with_torch, tmp_path)
+    changed = loss_of(with_torch, tmp_path, change=True)
+    assert loss_of(with_torch, tmp_path) == before != changed
+    assert loss_of(with_torch, tmp_path, change=True) == changed
+
+
+def with_keras(replica):
+    import keras
+
+    if replica.params.get("change"):
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    metric = keras.metrics.AUC()
+    assert metric.name == replica.params.get("name", metric.name)
+    return float(np.sum(keras.ops.convert_to_numpy(model(np.ones((1, 2)))).astype("float64")))
+
+
+def test_switches_and_automatic_names_of_keras_end_with_a_training(tmp_path):
+    import keras
+
+    expected = keras.metrics.AUC().name  # the next one of this process has a number more
+    number = int(expected.partition("_")[2] or 0) + 1
+    before = loss_of(with_keras, tmp_path, name=f"auc_{number}")
+    changed = loss_of(with_keras, tmp_path, change=True, name=f"auc_{number}")
+    assert loss_of(with_keras, tmp_path, name=f"auc_{number}") == before != changed
+    assert keras.config.floatx() == "float32"
+
+
+def test_what_an_import_switches_holds_for_later_trainings_too(tmp_path, monkeypatch):
+    import torch
+
+    (tmp_path / "doubles_by_import.py").write_text("import torch\ntorch.set_default_dtype(torch.float64)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def objective(replica):
+        import doubles_by_import  # noqa: F401
+
+        return float(torch.rand(1000).sum())
+
+    try:
+        first = loss_of(objective, tmp_path)
+        assert loss_of(objective, tmp_path) == first
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        sys.modules.pop("doubles_by_import", None)
+
+
+def test_the_environment_of_a_training_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEPT", "as it is")
+
+    def objective(replica):
+        import os
+
+        os.environ["KEPT"] = "changed"
+        os.environ["LEFT"] = "behind"
+        return 1.0
+
+    loss_of(objective, tmp_path)
+    import os
+
+    assert os.environ["KEPT"] == "as it is"
+    assert "LEFT" not in os.environ
+
+
+def test_a_space_taken_from_a_build_function_leaves_the_names_as_they_were():
+    import hyppo_keras
+    import keras
+
+    seen = []
+
+    def build(hp):
+        hp.Int("width", 2, 8)
+        seen.append(keras.metrics.AUC().name)
+
+    hyppo_keras.from_build(build)
+    hyppo_keras.from_build(build)
+    assert len(set(seen)) == 1
