@@ -595,7 +595,17 @@ def load(path: str | Path) -> Study:
     LogError
         The file is missing, torn, or not a study.
     """
-    header, events = read_log(path)
+    return study_of(path, *read_log(path))
+
+
+def study_of(path: str | Path, header: Header, events: Sequence[Event]) -> Study:
+    """The study that `read_log` read from `path`.
+
+    Raises
+    ------
+    LogError
+        Header and events make no study.
+    """
     try:
         low, high = header.config["replicas"]
         study = Study(

@@ -1,23 +1,46 @@
-"""`hyppo export`: a study file as CSV or JSON, one row a replica."""
+"""`hyppo export`: a study file as CSV or Parquet, one row a replica, or as JSON, which holds all of it."""
 
 import csv
+import io
 import json
+import math
+import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import IO, Annotated, Any
 
 import typer
 
 from hyppo.cli.console import StudyFile
-from hyppo.study import Study, load
+from hyppo.errors import LogError, StudyError
+from hyppo.log import Header, is_study_or_journal, read_log
+from hyppo.study import Study, study_of
+from hyppo.text import counted, printable
+from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, Trial
+
+Rows = Mapping[str, list[Any]]
+"""Columns of the table, one entry a replica."""
 
 
 class Format(StrEnum):
-    """What `hyppo export` writes."""
+    """The formats of `hyppo export`."""
 
     CSV = "csv"
     JSON = "json"
+    PARQUET = "parquet"
+
+
+ENDINGS = {
+    "": Format.CSV,
+    ".csv": Format.CSV,
+    ".txt": Format.CSV,
+    ".json": Format.JSON,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
+}
 
 
 def export(
@@ -26,75 +49,251 @@ def export(
         Path | None, typer.Option("--output", "-o", help="File to write; standard output without it.")
     ] = None,
     form: Annotated[
-        Format | None, typer.Option("--format", "-f", help="csv or json; by the output's ending, else csv.")
+        Format | None, typer.Option("--format", "-f", help="The format; by the output's ending, else csv.")
     ] = None,
 ) -> None:
-    """Export every replica of a study, as CSV (one row a replica) or JSON (trials with their replicas).
+    """Export every replica of a study: CSV or Parquet (one row a replica), or JSON (all that the file holds).
 
     Nothing is locked or written but the output, so this works while the study runs.
 
     Examples: hyppo export study.h5 > study.csv; hyppo export study.h5 -o study.json
     """
-    study = load(study_file)
-    if form is None:
-        form = Format.JSON if output is not None and output.suffix.lower() == ".json" else Format.CSV
-    write = _write_json if form is Format.JSON else _write_csv
+    form = _format(output, form)
+    header, events = read_log(study_file)
+    study = study_of(study_file, header, events)
+    content = _CONTENT[form](study, header, events)
     if output is None:
-        write(study, sys.stdout)
+        _print(content)
         return
-    with output.open("w", newline="", encoding="utf-8") as stream:
-        write(study, stream)
+    _refuse_to_overwrite(output, study_file)
+    with _replaced(output) as stream:
+        stream.write(content)
     replicas = sum(len(t.replicas) for t in study.trials)
-    typer.echo(f"{output}: {replicas} replicas of {len(study.trials)} trials", err=True)
+    done = f"{output}: {counted(replicas, 'replica')} of {counted(len(study.trials), 'trial')}"
+    typer.echo(printable(done), err=True)
 
 
-def _write_csv(study: Study, stream: TextIO) -> None:
-    writer = csv.writer(stream)
-    columns = ("trial", "replica", "seed", "state", "loss", "start", "end", "attempts", "host", "failure")
-    # A parameter may be called like a column: the prefix keeps both.
-    writer.writerow([*columns, *(f"params.{name}" for name in study.space.names)])
-    for trial in study.trials:
-        for r in trial.replicas:
-            row = (trial.number, r.index, r.seed, r.state, r.loss, r.start, r.end, r.attempts, r.host, r.failure)
-            writer.writerow(["" if value is None else value for value in row] + list(trial.params.values()))
+def _format(output: Path | None, form: Format | None) -> Format:
+    """The format to write.
+
+    Raises
+    ------
+    StudyError
+        The output's ending is that of another format, or of one that is not written.
+    """
+    if output is None:
+        return form or Format.CSV
+    meant = ENDINGS.get(output.suffix.lower())
+    if meant is None:
+        written = ", ".join(ending for ending in ENDINGS if ending)
+        raise StudyError(f"{output}: hyppo export does not write {output.suffix} files; name the output {written}")
+    if form is not None and form is not meant and output.suffix:
+        raise StudyError(f"{output} would be a {form} file with the ending {output.suffix}: leave out one of the two")
+    return form or meant
 
 
-def _write_json(study: Study, stream: TextIO) -> None:
-    trials: list[dict[str, Any]] = [
-        {
-            "number": t.number,
-            "state": t.state,
-            "params": dict(t.params),
-            "mean": t.mean,
-            "spread": t.spread,
-            "origin": dict(t.origin),
-            "replicas": [
-                {
-                    "index": r.index,
-                    "seed": r.seed,
-                    "state": r.state,
-                    "loss": r.loss,
-                    "start": r.start,
-                    "end": r.end,
-                    "attempts": r.attempts,
-                    "host": r.host,
-                    "curve": r.curve,
-                    "failure": None
-                    if r.failure is None
-                    else {"type": r.failure.type, "message": r.failure.message, "traceback": r.failure.traceback},
-                }
-                for r in t.replicas
-            ],
-        }
-        for t in study.trials
-    ]
-    record = {
-        "space": json.loads(study.space.to_json()),
-        "seed": study.seed,
-        "risk": study.risk,
-        "surrogate": study.surrogate,
-        "replicas": list(study.replicas),
-        "trials": trials,
+# -- where it goes ------------------------------------------------------------------------------------------------
+
+
+def _refuse_to_overwrite(output: Path, study_file: Path) -> None:
+    if is_study_or_journal(output) or (output.exists() and output.samefile(study_file)):
+        raise LogError(
+            f"{output} is a study file or its journal, which is not overwritten; give the output another name"
+        )
+
+
+@contextmanager
+def _replaced(output: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name when it is whole: a full disk leaves the former one."""
+    output = Path(os.path.realpath(output))
+    direct = output.exists() and not output.is_file()  # a pipe, /dev/null
+    part = output if direct else output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            yield stream
+        if not direct:
+            part.replace(output)
+    except OSError as error:
+        raise LogError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        if not direct:
+            part.unlink(missing_ok=True)
+
+
+def _print(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise LogError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+
+
+def _rows(study: Study) -> Rows:
+    """The table of replicas. A parameter may be named like a column: the prefix keeps both."""
+    of: list[tuple[Trial, ReplicaRecord]] = [(t, r) for t in study.trials for r in t.replicas]
+    columns: dict[str, Callable[[Trial, ReplicaRecord], Any]] = {
+        "trial": lambda t, r: t.number,
+        "replica": lambda t, r: r.index,
+        "seed": lambda t, r: r.seed,
+        "state": lambda t, r: str(r.state),
+        "loss": lambda t, r: r.loss,
+        "start": lambda t, r: r.start,
+        "end": lambda t, r: r.end,
+        "attempts": lambda t, r: r.attempts,
+        "host": lambda t, r: r.host,
+        "failure": lambda t, r: None if r.failure is None else str(r.failure),
+        "reports": lambda t, r: len(r.curve),
+        "ensemble_loss": lambda t, r: r.ensemble_loss,
+        "losses": lambda t, r: r.losses.n if r.losses else 0,
+        "losses_mean": lambda t, r: r.losses.mean if r.losses else None,
+        "losses_std": lambda t, r: r.losses.std if r.losses else None,
     }
-    json.dump(record, stream, indent=2, default=str)
-    stream.write("\n")
+    rows = {name: [value(t, r) for t, r in of] for name, value in columns.items()}
+    return rows | {f"params.{name}": [t.params.get(name) for t, _ in of] for name in study.space.names}
+
+
+def _csv(study: Study, header: Header, events: Iterable[Event]) -> bytes:
+    rows = _rows(study)
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(map(_cell, rows))
+    writer.writerows(zip(*([_cell(value) for value in column] for column in rows.values()), strict=True))
+    return stream.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """A value on one line, and none that a spreadsheet takes for a formula."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    line = printable(value)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+
+
+def _parquet(study: Study, header: Header, events: Iterable[Event]) -> bytes:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise StudyError("a Parquet file needs pyarrow: pip install pyarrow; or export to .csv or .json") from None
+    rows = _rows(study)
+    curves = [r.curve for t in study.trials for r in t.replicas]
+    columns = {name: _arrow(pa, name, values) for name, values in rows.items()}
+    columns["steps"] = pa.array([curve.steps.tolist() for curve in curves], pa.list_(pa.int64()))
+    columns["reported"] = pa.array([curve.losses.tolist() for curve in curves], pa.list_(pa.float64()))
+    sink = io.BytesIO()
+    parquet.write_table(pa.table({printable(name): column for name, column in columns.items()}), sink)
+    return sink.getvalue()
+
+
+def _arrow(pa: Any, name: str, values: list[Any]) -> Any:
+    """A column of one type; values of several types become JSON text."""
+    known = {"seed": pa.uint64(), "loss": pa.float64(), "start": pa.float64(), "end": pa.float64()}
+    known |= dict.fromkeys(("ensemble_loss", "losses_mean", "losses_std"), pa.float64())
+    known |= dict.fromkeys(("state", "host", "failure"), pa.string())
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {str}:
+        values = [value if value is None else value.encode("utf-8", "backslashreplace").decode() for value in values]
+    elif len(kinds - {int, float}) and len(kinds) > 1:
+        values = [None if value is None else json.dumps(value) for value in values]
+    try:
+        return pa.array(values, known.get(name))
+    except (pa.ArrowException, OverflowError):  # integers of more than 64 bits
+        return pa.array([None if value is None else json.dumps(value) for value in values])
+
+
+# -- all of it ----------------------------------------------------------------------------------------------------
+
+
+def _json(study: Study, header: Header, events: Iterable[Event]) -> bytes:
+    asked: dict[int, float] = {}
+    order: list[dict[str, Any]] = []
+    for event in events:
+        match event:
+            case Asked(number, _, replicas, origin, time):
+                asked.setdefault(number, time)
+                order.append(
+                    {
+                        "kind": "asked",
+                        "trial": number,
+                        "time": time,
+                        "origin": origin,
+                        "replicas": [i for i, _ in replicas],
+                    }
+                )
+            case Settled(number, records, closed, time):
+                indices = [r.index for r in records]
+                order.append({"kind": "settled", "trial": number, "time": time, "replicas": indices, "closed": closed})
+            case Note(text, time):
+                order.append({"kind": "note", "time": time, "text": text})
+    record = {
+        "uuid": header.uuid,
+        "created": header.created,
+        "hyppo_version": header.version,
+        "space": json.loads(header.space),
+        "seed": header.seed,
+        "config": header.config,
+        "trials": [_trial(t, asked.get(t.number)) for t in study.trials],
+        "notes": [{"time": event["time"], "text": event["text"]} for event in order if event["kind"] == "note"],
+        "events": order,
+    }
+    return (json.dumps(_finite(record), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _trial(t: Trial, asked: float | None) -> dict[str, Any]:
+    return {
+        "number": t.number,
+        "state": t.state,
+        "params": t.params,
+        "asked": asked,
+        "mean": t.mean,
+        "spread": t.spread,
+        "ensemble_loss": t.ensemble_loss,
+        "losses": _statistics(t),
+        "origin": t.origin,
+        "replicas": [
+            {
+                "index": r.index,
+                "seed": r.seed,
+                "state": r.state,
+                "loss": r.loss,
+                "start": r.start,
+                "end": r.end,
+                "attempts": r.attempts,
+                "host": r.host,
+                "curve": list(r.curve),
+                "ensemble_loss": r.ensemble_loss,
+                "losses": _statistics(r),
+                "failure": None
+                if r.failure is None
+                else {"type": r.failure.type, "message": r.failure.message, "traceback": r.failure.traceback},
+            }
+            for r in t.replicas
+        ],
+    }
+
+
+def _statistics(of: Trial | ReplicaRecord) -> dict[str, Any] | None:
+    return None if of.losses is None else {"n": of.losses.n, "mean": of.losses.mean, "std": of.losses.std}
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON has it, which knows neither NaN nor infinity: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+_CONTENT: Mapping[Format, Callable[[Study, Header, Iterable[Event]], bytes]] = {
+    Format.CSV: _csv,
+    Format.JSON: _json,
+    Format.PARQUET: _parquet,
+}

@@ -21,7 +21,17 @@ from hyppo.trial import Event
 if TYPE_CHECKING:
     from hyppo.log.reader import LogReader
 
-__all__ = ["Durability", "Header", "MemoryLog", "StudyLog", "check_log", "open_log", "open_reader", "read_log"]
+__all__ = [
+    "Durability",
+    "Header",
+    "MemoryLog",
+    "StudyLog",
+    "check_log",
+    "is_study_or_journal",
+    "open_log",
+    "open_reader",
+    "read_log",
+]
 
 Durability = Literal["power", "process"]
 
@@ -130,6 +140,21 @@ def open_reader(path: str | Path) -> "LogReader":
     from hyppo.log.reader import LogReader
 
     return LogReader(path)
+
+
+def is_study_or_journal(path: str | Path) -> bool:
+    """Whether `path` leads to an existing HDF5 file or journal, which no other output may replace."""
+    from hyppo.log.frame import MAGIC
+
+    path = Path(path)
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError:
+        return False
+    return start.startswith((MAGIC, b"\x89HDF\r\n\x1a\n"))
 
 
 def check_log(path: str | Path) -> list[str]:
