@@ -23,6 +23,7 @@ import numpy as np
 
 import hyppo
 from hyppo.launch.wire import resident_memory
+from hyppo.loop import Session
 
 FRAMEWORKS = ("lightning", "tensorflow", "torch", "jax")  # the last three are Keras on that backend
 EPOCHS, PAIRS = 3, 3
@@ -174,7 +175,7 @@ def print_overhead(frameworks: list[str], folder: Path) -> None:
         (record,) = study.trials[0].replicas
         if record.failure is not None:
             raise SystemExit(record.failure.traceback)
-        rows = json.loads((study.directory(0, 0) / "rows.json").read_text())
+        rows = json.loads((Session(study).directory(0, 0) / "rows.json").read_text())
         without, using, inside = (statistics.median(column) for column in zip(*rows, strict=True))
         print(
             f"| {name_of(framework)} | {without:.3f} | {using:.3f} | {1e3 * inside:.2f} | {inside / without:.2%} |",

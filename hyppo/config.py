@@ -1,78 +1,122 @@
-"""The settings of a study that are words and ranges: what each may be, and what it is where the user does not say."""
+"""The settings of a study: what each may be, and its default."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from hyppo.arguments import native, number, one_of, quoted, whole
 from hyppo.errors import StudyError
+
+if TYPE_CHECKING:
+    from hyppo.search.propose import Proposer
+    from hyppo.stopping import Rule
 
 SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
-DEFAULT_REPLICAS = 3  # trainings of a point where the user does not say: the fewest that tell a spread from an outlier
+DEFAULT_REPLICAS = 3  # trainings of a point if the user does not say: the fewest that tell a spread from an outlier
 
 
-def seed_of(seed: int) -> int:
-    """The root seed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of a study, checked.
 
-    Raises
-    ------
-    StudyError
-        Not an integer, or negative.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise StudyError(f"seed: expected an integer of at least 0, got {seed!r}")
-    return int(seed)
-
-
-def risk_of(risk: float) -> float:
-    """The weight of the spread in the score.
-
-    Raises
-    ------
-    StudyError
-        Not a number, not finite, or negative.
-    """
-    if not isinstance(risk, int | float) or not 0.0 <= risk < math.inf:
-        raise StudyError(f"risk: expected a number of at least 0, got {risk!r}")
-    return float(risk)
-
-
-def one_of(words: Sequence[str], setting: str, given: str) -> str:
-    """The word given for a setting.
+    Attributes
+    ----------
+    seed : int
+        Root seed.
+    risk : float
+        Weight of the spread in the score, at least 0.
+    surrogate : str or Proposer
+        Chooses new points.
+    target : str
+        MEAN_LOSS or ENSEMBLE_LOSS.
+    replicas : (int, int)
+        The fewest and the most trainings of a point.
+    required : int
+        Trainings that a point must have to be recommended, as long as others have as many.
+    stopping : Rule or None
+        Stops trials early.
 
     Raises
     ------
     StudyError
-        Not one of `words`.
+        A value that a setting cannot have.
 
     Examples
     --------
-    >>> one_of(SURROGATES, "surrogate", "gp")
-    'gp'
+    >>> Config(risk=1).risk, Config.of(replicas=5).replicas, Config.of(replicas=(2, 8)).required
+    (1.0, (5, 5), 2)
     """
-    if given not in words:
-        raise StudyError(f"{setting}: expected one of {list(words)}, got {given!r}")
-    return given
+
+    seed: int = 0
+    risk: float = 0.0
+    surrogate: "str | Proposer" = "auto"
+    target: str = MEAN_LOSS
+    replicas: tuple[int, int] = (DEFAULT_REPLICAS, DEFAULT_REPLICAS)
+    required: int = 1
+    stopping: "Rule | None" = None
+
+    def __post_init__(self) -> None:
+        from hyppo.stopping import rule_of
+
+        surrogate = self.surrogate
+        for name, value in {
+            "seed": whole("seed", self.seed, least=0),
+            "risk": number("risk", self.risk, least=0),
+            "surrogate": surrogate
+            if callable(getattr(surrogate, "propose", None))
+            else one_of("surrogate", surrogate, SURROGATES),
+            "target": one_of("target", self.target, TARGETS),
+            "replicas": _range_of(self.replicas),
+            "required": whole("required", self.required, least=1),
+            "stopping": rule_of(self.stopping),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def of(*, replicas: int | tuple[int, int] | None = None, **settings: Any) -> "Config":
+        """The settings as users give them: `replicas` may be one number, or None for the default."""
+        if replicas is None:
+            return Config(**settings)
+        fewest, most = _range_of(replicas)
+        return Config(replicas=(fewest, most), required=fewest, **settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that a study file keeps; the root seed is in its header."""
+        return {
+            "replicas": list(self.replicas),
+            "required": self.required,
+            "risk": self.risk,
+            "surrogate": self.surrogate if isinstance(self.surrogate, str) else type(self.surrogate).__qualname__,
+            "target": self.target,
+        }
+
+    @staticmethod
+    def from_json(seed: int, kept: Mapping[str, Any]) -> "Config":
+        """The settings that `to_json` kept, in this version or an earlier one.
+
+        A proposer of the user's own is known by its name alone: "auto" stands in for it.
+        """
+        fewest, most = kept["replicas"]
+        surrogate = kept["surrogate"]
+        return Config(
+            seed=seed,
+            risk=kept["risk"],
+            surrogate=surrogate if surrogate in SURROGATES else "auto",
+            target=kept.get("target", MEAN_LOSS),
+            replicas=(fewest, most),
+            required=kept["required"],
+        )
 
 
-def replicas_of(replicas: int | tuple[int, int] | None) -> tuple[int, int]:
-    """The fewest and the most trainings of a point.
-
-    Raises
-    ------
-    StudyError
-        Neither a number of at least 1 nor a pair of them in order.
-
-    Examples
-    --------
-    >>> replicas_of(None), replicas_of(5), replicas_of((2, 8))
-    ((3, 3), (5, 5), (2, 8))
-    """
-    if replicas is None:
-        return DEFAULT_REPLICAS, DEFAULT_REPLICAS
-    pair = replicas if isinstance(replicas, Sequence) else (replicas, replicas)
-    whole = len(pair) == 2 and all(isinstance(r, int | np.integer) and not isinstance(r, bool) for r in pair)
-    if not whole or not 1 <= pair[0] <= pair[1]:
-        raise StudyError(f"replicas: expected a number of at least 1, or (fewest, most), got {replicas!r}")
-    return int(pair[0]), int(pair[1])
+def _range_of(replicas: Any) -> tuple[int, int]:
+    """(fewest, most) of a number or a pair."""
+    value = native(replicas)
+    pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    try:
+        fewest, most = (whole("replicas", r, least=1) for r in pair)
+        if fewest <= most:
+            return fewest, most
+    except (StudyError, ValueError):
+        pass
+    raise StudyError(f"replicas: expected a number of at least 1, or (fewest, most), got {quoted(replicas)}")

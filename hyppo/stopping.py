@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from hyppo.arguments import number, whole
 from hyppo.errors import StudyError
 from hyppo.trial import State, Trial
 
@@ -161,9 +162,10 @@ class Median:
     margin: float = 2.0
 
     def __post_init__(self) -> None:
-        _check(first=self.first, fewest=self.fewest, margin=self.margin)
-        if not 0.0 < self.quantile < 1.0:
-            raise StudyError(f"quantile: expected a number in (0, 1), got {self.quantile!r}")
+        object.__setattr__(self, "quantile", number("quantile", self.quantile, above=0, below=1))
+        object.__setattr__(self, "first", whole("first", self.first, least=1))
+        object.__setattr__(self, "fewest", whole("fewest", self.fewest, least=1))
+        object.__setattr__(self, "margin", number("margin", self.margin, least=0))
 
     def stops(self, trial: int, reports: int, levels: Levels, pruned: int) -> bool:
         levels = Levels.of(levels)
@@ -210,9 +212,9 @@ class Halving:
     margin: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(first=self.first, margin=self.margin)
-        if isinstance(self.factor, bool) or not isinstance(self.factor, int) or self.factor < 2:
-            raise StudyError(f"factor: expected an integer of at least 2, got {self.factor!r}")
+        object.__setattr__(self, "first", whole("first", self.first, least=1))
+        object.__setattr__(self, "factor", whole("factor", self.factor, least=2))
+        object.__setattr__(self, "margin", number("margin", self.margin, least=0))
 
     def stops(self, trial: int, reports: int, levels: Levels, pruned: int) -> bool:
         rung = self.first
@@ -223,14 +225,6 @@ class Halving:
             return False
         bound = levels.lowest(math.ceil(len(levels) / self.factor) - 1)
         return levels.mean(trial) > bound + self.margin * levels.error(trial)
-
-
-def _check(margin: float, **counts: int) -> None:
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise StudyError(f"{name}: expected an integer of at least 1, got {count!r}")
-    if not 0.0 <= margin < math.inf:
-        raise StudyError(f"margin: expected a number of at least 0, got {margin!r}")
 
 
 def rule_of(stopping: "str | Rule | None") -> Rule | None:

@@ -5,35 +5,33 @@ incumbent and counts are derived from these.
 """
 
 import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
-from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, SURROGATES, TARGETS, one_of, replicas_of, risk_of, seed_of
+from hyppo.arguments import native, number, whole
+from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, Config
 from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
+from hyppo.log.folders import Folders
 from hyppo.log.history import History
 from hyppo.results import Best, frame_of
 from hyppo.search.columns import Columns
 from hyppo.search.policy import Policy
 from hyppo.seeds import seed_for
 from hyppo.space import Space
-from hyppo.stopping import Rule, rule_of
-from hyppo.training.criterion import Criterion, has_default, pack
-from hyppo.training.replica import RESUME, Failure, Outcome, Replica, Task
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State, Trial
+from hyppo.stopping import Rule
+from hyppo.training.criterion import Criterion, has_default
+from hyppo.training.replica import Failure, Replica
+from hyppo.trial import Asked, Event, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hyppo.search.propose import Proposer
     from hyppo.search.surface import Surface
     from hyppo.training.predictions import Predictions
 
@@ -72,8 +70,8 @@ class Study:
         Root seed: with it and the losses, every ask is determined.
     risk : float
         The score is `mean + risk * spread`.
-    surrogate : {"auto", "gp", "rbf", "random"}
-        What proposes points.
+    surrogate : {"auto", "gp", "rbf", "random"} or a Proposer
+        Chooses new points; an object of your own has the method `propose` of `hyppo.search.propose.Proposer`.
     target : {"mean_loss", "ensemble_loss"}
         What is optimised: the mean of the replicas' losses, or the loss of their mean prediction.
     criterion : callable, optional
@@ -111,7 +109,7 @@ class Study:
         replicas: int | tuple[int, int] | None = None,
         seed: int = 0,
         risk: float = 0.0,
-        surrogate: str = "auto",
+        surrogate: "str | Proposer" = "auto",
         target: str = MEAN_LOSS,
         criterion: Criterion | None = None,
         stopping: str | Rule | None = None,
@@ -121,10 +119,9 @@ class Study:
             raise StudyError(f"space: expected a hyppo.Space, got {space!r}")
         if objective is not None and not callable(objective):
             raise StudyError(f"objective: expected a function of one replica, got {objective!r}")
-        self.seed = seed_of(seed)
-        self.risk = risk_of(risk)
-        self.surrogate = one_of(SURROGATES, "surrogate", surrogate)
-        self.target = one_of(TARGETS, "target", target)
+        self._config = Config.of(
+            seed=seed, risk=risk, surrogate=surrogate, target=target, replicas=replicas, stopping=stopping
+        )
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
         if target == ENSEMBLE_LOSS and criterion is None and objective is not None and not has_default():
@@ -132,40 +129,84 @@ class Study:
                 'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
                 "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"
             )
-        self.space = space
-        self.objective = objective
-        self.log = _resolved(log) if log is not None else None
-        self.replicas = replicas_of(replicas)
-        self.required = 1 if replicas is None else self.replicas[0]
-        self.criterion = criterion
-        self.stopping = rule_of(stopping)
-        self.isolate = isolate
+        self._space = space
+        self._objective = objective
+        self._log = _resolved(log) if log is not None else None
+        self._criterion = criterion
+        self._isolate = bool(isolate)
         self._attended = False
         self._lock = threading.RLock()
-        self._in_training: set[tuple[int, int]] = set()  # trial and replica, from `tasks` to `settle`
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._packed: bytes | None = None
-        config = {
-            "replicas": list(self.replicas),
-            "required": self.required,
-            "risk": self.risk,
-            "surrogate": surrogate,
-            "target": target,
-        }
-        self._history = History(self.log, partial(Header.new, space, self.seed, config))
-        self._columns = Columns(space, target)
-        self._policy = Policy(
-            space,
-            self.seed,
-            surrogate=surrogate,
-            risk=self.risk,
-            target=target,
-            replicas=self.replicas,
-            required=self.required,
-        )
+        self._in_training: set[tuple[int, int]] = set()  # trial and replica, of a run; see `hyppo.loop.Session`
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Begin without trials, by the configuration."""
+        space, config = self._space, self._config
+        self._folders = Folders(self._log)
+        self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()))
+        self._columns = Columns(space, config.target)
+        self._policy = Policy(space, config)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            raise StudyError(f"study.{name} cannot be changed: make another Study, with the same log= to go on")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"Study({self.space!r}, log={str(self.log) if self.log else None!r}, trials={len(self._history.trials)})"
+
+    # -- configuration --------------------------------------------------------------------------------------------
+
+    @property
+    def space(self) -> Space:
+        return self._space
+
+    @property
+    def objective(self) -> Objective | None:
+        return self._objective
+
+    @property
+    def log(self) -> Path | None:
+        """The study file."""
+        return self._log
+
+    @property
+    def criterion(self) -> Criterion | None:
+        return self._criterion
+
+    @property
+    def isolate(self) -> bool:
+        return self._isolate
+
+    @property
+    def config(self) -> Config:
+        """All other settings; `seed`, `risk` and so on are its attributes."""
+        return self._config
+
+    @property
+    def seed(self) -> int:
+        return self._config.seed
+
+    @property
+    def risk(self) -> float:
+        return self._config.risk
+
+    @property
+    def surrogate(self) -> "str | Proposer":
+        return self._config.surrogate
+
+    @property
+    def target(self) -> str:
+        return self._config.target
+
+    @property
+    def replicas(self) -> tuple[int, int]:
+        """The fewest and the most trainings of a point."""
+        return self._config.replicas
+
+    @property
+    def stopping(self) -> Rule | None:
+        return self._config.stopping
 
     # -- history --------------------------------------------------------------------------------------------------
 
@@ -209,20 +250,10 @@ class Study:
         return self._columns
 
     @_locked
-    def note(self, text: str) -> None:
-        """Leave a line for the reader of the study file."""
-        self._record(Note(text, time.time()))
-
-    @_locked
     def close(self) -> None:
         """Close the log; a later `ask` or `run` opens it again."""
         self._in_training.clear()
         self._history.close()
-
-    @_locked
-    def merge(self) -> None:
-        """Carry over to the study file what a killed run has left in its journal."""
-        self._history.merge()
 
     def __enter__(self) -> "Study":
         return self
@@ -267,10 +298,9 @@ class Study:
         >>> [trial.number for trial in Study(Space(x=Real(0, 1))).ask_batch(3)]
         [0, 1, 2]
         """
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise StudyError(f"count: expected an integer of at least 1, got {count!r}")
+        count = whole("count", count, least=1)
         self._open()
-        chosen = self._policy.next(self._known(), int(count))
+        chosen = self._policy.next(self._known(), count)
         if isinstance(chosen, Trial):
             return (self._replicate(chosen),)
         first, now = len(self._history.trials), time.time()
@@ -287,13 +317,6 @@ class Study:
             )
         )
         return tuple(self._history.trials[first:])
-
-    @property
-    @_locked
-    def exhausted(self) -> bool:
-        """Whether every point of a finite space was tried."""
-        size = self.space.size
-        return size is not None and len(self._known().taken) >= size
 
     def score(self, trial: Trial) -> float:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
@@ -397,11 +420,10 @@ class Study:
             )
 
     def _trial(self, number: int) -> Trial:
-        if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise StudyError(f"number: expected a trial's number, got {number!r}")
-        if not 0 <= number < len(self._history.trials):
-            raise StudyError(f"trial {number} was never asked; the study has {len(self._history.trials)} trials")
-        return self._history.trials[int(number)]
+        position = whole("a trial's number", number)
+        if not 0 <= position < len(self._history.trials):
+            raise StudyError(f"trial {position} was never asked; the study has {len(self._history.trials)} trials")
+        return self._history.trials[position]
 
     # -- run ------------------------------------------------------------------------------------------------------
 
@@ -425,75 +447,6 @@ class Study:
         from hyppo.run import run
 
         run(self, trials=trials, trainings=trainings, time_limit=time_limit, **options)
-
-    @_locked
-    def tasks(self, trial: Trial) -> list[Task]:
-        """What a worker needs for each pending replica of a trial."""
-        self._in_training.update((trial.number, r.index) for r in trial.pending)
-        return [
-            Task(
-                trial.number,
-                r.index,
-                r.seed,
-                dict(trial.params),
-                str(self.directory(trial.number, r.index)),
-                r.attempts,
-                self.target,
-                self.packed_criterion,
-            )
-            for r in trial.pending
-        ]
-
-    @property
-    def packed_criterion(self) -> bytes | None:
-        """The criterion as it travels to other processes: the study's, or the one that a training has found."""
-        if self._packed is None and self.criterion is not None:
-            self._packed = pack(self.criterion)
-        return self._packed
-
-    @_locked
-    def settle(
-        self,
-        outcomes: Sequence[tuple[Task, Outcome]],
-        ensemble_losses: Mapping[int, float | None] = MappingProxyType({}),
-    ) -> None:
-        """Record how trainings ended, all in one append to the log.
-
-        Parameters
-        ----------
-        outcomes : sequence of (Task, Outcome)
-        ensemble_losses : mapping, optional
-            By trial, the criterion of the mean prediction of its replicas, these included; None if it is unknown.
-        """
-        now = time.time()
-        records = [(task.trial, ReplicaRecord.of(task, outcome)) for task, outcome in outcomes]
-        for _, outcome in outcomes:
-            if self.packed_criterion is None:
-                self._packed = outcome.criterion
-        last = {number: at for at, (number, r) in enumerate(records) if r.loss is not None and r.losses is not None}
-        for number, at in last.items():
-            records[at] = (number, replace(records[at][1], ensemble_loss=ensemble_losses.get(number)))
-        self._record(
-            *(
-                Settled(number, (record,), closed=record.state is State.PRUNED, time=now)  # a whole trial is given up
-                for number, record in records
-            )
-        )
-        self._in_training.difference_update((task.trial, task.index) for task, _ in outcomes)
-        for task, outcome in outcomes:  # what has ended does not go on, nor do the dropped replicas of a trial given up
-            folder = Path(task.directory)
-            for path in folder.parent.glob(f"*/{RESUME}") if outcome.pruned else folder.glob(RESUME):
-                path.unlink(missing_ok=True)
-
-    def directory(self, number: int, index: int) -> Path:
-        """Folder of one replica, beside the study file; of a study without one, until the process ends."""
-        if self.log is not None:
-            root = self.log.with_name(self.log.name + ".d")
-        else:
-            if self._scratch is None:
-                self._scratch = tempfile.TemporaryDirectory(prefix="hyppo-")
-            root = Path(self._scratch.name)
-        return root.absolute() / f"trial-{number:05d}" / f"replica-{index:02d}"
 
     # -- what came out --------------------------------------------------------------------------------------------
 
@@ -557,7 +510,7 @@ class Study:
         from hyppo.training.predictions import combine
 
         trial = self._trial(number)
-        return combine([self.directory(number, r.index) for r in trial.replicas if r.loss is not None])
+        return combine([self._folders.of(number, r.index) for r in trial.replicas if r.loss is not None])
 
     @_locked
     def checkpoints(self, number: int) -> tuple[Path, ...]:
@@ -571,7 +524,7 @@ class Study:
         self._load()
         from hyppo.training.predictions import weights_in
 
-        folders = [self.directory(number, r.index) for r in self._trial(number).replicas if r.loss is not None]
+        folders = [self._folders.of(number, r.index) for r in self._trial(number).replicas if r.loss is not None]
         return tuple(path for path in map(weights_in, folders) if path is not None)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -607,18 +560,11 @@ def study_of(path: str | Path, header: Header, events: Sequence[Event]) -> Study
         Header and events make no study.
     """
     try:
-        low, high = header.config["replicas"]
-        study = Study(
-            Space.from_json(header.space),
-            log=path,
-            replicas=(low, high) if header.config["required"] == low else None,
-            seed=header.seed,
-            risk=header.config["risk"],
-            surrogate=header.config["surrogate"],
-            target=header.config.get("target", MEAN_LOSS),
-        )
+        study = Study(Space.from_json(header.space), log=path)
+        study._config = Config.from_json(header.seed, header.config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LogError(f"{path} is damaged: its configuration makes no study ({error!r})") from error
+    study._set_up()
     study._history.replay(events)
     return study
 
@@ -635,13 +581,9 @@ def _resolved(log: str | Path) -> Path:
 
 
 def _losses(losses: Iterable[float] | float) -> list[float]:
-    values = list(losses) if isinstance(losses, Iterable) and not isinstance(losses, str) else [losses]
+    given = native(losses)
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+    values = list(given) if several else [given]
     if not values:
         raise StudyError("losses: expected at least one, got none; study.fail(number, why) settles a failed trial")
-    for value in values:
-        if isinstance(value, bool | str) or value is None:
-            raise StudyError(f"losses: expected numbers, got {value!r}")
-    try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"losses: expected numbers, got {losses!r} ({error})") from None
+    return [number("losses", value, unit="numbers", finite=False) for value in values]

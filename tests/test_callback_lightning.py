@@ -271,7 +271,7 @@ def test_mode_and_notice(tmp_path):
         HyppoCallback(replica(tmp_path), mode="auto")
     with pytest.warns(UserWarning, match='mode="max"'):
         HyppoCallback(replica(tmp_path), monitor="val_acc")
-    with pytest.raises(StudyError, match="number of passes"):
+    with pytest.raises(StudyError, match="mc_dropout: expected an integer of at least 0"):
         HyppoCallback(replica(tmp_path), mc_dropout=-1)
     with pytest.raises(StudyError, match="predict=False"):
         HyppoCallback(replica(tmp_path), mc_dropout=2, predict=False)

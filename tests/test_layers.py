@@ -30,6 +30,7 @@ ALLOWED = {
 FLOORS = [
     ("hyppo/_kernels/", "hyppo/_version.py"),
     ("hyppo/errors.py", "hyppo/text.py"),
+    ("hyppo/arguments.py",),
     ("hyppo/config.py",),
     ("hyppo/curve.py", "hyppo/seeds.py", "hyppo/stats.py", "hyppo/space/"),
     ("hyppo/training/",),

@@ -16,7 +16,7 @@ import pytest
 import hyppo
 from hyppo.errors import LaunchError, ObjectiveError, StudyError
 from hyppo.launch import surroundings
-from hyppo.loop import Interrupt, Loop, Options
+from hyppo.loop import Interrupt, Loop, Options, Session
 from hyppo.run import run
 from hyppo.training.replica import Failure, Outcome
 
@@ -98,7 +98,7 @@ class Silent:
 
 
 def loop(study, workers, **options):
-    return Loop(study, workers, Options(**options), Silent(), Interrupt())
+    return Loop(Session(study), workers, Options(**options), Silent(), Interrupt())
 
 
 # -- budgets ----------------------------------------------------------------------------------------------------------
@@ -551,7 +551,7 @@ def test_what_a_training_pickles_loads_in_the_script(tmp_path):
         """
         if __name__ == '__main__':
             study.run(trials=1)
-            net = pickle.loads((study.directory(0, 0) / "net").read_bytes())
+            net = pickle.loads((Session(study).directory(0, 0) / "net").read_bytes())
             print(type(net) is Net)
         """,
     )

@@ -19,7 +19,7 @@ from benchmarks.scaling import problem
 from benchmarks.scaling.simulation import simulate
 from hyppo.errors import StudyError
 from hyppo.launch import surroundings
-from hyppo.loop import Interrupt, Loop, Options
+from hyppo.loop import Interrupt, Loop, Options, Session
 from hyppo.search.columns import Columns
 from hyppo.surrogates import gp
 from hyppo.surrogates.pool import Pool
@@ -63,7 +63,7 @@ def test_a_batch_of_the_design_goes_on_with_the_design():
 def test_a_batch_ends_where_the_space_does():
     study = hyppo.Study(hyppo.Space(n=hyppo.Integer(1, 5)), replicas=1)
     assert len(study.ask_batch(9)) == 5
-    assert study.exhausted
+    assert Session(study).exhausted
 
 
 def test_a_batch_is_one_append(tmp_path):
@@ -128,7 +128,7 @@ class Ticking:
 def ahead(slots, **options):
     study = quick(replicas=1)
     workers = ByHand(list(range(slots)))
-    loop = Loop(study, workers, Options(**options), Silent(), Interrupt(), Ticking())
+    loop = Loop(Session(study), workers, Options(**options), Silent(), Interrupt(), Ticking())
     loop._fill()
     workers.end(0)
     loop._collect()

@@ -121,7 +121,7 @@ def test_features_make_any_change_of_choice_a_distance_of_one():
         (lambda: Integer(0.5, 2), "integer"),
         (lambda: Integer(0, 8, log=True), "log=True needs low > 0"),
         (lambda: Integer(1, 8, step=0), "step"),
-        (lambda: Integer(True, 8), "number"),
+        (lambda: Integer(True, 8), "integer"),
         (lambda: Choice([]), "at least one value"),
         (lambda: Choice("abc"), "expected a list"),
         (lambda: Choice(["a", "a"]), "must differ"),

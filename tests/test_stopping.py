@@ -13,7 +13,7 @@ import pytest
 import hyppo
 from benchmarks.curves import __main__ as benchmark
 from benchmarks.curves import table
-from hyppo.loop import Interrupt, Loop, Options, Progressed, Stopped
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Session, Stopped
 from hyppo.search.evidence import Observations, with_censored
 from hyppo.stopping import Curves, Halving, Median, rule_of
 from hyppo.training.replica import Outcome
@@ -289,7 +289,7 @@ def test_the_stop_of_a_signal_leaves_a_training_pending():
     study = study_of(interrupted, replicas=1)
     from hyppo.launch.local import InProcess
 
-    loop = Loop(study, InProcess(interrupted), Options(trials=9, grace=0.1), Silent(), interrupt)
+    loop = Loop(Session(study), InProcess(interrupted), Options(trials=9, grace=0.1), Silent(), interrupt)
     loop.go()
     assert [str(t.state) for t in study.trials] == ["done", "done", "done", "pending"]
 
@@ -331,11 +331,11 @@ class Reporting:
 @pytest.fixture
 def bad():
     """A loop in which trial 4 trains two replicas of three, and the rule has just given up the first."""
-    study = study_of(surrogate="random")
+    session = Session(study_of(surrogate="random"))
     for x in (0.1, 0.2, 0.3, 0.4):
         curve = ((0, x), (1, x))
-        study.settle([(task, Outcome(x, None, 1.0, 2.0, curve)) for task in study.tasks(study.ask())])
-    loop = Loop(study, Reporting(), Options(trials=5), Silent(), Interrupt())
+        session.settle([(task, Outcome(x, None, 1.0, 2.0, curve)) for task in session.tasks(session.study.ask())])
+    loop = Loop(session, Reporting(), Options(trials=5), Silent(), Interrupt())
     loop._fill()
     loop.workers.said = [Progressed(4, 0, 0, 9.0), Progressed(4, 0, 1, 9.0)]
     loop._collect()
@@ -387,7 +387,7 @@ def test_a_trial_whose_loss_comes_before_the_stop_goes_on(bad, together):
 
 
 def test_what_is_left_of_a_trial_given_up_is_no_state_to_go_on_with(bad):
-    folders = [bad.study.directory(4, index) for index in range(3)]
+    folders = [bad.session.directory(4, index) for index in range(3)]
     for folder in folders:  # the third was interrupted in an earlier run
         folder.mkdir(parents=True)
         (folder / "resume.0.ckpt").touch()

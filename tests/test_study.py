@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import hyppo
 from hyppo import Choice, Integer, Ordinal, Real, Space, SpaceError, SpaceExhausted, State, Study, StudyError
+from hyppo.loop import Session
 from hyppo.seeds import seed_for
 
 SPACE = Space(x=Real(-2, 2), n=Integer(1, 8, log=True), act=Choice(["a", "b", "c"]), batch=Ordinal([16, 32]))
@@ -117,7 +118,7 @@ def test_add_takes_in_what_is_known_elsewhere():
     ("call", "message"),
     [
         (lambda s: s.tell(5, [1.0]), "trial 5 was never asked"),
-        (lambda s: s.tell("0", [1.0]), "expected a trial's number"),
+        (lambda s: s.tell("0", [1.0]), "a trial's number: expected an integer"),
         (lambda s: s.tell(0, []), "at least one"),
         (lambda s: s.tell(0, ["a"]), "expected numbers"),
         (lambda s: s.tell(0, [None]), "expected numbers"),
@@ -193,7 +194,7 @@ def test_a_small_space_is_exhausted_then_replicated():
         seen.append((trial.params["a"], trial.params["b"]))
         study.tell(trial.number, [float(i)])
     assert len(set(seen)) == 4
-    assert study.exhausted
+    assert Session(study).exhausted
     again = study.ask()
     assert again.number < 4
     assert again.seeds == (seed_for(0, again.number, 1),)
@@ -260,7 +261,7 @@ def test_pending_replicas_survive_a_restart(tmp_path):
     with Study(SPACE, log=path, replicas=2, seed=5) as study:
         (trial,) = study.trials
         assert (trial.seeds, trial.params) == (asked.seeds, asked.params)
-        assert [t.seed for t in study.tasks(trial)] == list(asked.seeds)
+        assert [t.seed for t in Session(study).tasks(trial)] == list(asked.seeds)
 
 
 def test_constructing_touches_nothing(tmp_path):
@@ -302,8 +303,8 @@ def test_to_frame(tmp_path):
 
 def test_replicas_have_a_directory_of_their_own(tmp_path):
     study = Study(SPACE, log=tmp_path / "study.h5")
-    assert study.directory(3, 1) != study.directory(3, 2)
-    assert study.directory(3, 1).is_relative_to(tmp_path)
+    assert Session(study).directory(3, 1) != Session(study).directory(3, 2)
+    assert Session(study).directory(3, 1).is_relative_to(tmp_path)
 
 
 # -- any order of calls -----------------------------------------------------------------------------------------------
@@ -328,7 +329,7 @@ class AnyOrder(RuleBasedStateMachine):
         try:
             trial = self.study.ask()
         except SpaceExhausted:
-            assert self.study.exhausted
+            assert Session(self.study).exhausted
             return
         assert trial.seeds
         assert len(self.study.trials) == before + (trial.number == before)

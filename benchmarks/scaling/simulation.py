@@ -22,7 +22,7 @@ import numpy as np
 
 import hyppo
 from benchmarks.scaling import problem
-from hyppo.loop import Interrupt, Loop, Options, Progressed, Status
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Session, Status
 from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Event, Trial
 
@@ -87,9 +87,6 @@ class TimedStudy(hyppo.Study):
         self.spent.log += max(cpu, wall)
         self.spent.appends += 1
 
-    def ask(self) -> Trial:
-        return self.ask_batch(1)[0]
-
     def ask_batch(self, count: int) -> tuple[Trial, ...]:
         began, logged = self.clock.manager, self.spent.log
         known = self.known
@@ -101,11 +98,18 @@ class TimedStudy(hyppo.Study):
         self.known_at_ask |= {trial.number: known for trial in trials}
         return trials
 
+
+class TimedSession(Session):
+    """The session of a timed study."""
+
+    study: TimedStudy
+
     def settle(self, outcomes: Sequence[tuple[Task, Outcome]], *arguments: Any) -> None:
-        began, logged = self.clock.manager, self.spent.log
+        study = self.study
+        began, logged = study.clock.manager, study.spent.log
         super().settle(outcomes, *arguments)
-        self.known += len(outcomes)
-        self.spent.tell += self.clock.manager - began - (self.spent.log - logged)
+        study.known += len(outcomes)
+        study.spent.tell += study.clock.manager - began - (study.spent.log - logged)
 
 
 class Groups:
@@ -244,7 +248,7 @@ def simulate(
         clock, spent, objective=problem.trained, log=path, replicas=replicas, seed=seed, surrogate=surrogate
     )
     workers = Groups(groups, clock, seconds, sigma, study)
-    Loop(study, workers, Options(trials=trials), Nobody(), Interrupt(), clock).go()
+    Loop(TimedSession(study), workers, Options(trials=trials), Nobody(), Interrupt(), clock).go()
     elapsed, manager = clock(), clock.manager
     start = workers.all_busy if workers.all_busy is not None else elapsed
     stop = max(s for s, _ in workers.trained)

@@ -28,8 +28,9 @@ from benchmarks.scaling import problem
 from benchmarks.scaling.simulation import Nobody, load
 from hyppo import launch
 from hyppo.launch.choose import workers_for
-from hyppo.loop import Interrupt, Loop, Options, Progressed, Workers
+from hyppo.loop import Interrupt, Loop, Options, Progressed, Session, Workers
 from hyppo.training.replica import Outcome, Task
+from hyppo.trial import Event, Settled
 
 FloatArray = NDArray[np.float64]
 
@@ -108,10 +109,10 @@ class StampedStudy(hyppo.Study):
         self.asked |= {trial.number: began for trial in trials}
         return trials
 
-    def settle(self, outcomes: Sequence[tuple[Task, Outcome]], *arguments: Any) -> None:
-        super().settle(outcomes, *arguments)
+    def _record(self, *events: Event) -> None:
+        super()._record(*events)
         now = time.time()
-        self.logged |= {(task.trial, task.index): now for task, _ in outcomes}
+        self.logged |= {(e.number, r.index): now for e in events if isinstance(e, Settled) for r in e.records}
 
 
 def _quantile(seconds: Sequence[float] | FloatArray, q: float) -> float | None:
@@ -201,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         stamped = InBatches(workers) if given.synchronous else Stamped(workers)
         with Interrupt() as interrupt:
-            Loop(study, stamped, options, Nobody(), interrupt).go()
+            Loop(Session(study), stamped, options, Nobody(), interrupt).go()
         cpu = time.process_time() - cpu
         workers.close()
         report = {"plan": plan, **{k: v for k, v in vars(given).items() if k != "out"}, **measured(study, stamped)}

@@ -21,6 +21,7 @@ import hyppo
 from benchmarks.sinogram.baselines import interpolate
 from benchmarks.sinogram.data import SETTINGS, Float32Array, Part, Scans, scans
 from benchmarks.sinogram.metrics import METRICS, evaluate, evaluate_unfilled
+from hyppo.loop import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 # Stop after so many trials, or ask for nothing new after so many seconds; replicas of each trial.
@@ -218,7 +219,7 @@ def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> di
     setting = SETTINGS[size]
     network = import_module(f"benchmarks.sinogram.network_{framework}")
     directories = [
-        study.directory(best.number, replica.index)
+        Session(study).directory(best.number, replica.index)
         for replica in study.trials[best.number].replicas
         if replica.loss is not None
     ]

@@ -1,4 +1,6 @@
-"""The one loop: asks when a slot is free, submits, settles what ends. It speaks to a study and to workers by protocol.
+"""The one loop: asks when a slot is free, submits, settles what ends.
+
+A `Session` is the study as the loop sees it; workers and view are protocols.
 
     queue      replicas that are pending and not submitted; those that the log had come first
     running    future -> (task, slot)
@@ -21,10 +23,10 @@ from hyppo.loop.protocols import (
     Running,
     Status,
     Stopped,
-    StudyLike,
     View,
     Workers,
 )
+from hyppo.loop.session import Session
 
 __all__ = [
     "OVERRIDES",
@@ -35,9 +37,9 @@ __all__ = [
     "Options",
     "Progressed",
     "Running",
+    "Session",
     "Status",
     "Stopped",
-    "StudyLike",
     "View",
     "Workers",
 ]

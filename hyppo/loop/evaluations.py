@@ -5,7 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
-from hyppo.loop.protocols import Evaluator, StudyLike
+from hyppo.loop.protocols import Evaluator
+from hyppo.loop.session import Session
 from hyppo.training.replica import Outcome, Task
 
 Ended = list[tuple[Task, Outcome]]
@@ -23,9 +24,9 @@ class Evaluations:
         Trainings that were added so far, and that came out again.
     """
 
-    def __init__(self, study: StudyLike, evaluator: Evaluator | None, say: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, evaluator: Evaluator | None, say: Callable[[str], None]) -> None:
         self.taken = self.released = 0
-        self._study = study
+        self._session = session
         self._evaluator = evaluator
         self._say = say
         self._said = False
@@ -37,7 +38,7 @@ class Evaluations:
 
     def add(self, task: Task, outcome: Outcome) -> bool:
         """Take a training that changes its trial's mean prediction; False if it does not."""
-        known = self._study.packed_criterion is not None or outcome.criterion is not None
+        known = self._session.packed_criterion is not None or outcome.criterion is not None
         if self._evaluator is None or not known or outcome.loss is None or outcome.losses is None:
             return False
         self._waiting.setdefault(task.trial, []).append((task, outcome))
@@ -77,10 +78,10 @@ class Evaluations:
     def _start(self) -> tuple[int, Ended, Future[float]]:
         assert self._evaluator is not None
         trial, ended = self._waiting.popitem(last=False)
-        criterion = self._study.packed_criterion or next(o.criterion for _, o in ended if o.criterion is not None)
-        indices = {r.index for r in self._study.trials[trial].replicas if r.loss is not None}
+        criterion = self._session.packed_criterion or next(o.criterion for _, o in ended if o.criterion is not None)
+        indices = {r.index for r in self._session.trials[trial].replicas if r.loss is not None}
         indices |= {task.index for task, _ in ended}
-        directories = [str(self._study.directory(trial, index)) for index in sorted(indices)]
+        directories = [str(self._session.directory(trial, index)) for index in sorted(indices)]
         return trial, ended, self._evaluator.submit(trial, directories, criterion)
 
     def _loss(self, trial: int, future: Future[float]) -> float | None:

@@ -12,8 +12,9 @@ from hyppo.errors import ObjectiveError, StudyError
 from hyppo.loop.evaluations import Evaluations
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
-from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, StudyLike, View, Workers
+from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, View, Workers
 from hyppo.loop.queue import Queue
+from hyppo.loop.session import Session
 from hyppo.stopping import Curves
 from hyppo.training.replica import Outcome, Task
 from hyppo.trial import State
@@ -35,7 +36,7 @@ class Loop:
 
     def __init__(
         self,
-        study: StudyLike,
+        session: Session,
         workers: Workers,
         options: Options,
         view: View,
@@ -43,19 +44,19 @@ class Loop:
         clock: Callable[[], float] = time.monotonic,
         evaluator: Evaluator | None = None,
     ) -> None:
-        self.study = study
+        self.session = session
         self.workers = workers
         self.options = options
         self.view = view
         self.interrupt = interrupt
         self.clock = clock
         self.began = clock()
-        trials = study.trials
-        self.evaluations = Evaluations(study, evaluator, view.say)
+        trials = session.trials
+        self.evaluations = Evaluations(session, evaluator, view.say)
         self.may_ask_after: dict[int, int] = {}  # by free slot: how many evaluated trainings it waits for
         self.queue = Queue()
         for trial in trials:
-            for task in study.tasks(trial):
+            for task in session.tasks(trial):
                 self.queue.add(task)
         self.running: dict[Future[Outcome], tuple[Task, int]] = {}
         self.ended: deque[Future[Outcome]] = deque()  # of those that ran, not yet settled; filled by any thread
@@ -65,7 +66,7 @@ class Loop:
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
         self.finished = False  # nothing is left to ask
-        self.curves = Curves(trials if study.stopping is not None else ())
+        self.curves = Curves(trials if session.config.stopping is not None else ())
         self.stopping: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
         workers.on_report(self._take_reports)
         self.search_seconds = 0.0  # of a search, lately
@@ -160,7 +161,7 @@ class Loop:
 
     def _awaited(self, task: Task) -> bool:
         """Whether the study still waits for it: losses may have been told from elsewhere meanwhile."""
-        return any(r.index == task.index for r in self.study.trials[task.trial].pending)
+        return any(r.index == task.index for r in self.session.trials[task.trial].pending)
 
     def _wanted(self) -> int:
         """New trials that the free slots can do with, at least one."""
@@ -169,15 +170,15 @@ class Loop:
 
     def _trials_for(self, replicas: int) -> int:
         """Trials that bring as many replicas."""
-        return math.ceil(max(0, replicas) / self.study.replicas[0])
+        return math.ceil(max(0, replicas) / self.session.config.replicas[0])
 
     def _ask(self, count: int) -> None:
         """Queue the replicas of up to `count` trials that become pending now."""
         if not self._may_ask:
             return
         if self.options.trials is not None:
-            count = min(count, self.options.trials - len(self.study.trials))
-            if self.study.exhausted:
+            count = min(count, self.options.trials - len(self.session.trials))
+            if self.session.exhausted:
                 # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
                 # alone, but they bring the number of trials no nearer.
                 self._finish()
@@ -187,16 +188,16 @@ class Loop:
             count = min(count, max(1, self._trials_for(left)))
         began = self.clock()
         try:
-            asked = [self.study.ask()] if count == 1 else self.study.ask_batch(count)
+            asked = self.session.ask(count)
         except StudyError:
-            if not self.study.exhausted:
+            if not self.session.exhausted:
                 raise
             if not self.running:  # otherwise what runs now may be worth a further replica later
                 self._finish()
             return
         self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
         for trial in asked:
-            for task in self.study.tasks(trial):
+            for task in self.session.tasks(trial):
                 if not self._is_taken(task):
                     self.queue.add(task)
 
@@ -210,7 +211,7 @@ class Loop:
         if self.free or self._out_of_time or self.training_seconds is None:
             return
         slots = len(self.workers.groups)
-        busy = self.search_seconds * slots / max(self.training_seconds * self.study.replicas[0], 1e-9)
+        busy = self.search_seconds * slots / max(self.training_seconds * self.session.config.replicas[0], 1e-9)
         if busy < BUSY:
             return
         depth = max(min(AHEAD, slots // 2), slots // 16)
@@ -220,7 +221,7 @@ class Loop:
 
     def _finish(self) -> None:
         self.finished = True
-        self.view.say(f"the space is exhausted: each of its {len(self.study.trials)} points was tried")
+        self.view.say(f"the space is exhausted: each of its {len(self.session.trials)} points was tried")
 
     @property
     def _out_of_time(self) -> bool:
@@ -229,7 +230,7 @@ class Loop:
 
     @property
     def _may_ask(self) -> bool:
-        another = self.options.trials is None or len(self.study.trials) < self.options.trials
+        another = self.options.trials is None or len(self.session.trials) < self.options.trials
         return another and not self.finished
 
     @property
@@ -250,9 +251,9 @@ class Loop:
             if key not in self.shown:
                 continue
             self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
-            if self.study.stopping is not None:
+            if self.session.config.stopping is not None:
                 self.curves.add(*key, report.step, report.loss)
-                if key not in self.stopping and self.curves.stopped_by(self.study.stopping, *key, report.step):
+                if key not in self.stopping and self.curves.stopped_by(self.session.config.stopping, *key, report.step):
                     self._stop(running.task)
 
     def _stop(self, task: Task) -> None:
@@ -286,7 +287,7 @@ class Loop:
             seconds = self.clock() - began
             before = seconds if self.training_seconds is None else self.training_seconds
             self.training_seconds = before + 0.1 * (seconds - before)
-            if self.study.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
+            if self.session.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
                 ended.append((task, as_pruned(outcome)))
             elif self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
@@ -296,7 +297,7 @@ class Loop:
                 ended.append((task, outcome))
         finished_trials = {task.trial for task, outcome in ended if outcome.loss is not None}
         for task, outcome in stopped:
-            has_loss = self.study.trials[task.trial].mean is not None or self.evaluations.of(task.trial)
+            has_loss = self.session.trials[task.trial].mean is not None or self.evaluations.of(task.trial)
             if task.trial in finished_trials or has_loss:
                 self.queue.add(task, first=True)  # a sibling ended before it saw the stop: the trial goes on
             else:
@@ -330,12 +331,12 @@ class Loop:
     def _settle(self, ended: list[tuple[Task, Outcome]], ensemble_losses: Mapping[int, float | None] = NONE) -> None:
         if not ended:
             return
-        trials = self.study.trials
+        trials = self.session.trials
         ended = [
             (task, as_pruned(outcome) if trials[task.trial].state is State.PRUNED else outcome)
             for task, outcome in ended
         ]
-        self.study.settle(ended, ensemble_losses)
+        self.session.settle(ended, ensemble_losses)
         for task, outcome in ended:
             if outcome.pruned:
                 self.curves.prune(task.trial)
@@ -353,7 +354,7 @@ class Loop:
                 raise ObjectiveError(outcome.failure.message)
 
     def status(self) -> Status:
-        trials = self.study.trials
+        trials = self.session.trials
         open_trials = {t.trial for t, _ in self.running.values()} | set(self.queue.trials)
         return Status(
             trials=len(trials),

@@ -1,11 +1,36 @@
-"""Arguments of a run, and the environment that overrides them."""
+"""Arguments of a run, and the environment that overrides them.
 
-from collections.abc import Callable, Mapping
+Every argument that the command line and the environment may set is one field of `Options`: its metadata holds its type,
+its bounds and its help. The options of `hyppo run` and the variables `HYPPO_TRIALS`, ... are made from the fields.
+"""
+
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from hyppo.arguments import number, one_of, whole
 from hyppo.errors import StudyError
+
+BUDGET = "Budget"
+RANKS = "MPI ranks"
+FAULTS = "Faults"
+
+
+def _option(
+    default: Any,
+    kind: type,
+    help: str,
+    panel: str | None = None,
+    *,
+    least: int | None = None,
+    above: int | None = None,
+    unit: str = "",
+    words: tuple[str, ...] = (),
+) -> Any:
+    """A field: `kind` is int, float, str or bool, `panel` the heading in the help of `hyppo run`."""
+    bounds = {"least": least, "above": above, "unit": unit, "words": words}
+    return field(default=default, metadata={"kind": kind, "help": help, "panel": panel, **bounds})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +46,7 @@ class Options:
     trial_groups, replica_groups, data_parallel : int, optional
         How MPI ranks are divided; what is left out is chosen.
     manager : {"dedicated", "shared"}, optional
-        Whether the first rank only asks, or trains as well; by default it does where a GPU would idle otherwise.
+        Whether the first rank only asks, or trains as well; by default it trains if a GPU would idle otherwise.
     replica_timeout, stall_timeout : float, optional
         Seconds that a training may take, and that it may go without a report, before it is killed and has failed.
     memory_limit : float, optional
@@ -39,87 +64,90 @@ class Options:
     progress : bool
         Show how it goes, on stderr.
     output : {"relay", "file"}, optional
-        Where what trainings print goes: to stdout with a prefix (default alone), or to `output.txt` in the replica's
-        directory (default under MPI).
+        Where the output of trainings goes: to stdout with a prefix (default alone), or to `output.txt` in the
+        replica's directory (default under MPI).
+
+    Raises
+    ------
+    StudyError
+        A value that an argument cannot have.
     """
 
-    trials: int | None = None
-    trainings: int | None = None
-    time_limit: float | None = None
-    trial_groups: int | None = None
-    replica_groups: int | None = None
-    data_parallel: int | None = None
-    manager: str | None = None
-    replica_timeout: float | None = None
-    stall_timeout: float | None = None
-    memory_limit: float | None = None
-    retries: int = 0
-    grace: float = 30.0
-    threads: int | None = None
-    workers: int | None = None
+    trials: int | None = _option(None, int, "Trials in all, those in the log counted.", BUDGET, least=1)
+    trainings: int | None = _option(None, int, "Trainings in all, those in the log counted.", BUDGET, least=1)
+    time_limit: float | None = _option(
+        None, float, "Seconds after which nothing new is started.", BUDGET, above=0, unit="seconds"
+    )
+    trial_groups: int | None = _option(None, int, "Trials at a time.", RANKS, least=1)
+    replica_groups: int | None = _option(None, int, "Replicas of a trial at a time.", RANKS, least=1)
+    data_parallel: int | None = _option(None, int, "Ranks that train one replica together.", RANKS, least=1)
+    manager: str | None = _option(
+        None,
+        str,
+        "Whether rank 0 only asks ('dedicated') or trains as well ('shared'): by default it trains if a GPU would idle "
+        "otherwise.",
+        RANKS,
+        words=("dedicated", "shared"),
+    )
+    replica_timeout: float | None = _option(
+        None, float, "Seconds after which a training is killed.", FAULTS, above=0, unit="seconds"
+    )
+    stall_timeout: float | None = _option(
+        None, float, "Seconds without a report after which a training is killed.", FAULTS, above=0, unit="seconds"
+    )
+    memory_limit: float | None = _option(
+        None, float, "GB above which a training is killed.", FAULTS, above=0, unit="GB"
+    )
+    retries: int = _option(0, int, "Further tries if a training's process died or hung.", FAULTS, least=0)
+    grace: float = _option(
+        30.0, float, "Seconds that trainings get to end by themselves.", FAULTS, least=0, unit="seconds"
+    )
+    threads: int | None = _option(None, int, "Compute threads of a training process.", RANKS, least=1)
+    workers: int | None = _option(None, int, "Training processes, without MPI.", RANKS, least=1)
     executor: Executor | None = None
-    progress: bool = True
-    output: str | None = None
+    progress: bool = _option(True, bool, "Show how it goes.")
+    output: str | None = _option(
+        None, str, "Output of trainings: 'relay' to stdout, or 'file' in their directory.", words=("relay", "file")
+    )
 
     def __post_init__(self) -> None:
-        for name in ("trials", "trainings", "trial_groups", "replica_groups", "data_parallel", "threads", "workers"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise StudyError(f"{name}: expected an integer of at least 1, got {value!r}")
-        for name in ("time_limit", "replica_timeout", "stall_timeout", "memory_limit"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-                unit = "GB" if name == "memory_limit" else "seconds"
-                raise StudyError(f"{name}: expected {unit}, more than 0, got {value!r}")
-        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
-            raise StudyError(f"retries: expected an integer of at least 0, got {self.retries!r}")
-        if isinstance(self.grace, bool) or not isinstance(self.grace, int | float) or not self.grace >= 0:
-            raise StudyError(f"grace: expected seconds, at least 0, got {self.grace!r}")
-        if self.manager not in (None, "dedicated", "shared"):
-            raise StudyError(f"manager: expected 'dedicated' or 'shared', got {self.manager!r}")
-        if self.output not in (None, "relay", "file"):
-            raise StudyError(f"output: expected 'relay' or 'file', got {self.output!r}")
+        for its in fields(self):
+            value, about = getattr(self, its.name), its.metadata
+            if not about or about["kind"] is bool or (value is None and its.default is None):
+                continue
+            if about["kind"] is int:
+                value = whole(its.name, value, about["least"])
+            elif about["kind"] is float:
+                value = number(its.name, value, about["least"], about["above"], unit=about["unit"], finite=False)
+            else:
+                value = one_of(its.name, value, about["words"])
+            object.__setattr__(self, its.name, value)
 
     def overridden(self, environ: Mapping[str, str]) -> "Options":
-        """The same with what `HYPPO_TRIALS`, `HYPPO_TIME_LIMIT`, ... say instead.
+        """The same with the values of `HYPPO_TRIALS`, `HYPPO_TIME_LIMIT`, ... where they are set.
 
         >>> Options(trials=60).overridden({"HYPPO_TRIALS": "5", "HYPPO_GRACE": "1.5"}).trials
         5
         """
         changes: dict[str, Any] = {}
-        for name, kind in OVERRIDES.items():
+        for name in OVERRIDES:
             text = environ.get(f"HYPPO_{name.upper()}")
-            if text is None or text == "":
+            if not text:
                 continue
+            kind = OVERRIDES[name]["kind"]
             try:
-                changes[name] = kind(text)
+                changes[name] = _switch(text) if kind is bool else kind(text)
             except ValueError:
                 raise StudyError(f"HYPPO_{name.upper()}: expected {kind.__name__}, got {text!r}") from None
         return replace(self, **changes)
 
 
-def switch(text: str) -> bool:
+def _switch(text: str) -> bool:
     """A yes or no from the environment."""
     if text.lower() not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
         raise ValueError(text)
     return text.lower() in ("1", "true", "yes", "on")
 
 
-OVERRIDES: dict[str, Callable[[str], Any]] = {
-    "trials": int,
-    "trainings": int,
-    "time_limit": float,
-    "trial_groups": int,
-    "replica_groups": int,
-    "data_parallel": int,
-    "manager": str,
-    "replica_timeout": float,
-    "stall_timeout": float,
-    "memory_limit": float,
-    "retries": int,
-    "grace": float,
-    "threads": int,
-    "workers": int,
-    "progress": switch,
-    "output": str,
-}
+# What the command line and the environment may set: name -> type, bounds and help.
+OVERRIDES: Mapping[str, Mapping[str, Any]] = {its.name: its.metadata for its in fields(Options) if its.metadata}

@@ -1,14 +1,11 @@
-"""Protocols of the loop: the study that it asks, the workers that train, and the view that shows the run."""
+"""Protocols of the loop: the workers that train, and the view that shows the run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from hyppo.stopping import Rule
-from hyppo.training.replica import Outcome, Replica, Task
-from hyppo.trial import Trial
+from hyppo.training.replica import Outcome, Task
 
 # The process died or hung, and not by an exception of the user's function: only these are worth a retry.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
@@ -74,35 +71,6 @@ class Stopped(Exception):
     def __init__(self, outcome: Outcome | None = None) -> None:
         super().__init__(outcome)  # what pickle makes it from again
         self.outcome = outcome
-
-
-class StudyLike(Protocol):
-    """What the loop needs of a study."""
-
-    objective: Callable[[Replica], Any] | None
-    isolate: bool
-    target: str
-    replicas: tuple[int, int]
-    stopping: Rule | None
-
-    @property
-    def trials(self) -> tuple[Trial, ...]: ...
-    @property
-    def exhausted(self) -> bool: ...
-    @property
-    def best(self) -> Any: ...
-    @property
-    def packed_criterion(self) -> bytes | None: ...
-    def ask(self) -> Trial: ...
-    def ask_batch(self, count: int) -> Sequence[Trial]: ...
-    def tasks(self, trial: Trial) -> list[Task]: ...
-    def settle(
-        self, outcomes: Sequence[tuple[Task, Outcome]], ensemble_losses: Mapping[int, float | None] = ...
-    ) -> None: ...
-    def directory(self, number: int, index: int) -> Path: ...
-    def note(self, text: str) -> None: ...
-    def merge(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,15 @@ from typing import Any
 from hyppo import launch
 from hyppo.errors import StudyError
 from hyppo.launch.choose import evaluator_for, workers_for
-from hyppo.loop import Interrupt, Loop, Options, StudyLike
+from hyppo.loop import Interrupt, Loop, Options, Session
 from hyppo.run.progress import Progress
+from hyppo.study import Study
 from hyppo.text import counted
 from hyppo.trial import State
 
 
 def run(
-    study: StudyLike,
+    study: Study,
     trials: int | None = None,
     trainings: int | None = None,
     time_limit: float | None = None,
@@ -64,18 +65,19 @@ def run(
         stack.callback(study.close)  # whatever comes next, the study file is whole and free for others
         interrupt = stack.enter_context(Interrupt())
         view = stack.enter_context(Progress(study, chosen))
+        session = Session(study)
         if _nothing_to_do(study, chosen):
-            study.merge()
+            session.merge()
             view.say(f"nothing left to do: {_spent(study, chosen)}")
             return
         if chosen.executor is not None and study.stopping is not None:
             raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
         workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say)
         stack.callback(workers.close)
-        study.note(f"{socket.gethostname()}: {plan}")
+        session.note(f"{socket.gethostname()}: {plan}")
         evaluator = evaluator_for(study.isolate)
         stack.callback(evaluator.close)
-        loop = Loop(study, workers, chosen, view, interrupt, evaluator=evaluator)
+        loop = Loop(session, workers, chosen, view, interrupt, evaluator=evaluator)
         try:
             loop.go()
         except KeyboardInterrupt:
@@ -95,7 +97,7 @@ def run(
         raise SystemExit(130 if asked is signal.SIGINT else 0)
 
 
-def _nothing_to_do(study: StudyLike, options: Options) -> bool:
+def _nothing_to_do(study: Study, options: Options) -> bool:
     trials = study.trials
     settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
     if options.trainings is not None and settled >= options.trainings:
@@ -105,7 +107,7 @@ def _nothing_to_do(study: StudyLike, options: Options) -> bool:
     return options.trials is not None and len(trials) >= options.trials
 
 
-def _spent(study: StudyLike, options: Options) -> str:
+def _spent(study: Study, options: Options) -> str:
     trials = study.trials
     settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
     goal = f"trials={options.trials}" if options.trials is not None else f"trainings={options.trainings}"

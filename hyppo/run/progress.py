@@ -7,7 +7,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
-from hyppo.loop import Options, Status, StudyLike
+from hyppo.loop import Options, Status
+from hyppo.study import Study
 from hyppo.text import Stream, counted, number, printable, shown
 from hyppo.training.replica import Outcome, Task
 
@@ -43,7 +44,7 @@ class Progress:
     Notices and the first failure are shown even without `progress`: those are not progress.
     """
 
-    def __init__(self, study: StudyLike, options: Options) -> None:
+    def __init__(self, study: Study, options: Options) -> None:
         self._study = study
         self._options = options
         self._stream = Stream(sys.stderr)

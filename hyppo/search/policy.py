@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyppo.config import Config
 from hyppo.errors import SpaceExhausted
 from hyppo.search.columns import Columns
 from hyppo.search.design import design_size, sobol
@@ -32,42 +33,20 @@ class Policy:
     Parameters
     ----------
     space : Space
-    seed : int
-        Root seed.
-    surrogate, target : str
-    risk : float
-    replicas : (int, int)
-        The fewest and the most trainings of a point.
-    required : int
-        Trainings that a point must have to be recommended, as long as others have as many.
+    config : Config
 
     Examples
     --------
     >>> from hyppo.space import Real
     >>> space = Space(x=Real(0, 1))
-    >>> policy = Policy(space, 0, surrogate="auto", risk=0.0, target="mean_loss", replicas=(3, 3), required=1)
+    >>> policy = Policy(space, Config())
     >>> [proposal.step.by for proposal in policy.next(Columns(space), 2)]
     ['design', 'design']
     """
 
-    def __init__(
-        self,
-        space: Space,
-        seed: int,
-        *,
-        surrogate: str,
-        risk: float,
-        target: str,
-        replicas: tuple[int, int],
-        required: int,
-    ) -> None:
+    def __init__(self, space: Space, config: Config) -> None:
         self.space = space
-        self.seed = seed
-        self.surrogate = surrogate
-        self.risk = risk
-        self.target = target
-        self.replicas = replicas
-        self.required = required
+        self.config = config
         self._design: FloatArray = np.empty((0, space.dimension))  # a memo of what the seed determines
 
     def next(self, columns: Columns, count: int) -> list[Proposal] | Trial:
@@ -81,7 +60,7 @@ class Policy:
         SpaceExhausted
             No new point is left, and no known one can be trained again now.
         """
-        known = columns.known(self.risk)
+        known = columns.known(self.config.risk)
         points = self._points(columns, known, count)
         if not points:
             return self._neediest(columns)
@@ -99,8 +78,8 @@ class Policy:
         proposals = [Proposal(unit, Step("design")) for unit in designed]
         if len(proposals) == count:
             return proposals
-        generator = generator_for(self.seed, SEARCH_PURPOSE, asked + len(proposals))
-        found = propose(known.with_pending(designed), generator, count - len(proposals), by=self.surrogate)
+        generator = generator_for(self.config.seed, SEARCH_PURPOSE, asked + len(proposals))
+        found = propose(known.with_pending(designed), generator, count - len(proposals), by=self.config.surrogate)
         return proposals + found
 
     def _designed(self, taken: Set[bytes], count: int) -> list[FloatArray]:
@@ -108,7 +87,7 @@ class Policy:
         length = design_size(self.space.dimension)
         while count > 0:
             if len(self._design) < length:
-                self._design = sobol(self.space, length, self.seed)
+                self._design = sobol(self.space, length, self.config.seed)
             points = [u for k, u in zip(self.space.keys(self._design), self._design, strict=True) if k not in taken]
             if len(points) >= count or len(self._design) < length:
                 return points[:count]
@@ -117,7 +96,7 @@ class Policy:
 
     def _contender(self, columns: Columns, known: Known, point: Proposal) -> Trial | None:
         """The trial that deserves the next training more than the new `point`; None under fixed replicas."""
-        fewest, most = self.replicas
+        fewest, most = self.config.replicas
         settled = columns.settled_trials()
         free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
         if fewest == most or not free.any():
@@ -141,7 +120,7 @@ class Policy:
                 f"all {self.space.size} points of the space were tried and none can be trained again now; "
                 "tell the pending ones first"
             )
-        return min(free, key=lambda t: (len(t.replicas), t.score(self.target, self.risk), t.number))
+        return min(free, key=lambda t: (len(t.replicas), t.score(self.config.target, self.config.risk), t.number))
 
     def recommendation(self, columns: Columns) -> "tuple[Trial, Recommendation] | None":
         """The trial to recommend, and why; None where no trial has a loss."""
@@ -150,11 +129,11 @@ class Policy:
         settled = columns.settled_trials()
         if not settled:
             return None
-        found = recommend(columns.known(self.risk), required=self.required)
+        found = recommend(columns.known(self.config.risk), required=self.config.required)
         return None if found is None else (settled[found.row], found)
 
     def surface(self, columns: Columns) -> "Surface | None":
         """The fitted surrogate over the space; None where there is too little to fit one."""
         from hyppo.search.surface import surface
 
-        return surface(columns.known(self.risk))
+        return surface(columns.known(self.config.risk))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.arguments import native, number, quoted, whole
 from hyppo.errors import SpaceError
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,14 +57,6 @@ class Parameter(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
-def _number(kind: str, what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise SpaceError(f"{kind}: {what} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise SpaceError(f"{kind}: {what} must be finite, got {value!r}")
-    return float(value)
-
-
 @dataclass(frozen=True)
 class Real:
     """A real number between two bounds, both included.
@@ -91,7 +84,8 @@ class Real:
     log: bool = False
 
     def __post_init__(self) -> None:
-        low, high = _number("Real", "low", self.low), _number("Real", "high", self.high)
+        low = number("Real: low", self.low, error=SpaceError)
+        high = number("Real: high", self.high, error=SpaceError)
         if low > high:
             raise SpaceError(f"Real: low must not exceed high, got low={self.low!r}, high={self.high!r}")
         if self.log and low <= 0:
@@ -123,15 +117,15 @@ class Real:
         return True
 
     def index(self, value: Any) -> int:
-        number = _number("Real", "value", value)
-        if not self.low <= number <= self.high:
+        x = number("value", value, error=SpaceError)
+        if not self.low <= x <= self.high:
             raise SpaceError(f"expected a number in [{self.low}, {self.high}], got {value!r}")
         if self.levels == 1:
             return 0
         if self.log:
-            fraction = math.log(number / self.low) / math.log(self.high / self.low)
+            fraction = math.log(x / self.low) / math.log(self.high / self.low)
         else:
-            fraction = (number - self.low) / (self.high - self.low)
+            fraction = (x - self.low) / (self.high - self.low)
         return min(max(round(fraction * self._steps), 0), self._steps)
 
     def value(self, index: int) -> float:
@@ -196,9 +190,10 @@ class Integer:
 
     def __post_init__(self) -> None:
         for what, value in (("low", self.low), ("high", self.high), ("step", self.step)):
-            if _number("Integer", what, value) != int(value):
-                raise SpaceError(f"Integer: {what} must be an integer, got {value!r}")
-            object.__setattr__(self, what, int(value))
+            bound = whole(f"Integer: {what}", value, error=SpaceError)
+            if not -(2**63) <= bound < 2**63:
+                raise SpaceError(f"Integer: {what}: expected an integer of at most 64 bits, got {quoted(value)}")
+            object.__setattr__(self, what, bound)
         if self.low > self.high:
             raise SpaceError(f"Integer: low must not exceed high, got low={self.low}, high={self.high}")
         if self.step < 1:
@@ -225,11 +220,10 @@ class Integer:
         return self.low + (self.levels - 1) * self.step
 
     def index(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise SpaceError(f"expected an integer in [{self.low}, {self.high}], got {value!r}")
-        if not math.isfinite(value) or value != int(value) or not self.low <= value <= self.high:
-            raise SpaceError(f"expected an integer in [{self.low}, {self.high}], got {value!r}")
-        steps, rest = divmod(int(value) - self.low, self.step)
+        x = whole("value", value, error=SpaceError)
+        if not self.low <= x <= self.high:
+            raise SpaceError(f"expected an integer in [{self.low}, {self.high}], got {quoted(value)}")
+        steps, rest = divmod(x - self.low, self.step)
         if rest:
             raise SpaceError(f"expected {self.low} plus a multiple of step={self.step}, got {value!r}")
         return steps
@@ -281,10 +275,10 @@ class Integer:
 def _values(kind: str, values: Iterable[Scalar]) -> tuple[Scalar, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise SpaceError(f"{kind}: expected a list of values, got {values!r}")
-    native = tuple(v.item() if isinstance(v, np.generic) else v for v in values)
-    if not native:
+    listed = tuple(native(v) for v in values)
+    if not listed:
         raise SpaceError(f"{kind}: expected at least one value, got none")
-    for v in native:
+    for v in listed:
         if not isinstance(v, int | float | str | bool | None):
             raise SpaceError(
                 f"{kind}: values are numbers, strings, booleans or None, got {v!r}; "
@@ -292,9 +286,9 @@ def _values(kind: str, values: Iterable[Scalar]) -> tuple[Scalar, ...]:
             )
         if isinstance(v, float) and not math.isfinite(v):
             raise SpaceError(f"{kind}: values must be finite, got {v!r}")
-    if len({(type(v), v) for v in native}) < len(native):
-        raise SpaceError(f"{kind}: values must differ, got {list(native)!r}")
-    return native
+    if len({(type(v), v) for v in listed}) < len(listed):
+        raise SpaceError(f"{kind}: values must differ, got {list(listed)!r}")
+    return listed
 
 
 class _Listed:
@@ -311,14 +305,14 @@ class _Listed:
         return False
 
     def index(self, value: Any) -> int:
-        native = value.item() if isinstance(value, np.generic) else value
+        given = native(value)
         # True == 1 == 1.0 in Python: the type decides first, equality second.
         for same_type in (True, False):
             for i, v in enumerate(self.values):
                 if (
-                    v == native
-                    and (type(v) is type(native)) is same_type
-                    and isinstance(v, bool) is isinstance(native, bool)
+                    v == given
+                    and (type(v) is type(given)) is same_type
+                    and isinstance(v, bool) is isinstance(given, bool)
                 ):
                     return i
         raise SpaceError(f"expected one of {list(self.values)!r}, got {value!r}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.arguments import number
 from hyppo.errors import SpaceError
 from hyppo.space.parameters import AnyParameter, FloatArray, IntArray, Integer, Real, parameter_from_json
 
@@ -128,7 +129,7 @@ class Space:
         """`params` in the space's order, as native Python values; a real number stays the very one given."""
         unit = self.encode(params)
         decoded = self.decode(unit)
-        return {n: float(params[n]) if isinstance(p, Real) else decoded[n] for n, p in self._parameters.items()}
+        return {n: number(n, params[n]) if isinstance(p, Real) else decoded[n] for n, p in self._parameters.items()}
 
     def decode(self, unit: npt.ArrayLike) -> dict[str, Any]:
         """Native values of the lattice point nearest to `unit`, (d,)."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.arguments import quoted
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError
 from hyppo.training.predictions import discard, keep
@@ -31,17 +32,12 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
         return handed
     if isinstance(returned, Result):
         result = returned
-    elif isinstance(returned, bool | str | bytes):
-        raise ObjectiveError(
-            f"{objective_name} returned {returned!r} of type {type(returned).__name__}; "
-            "return the loss as a float, or a hyppo.Result"
-        )
     else:
         try:
-            result = Result(float(returned))
-        except (TypeError, ValueError) as error:
+            result = Result(returned)
+        except ObjectiveError:
             raise ObjectiveError(
-                f"{objective_name} returned a {type(returned).__name__} that is no number ({error}); "
+                f"{objective_name} returned {quoted(returned)} of type {type(returned).__name__}; "
                 "return the loss as a float, or a hyppo.Result"
             ) from None
     if handed is not None:
@@ -97,7 +93,7 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
                 )
             criterion = replica.own_criterion
         if math.isfinite(result.loss):
-            loss = float(result.loss)
+            loss = result.loss
         else:
             failure = Failure.of_loss(result.loss)
     except (Exception, SystemExit) as error:

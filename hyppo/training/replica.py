@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hyppo.arguments import number, whole
 from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.stats import LossStats
@@ -36,6 +37,11 @@ class Result:
     targets : array, optional
         Validation targets, for the loss of the replicas' mean prediction.
 
+    Raises
+    ------
+    ObjectiveError
+        The loss is not a number; NaN and infinity are numbers, and make the training a failed one.
+
     Examples
     --------
     >>> Result(0.25).loss
@@ -46,6 +52,9 @@ class Result:
     prediction: Any = None
     passes: Iterable[Any] | None = None
     targets: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", number("loss", self.loss, finite=False, error=ObjectiveError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +198,14 @@ class Replica:
         return self._directory
 
     def report(self, step: int, loss: float) -> None:
-        """Tell how the training goes: `loss` after `step` (an epoch, or whatever counts up)."""
-        point = (int(step), float(loss))
+        """Tell how the training goes: `loss` after `step` (an epoch, or whatever counts up).
+
+        Raises
+        ------
+        StudyError
+            `step` is not a whole number, or `loss` not a number; NaN and infinity are numbers.
+        """
+        point = (whole("step", step), number("loss", loss, finite=False))
         self.curve.append(point)
         if self._on_report is not None:
             self._on_report(*point)

@@ -11,25 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hyppo.errors import ObjectiveError, StudyError
+from hyppo.errors import ObjectiveError
 from hyppo.training.predictions.output import Leaves, flatten, unflatten
 
 FILE = "predictions.npz"
 
 Batch = tuple[Any, Iterable[Any], Any]  # prediction, passes, targets (None where they are not known)
-
-
-def passes_of(mc_dropout: int) -> int:
-    """`mc_dropout` itself.
-
-    Raises
-    ------
-    StudyError
-        Not a number of passes.
-    """
-    if isinstance(mc_dropout, bool) or not isinstance(mc_dropout, int | np.integer) or mc_dropout < 0:
-        raise StudyError(f"mc_dropout is a number of passes, 0 or more, not {mc_dropout!r}")
-    return int(mc_dropout)
 
 
 def moments(passes: Iterable[Any], like: Leaves) -> tuple[Leaves, Leaves, int]:

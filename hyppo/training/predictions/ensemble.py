@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.arguments import whole
 from hyppo.errors import StudyError
-from hyppo.training.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.training.predictions.collection import FILE, Batch, Collection
 from hyppo.training.predictions.output import flatten, unflatten
 
 
@@ -176,7 +177,7 @@ class Ensemble:
         StudyError
             Not a number of passes, or no data; `ObjectiveError` where outputs do not fit together.
         """
-        passes_of(mc_dropout)
+        whole("mc_dropout", mc_dropout, least=0)
         networks: dict[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]] = {}
         for position, network in enumerate(self.networks):
             collection = Collection()

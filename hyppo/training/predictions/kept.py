@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from hyppo.arguments import whole
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.stats import LossStats
 from hyppo.training.criterion import loss_of
-from hyppo.training.predictions.collection import FILE, Batch, Collection, passes_of
+from hyppo.training.predictions.collection import FILE, Batch, Collection
 from hyppo.training.predictions.output import unflatten
 from hyppo.training.predictions.spool import Spool
 from hyppo.training.replica import Replica
@@ -29,7 +30,7 @@ def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool |
     StudyError
         A number of passes that cannot be, or passes without predictions.
     """
-    passes_of(mc_dropout)
+    whole("mc_dropout", mc_dropout, least=0)
     if mc_dropout and predict is False:
         raise StudyError(f"mc_dropout={mc_dropout} asks for predictions and predict=False for none")
     if replica.target == ENSEMBLE_LOSS and predict is False:

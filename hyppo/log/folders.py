@@ -1,0 +1,23 @@
+"""Folders of replicas: beside the study file, or for a study without one in a folder that goes with the process."""
+
+import tempfile
+from pathlib import Path
+
+
+class Folders:
+    """Folders of the replicas of one study; none is made here.
+
+    >>> Folders(Path("/data/study.h5")).of(3, 0).as_posix()
+    '/data/study.h5.d/trial-00003/replica-00'
+    """
+
+    def __init__(self, log: Path | None) -> None:
+        self._root = None if log is None else log.with_name(log.name + ".d")
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def of(self, trial: int, index: int) -> Path:
+        """Folder of one replica."""
+        if self._root is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="hyppo-")
+            self._root = Path(self._scratch.name)
+        return self._root.absolute() / f"trial-{trial:05d}" / f"replica-{index:02d}"

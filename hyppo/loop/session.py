@@ -1,0 +1,125 @@
+"""The study as the loop sees it: what to train, and how trainings ended."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from hyppo.config import Config
+from hyppo.study import Study
+from hyppo.training.criterion import pack
+from hyppo.training.replica import RESUME, Outcome, Task
+from hyppo.trial import Note, ReplicaRecord, Settled, State, Trial
+
+
+class Session:
+    """One run of a study, between the study and the loop.
+
+    This class may use the private attributes of `Study`: a study has no public method that only a run needs.
+
+    Attributes
+    ----------
+    study : Study
+    config : Config
+    packed_criterion : bytes or None
+        The criterion as it travels to other processes: the study's, or the one that a training has found.
+
+    Examples
+    --------
+    >>> from hyppo.space import Real, Space
+    >>> session = Session(Study(Space(x=Real(0, 1)), replicas=2))
+    >>> (trial,) = session.ask(1)
+    >>> [(task.trial, task.index) for task in session.tasks(trial)]
+    [(0, 0), (0, 1)]
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.config: Config = study.config
+        self.packed_criterion = None if study.criterion is None else pack(study.criterion)
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """All trials, not to be changed; no copy is made, since the loop looks at them at every report."""
+        self.study._load()
+        return self.study._history.trials
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every point of a finite space was tried."""
+        size = self.study.space.size
+        with self.study._lock:
+            return size is not None and len(self.study._known().taken) >= size
+
+    def ask(self, count: int) -> Sequence[Trial]:
+        """Up to `count` trials to train; see `Study.ask_batch`."""
+        return self.study.ask_batch(count)
+
+    def tasks(self, trial: Trial) -> list[Task]:
+        """One task for each pending replica of a trial, which the study takes as in training from here on."""
+        with self.study._lock:
+            self.study._in_training.update((trial.number, r.index) for r in trial.pending)
+        return [
+            Task(
+                trial.number,
+                r.index,
+                r.seed,
+                dict(trial.params),
+                str(self.directory(trial.number, r.index)),
+                r.attempts,
+                self.config.target,
+                self.packed_criterion,
+            )
+            for r in trial.pending
+        ]
+
+    def directory(self, number: int, index: int) -> Path:
+        """Folder of one replica."""
+        return self.study._folders.of(number, index)
+
+    def note(self, text: str) -> None:
+        """Leave a line for the reader of the study file."""
+        with self.study._lock:
+            self.study._record(Note(text, time.time()))
+
+    def merge(self) -> None:
+        """Carry over to the study file what a killed run has left in its journal."""
+        with self.study._lock:
+            self.study._history.merge()
+
+    def settle(
+        self,
+        outcomes: Sequence[tuple[Task, Outcome]],
+        ensemble_losses: Mapping[int, float | None] = MappingProxyType({}),
+    ) -> None:
+        """Record how trainings ended, all in one append to the log.
+
+        Parameters
+        ----------
+        outcomes : sequence of (Task, Outcome)
+        ensemble_losses : mapping, optional
+            By trial, the criterion of the mean prediction of its replicas, these included; None if it is unknown.
+        """
+        now = time.time()
+        records = [(task.trial, ReplicaRecord.of(task, outcome)) for task, outcome in outcomes]
+        for _, outcome in outcomes:
+            if self.packed_criterion is None:
+                self.packed_criterion = outcome.criterion
+        last = {number: at for at, (number, r) in enumerate(records) if r.loss is not None and r.losses is not None}
+        for number, at in last.items():
+            records[at] = (number, replace(records[at][1], ensemble_loss=ensemble_losses.get(number)))
+        with self.study._lock:
+            self.study._record(
+                *(
+                    # A rule stops a whole trial.
+                    Settled(number, (record,), closed=record.state is State.PRUNED, time=now)
+                    for number, record in records
+                )
+            )
+            self.study._in_training.difference_update((task.trial, task.index) for task, _ in outcomes)
+        # A training that ended does not go on, nor do the dropped replicas of a stopped trial.
+        for task, outcome in outcomes:
+            folder = Path(task.directory)
+            for path in folder.parent.glob(f"*/{RESUME}") if outcome.pruned else folder.glob(RESUME):
+                path.unlink(missing_ok=True)
