@@ -178,7 +178,7 @@ def test_an_error_of_one_slot_keeps_what_ended_on_the_others():
         ({"trials": 2.5}, "trials: expected an integer"),
         ({"time_limit": -1}, "time_limit: expected seconds"),
         ({"trials": 2, "retries": -1}, "retries"),
-        ({"trials": 2, "output": "paper"}, "'relay' or 'file'"),
+        ({"trials": 2, "output": "paper"}, "expected one of .'relay', 'file'"),
         ({"trials": 2, "trails": 3}, "does not know trails"),
         ({"trials": 2, "replica_timeout": 3}, "cannot be killed"),
     ],
@@ -223,8 +223,8 @@ def test_pending_replicas_go_first_under_their_number_and_seed():
 def test_a_point_is_asked_only_when_a_slot_is_free():
     study = quick(replicas=1)
     known = []
-    ask = study.ask
-    study.ask = lambda: known.append(sum(t.mean is not None for t in study.trials)) or ask()
+    ask = study.ask_batch
+    study.ask_batch = lambda count: known.append(sum(t.mean is not None for t in study.trials)) or ask(count)
     loop(study, ByHand([0]), trials=4).go()
     assert known == [0, 1, 2, 3]
 
@@ -259,9 +259,9 @@ def test_losses_that_wait_together_are_settled_together():
     study = quick(replicas=4)
     workers = ByHand([0, 0, 0, 0])
     batches = []
-    settle = study.settle
-    study.settle = lambda outcomes, *losses: batches.append(len(outcomes)) or settle(outcomes, *losses)
     one = loop(study, workers, trials=1)
+    settle = one.session.settle
+    one.session.settle = lambda outcomes, *losses: batches.append(len(outcomes)) or settle(outcomes, *losses)
     one._fill()
     for slot in (0, 1, 2):
         workers.end(slot)
@@ -551,7 +551,7 @@ def test_what_a_training_pickles_loads_in_the_script(tmp_path):
         """
         if __name__ == '__main__':
             study.run(trials=1)
-            net = pickle.loads((Session(study).directory(0, 0) / "net").read_bytes())
+            net = pickle.loads((hyppo.loop.Session(study).directory(0, 0) / "net").read_bytes())
             print(type(net) is Net)
         """,
     )

@@ -344,7 +344,7 @@ def bad():
 
 
 def replicas_of(loop):
-    trial = loop.study.trials[4]
+    trial = loop.session.trials[4]
     return str(trial.state), [(r.index, str(r.state)) for r in trial.replicas]
 
 
@@ -367,8 +367,8 @@ def test_a_mate_that_ends_after_the_stop_does_not_stand_for_its_trial(bad):
     bad.workers.end(1, 0.01)
     bad._collect()
     assert replicas_of(bad) == ("pruned", [(0, "pruned"), (1, "pruned")])
-    assert bad.study.trials[4].mean is None
-    assert bad.study.best.number != 4
+    assert bad.session.trials[4].mean is None
+    assert bad.session.study.best.number != 4
 
 
 @pytest.mark.parametrize("together", [False, True])

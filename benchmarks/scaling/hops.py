@@ -63,10 +63,10 @@ class Stamps:
             self("back on its rank", None if ending is None else task)
             return ending
 
-        def hear(original: Any, workers: MpiWorkers, message: Any) -> Any:
+        def hear(original: Any, workers: MpiWorkers, sender: int, message: Any) -> Any:
             if isinstance(message, Ended) and message.serial in workers._submitted:
                 self("back on the first rank", workers._submitted[message.serial].task)
-            return original(workers, message)
+            return original(workers, sender, message)
 
         self.around(MpiWorkers, "submit", submit)
         self.around(Rank, "_begin", begin)
