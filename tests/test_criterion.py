@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.log.schema import ADDED
+from hyppo.loop import Session
 from hyppo.stats import LossStats
 from hyppo.training.call import train
 from hyppo.training.predictions import combine
@@ -223,7 +224,7 @@ def test_trainings_go_on_while_the_criterion_is_evaluated(tmp_path):
     trials = hyppo.load(tmp_path / "study.h5").trials
     assert all(trial.ensemble_loss is not None for trial in trials)
     for trial in trials:
-        mu = combine([one.directory(trial.number, index) for index in range(2)]).mean
+        mu = combine([Session(one).directory(trial.number, index) for index in range(2)]).mean
         assert trial.ensemble_loss == pytest.approx(rmse(mu, TARGETS), rel=1e-12)
 
 
