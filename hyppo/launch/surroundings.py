@@ -26,6 +26,9 @@ THREADS = (
     *(name for framework in FRAMEWORKS.values() for name in framework.threads),
 )
 
+# TensorFlow and JAX take most of a GPU's memory when they start, and then a second training process has none.
+SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
 
 def environment(threads: int | None, default: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment of a training process: this one's, without the launcher, and with its number of threads.
@@ -41,7 +44,7 @@ def environment(threads: int | None, default: int, extra: Mapping[str, str] | No
         environ = dict.fromkeys(THREADS, environ.get("OMP_NUM_THREADS", str(default))) | environ
     else:
         environ |= dict.fromkeys(THREADS, str(threads))
-    environ.update(extra or {})
+    environ = SHARED_GPU | environ | dict(extra or {})
     # The training process must find this very package before it is told the rest of sys.path.
     environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]

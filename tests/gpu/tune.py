@@ -1,0 +1,107 @@
+"""A study for the tests on a GPU: `python tune.py FRAMEWORK DEVICE LOG EPOCHS`.
+
+FRAMEWORK is lightning, keras or nccl. With DEVICE "cpu" the same script runs on any machine.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import hyppo
+
+FRAMEWORK, DEVICE, LOG, EPOCHS = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+
+
+def note(replica, **facts):
+    """Append what this training saw to a file beside the study."""
+    with open(f"{LOG}.facts", "a") as file:
+        file.write(json.dumps({"trial": replica.trial, "pid": os.getpid(), **facts}) + "\n")
+
+
+def data():
+    import torch
+
+    x = torch.randn(256, 4, generator=torch.Generator().manual_seed(0))
+    return x, x.sum(1, keepdim=True)
+
+
+def train_lightning(replica):
+    import lightning
+    import torch
+    from hyppo_lightning import HyppoCallback
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+
+        def forward(self, x):
+            return self.body(x)
+
+        def training_step(self, batch, index):
+            return torch.nn.functional.mse_loss(self(batch[0]), batch[1])
+
+        def validation_step(self, batch, index):
+            self.log("val_loss", torch.nn.functional.mse_loss(self(batch[0]), batch[1]))
+
+        def predict_step(self, batch, index):
+            return self(batch[0])
+
+        def on_train_epoch_start(self):
+            note(replica, epoch=self.current_epoch, device=str(self.device), began=time.time())
+            time.sleep(0.2)
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=replica.params["lr"])
+
+    rows = TensorDataset(*data())
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(
+        max_epochs=EPOCHS, accelerator=DEVICE, devices=1, callbacks=[HyppoCallback(replica)], **quiet
+    )
+    trainer.fit(Net(), DataLoader(rows, 64, shuffle=True), DataLoader(rows, 256))
+    note(replica, devices=list(replica.devices), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def train_keras(replica):
+    import hyppo_keras
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(replica.params["lr"]), "mse")
+    x, y = (part.numpy() for part in data())
+    hyppo_keras.fit(replica, model, x, y, batch_size=64, epochs=EPOCHS, validation_split=0.25, verbose=0)
+    weight = model.trainable_weights[0].value
+    note(replica, device=str(getattr(weight, "device", "")), devices=list(replica.devices))
+
+
+def train_nccl(replica):
+    """A process group of one rank on the GPU; the run clears it before the next training."""
+    import torch
+    import torch.distributed as distributed
+
+    device = "cuda" if DEVICE == "gpu" else "cpu"
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    store = distributed.TCPStore("127.0.0.1", 0, 1, True)
+    distributed.init_process_group("nccl" if DEVICE == "gpu" else "gloo", store=store, rank=0, world_size=1)
+    value = torch.full((2,), replica.params["lr"], device=device)
+    distributed.all_reduce(value)
+    note(replica, device=str(value.device), backend=distributed.get_backend())
+    return float(value.sum())
+
+
+study = hyppo.Study(
+    hyppo.Space(lr=hyppo.Real(1e-3, 1e-1, log=True)),
+    {"lightning": train_lightning, "keras": train_keras, "nccl": train_nccl}[FRAMEWORK],
+    log=LOG,
+    replicas=1,
+    surrogate="random",
+)
+
+if __name__ == "__main__":
+    study.run(trials=2, workers=int(os.environ.get("WORKERS", "1")), progress=False)
+    torch = sys.modules.get("torch")
+    print(json.dumps({"manager": os.getpid(), "cuda": torch is not None and torch.cuda.is_initialized()}))
