@@ -3,12 +3,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RANKS ?= 3
+QUICK := $(addprefix tests/test_,acquisition.py calibration.py cli.py design.py kernels.py layers.py log.py \
+	log_readers.py replication.py search.py space.py stopping.py study.py surrogates.py)
 
-.PHONY: help install demo test test-slurm check clean
+.PHONY: help install demo quick test test-slurm test-gpu test-oldest test-pythons check clean
 
 help:
 	@echo "make demo        install, then tune a small U-Net on CT sinograms (up to 8 minutes, 2 cores)"
 	@echo "make test        install, then run all tests"
+	@echo "make quick       install, then the tests of the core alone (under 90 s)"
+	@echo "make test-gpu    install, then the tests on a GPU (skipped without CUDA; under 8 minutes)"
+	@echo "make test-oldest   the lowest versions of the libraries; make test-pythons   Python 3.12 and 3.13"
 	@echo "make test-slurm  a Slurm of two virtual nodes from Debian's packages (root installs them), and its tests"
 	@echo "make check       ruff and mypy"
 	@echo "make install     .venv with every extra"
@@ -29,6 +34,18 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+quick: install
+	$(BIN)/python -m pytest -q -m "not slow and not mpi" $(QUICK)
+
+test-gpu: install
+	$(BIN)/python -m pytest -ra tests/gpu
+
+test-oldest:
+	tests/pythons oldest
+
+test-pythons:
+	tests/pythons 3.12 3.13
 
 test-slurm: install
 	tests/slurm/cluster install
