@@ -50,8 +50,7 @@ def read(tree):
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "setattr"):
             yield from (a.value for a in node.args[1:2] if isinstance(a, ast.Constant) and is_private(a.value))
         elif isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "__dict__":
-            if isinstance(node.slice, ast.Constant) and is_private(node.slice.value):
-                yield node.slice.value
+            yield from (key.value for key in [node.slice] if isinstance(key, ast.Constant) and is_private(key.value))
 
 
 def defined(tree):

@@ -78,9 +78,8 @@ def test_two_training_processes_share_one_gpu(path):
 def test_keras_trains_on_the_device(path, backend):
     pytest.importorskip("keras")
     library = pytest.importorskip(backend)
-    if backend == "tensorflow" and DEVICE == "gpu":
-        if not library.config.list_physical_devices("GPU"):
-            pytest.skip("this TensorFlow sees no GPU")
+    if backend == "tensorflow" and DEVICE == "gpu" and not library.config.list_physical_devices("GPU"):
+        pytest.skip("this TensorFlow sees no GPU")
     run("keras", path, KERAS_BACKEND=backend, WORKERS="2")
     assert all(trial.state is hyppo.State.DONE for trial in hyppo.load(path).trials)
     if DEVICE == "gpu":
