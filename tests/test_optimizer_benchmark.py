@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 from benchmarks.optimizers import problems, schedule
 from benchmarks.optimizers.__main__ import main
 from benchmarks.optimizers.measures import Races, estimate
-from benchmarks.optimizers.peers import OPTIMIZERS, Point
+from benchmarks.optimizers.peers import OPTIMIZERS, Point, Setting, create
 from benchmarks.optimizers.problems import bbob, bbob_noisy
 from benchmarks.optimizers.problems.noise import SHAPES
 from benchmarks.optimizers.problems.problem import natural
@@ -221,6 +221,24 @@ def test_every_optimizer_spends_its_budget(optimizer, problem):
     assert record["trainings"] == 18 * problems.problem(problem).replicas
     assert len(record["observed"]) == 18
     assert math.isfinite(record["final"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [o for o in OPTIMIZERS if OPTIMIZERS[o].replicates])
+def test_an_optimizer_that_replicates_trains_a_point_again(optimizer):
+    if absent := OPTIMIZERS[optimizer].absent():
+        pytest.skip(f"{absent} is not installed")
+    p = problems.problem("recorded/graph-nodes")
+    peer = create(optimizer, Setting(p.space, 40, 1, True, 0))
+    trained = {}
+    for _ in range(40):
+        point = peer.ask()
+        assert point.replicas == 1
+        seen = trained.setdefault(tuple(point.params.values()), [])
+        seen += p.losses(point.params, 0, len(seen), 1)
+        peer.tell(point, seen[-1:])
+    assert max(map(len, trained.values())) > 1
+    assert tuple(peer.recommend().params.values()) in trained
 
 
 def test_points_pending():

@@ -26,6 +26,8 @@ class Optimizer:
         Modules that must be there.
     slow : bool
         Fits a model at every ask that takes a second and more.
+    replicates : bool
+        Chooses the trainings of a point itself.
     interpreter : str, optional
         Environment variable with the path of another Python, for a library that cannot run in this one.
     """
@@ -35,6 +37,7 @@ class Optimizer:
     distribution: str
     imports: tuple[str, ...] = ()
     slow: bool = False
+    replicates: bool = False
     interpreter: str | None = None
 
     def absent(self) -> str | None:
@@ -69,6 +72,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "skopt": Optimizer("skopt_optimizer", "SkoptPeer", "scikit-optimize", ("skopt",), slow=True),
     "smac": Optimizer("smac_facades", "forest", "smac", ("smac",), slow=True),
     "smac-gp": Optimizer("smac_facades", "black_box", "smac", ("smac",), slow=True),
+    "smac-seeds": Optimizer("smac_facades", "over_seeds", "smac", ("smac",), slow=True, replicates=True),
+    "smac-racing": Optimizer("smac_facades", "racing", "smac", ("smac",), slow=True, replicates=True),
+    "hetgpy": Optimizer("hetgpy_sequential", "HetgpyPeer", "hetgpy", ("hetgpy",), slow=True, replicates=True),
     "botorch": Optimizer("botorch_qlognei", "BotorchPeer", "botorch", ("botorch",), slow=True),
     "hebo": Optimizer("hebo_optimizer", "HeboPeer", "hebo", ("hebo", "pymoo"), slow=True),
     "hpo-uq-rbf": Optimizer("hpo_uq", "rbf", "hpo-uq", interpreter="HPO_UQ_PYTHON"),

@@ -1,7 +1,7 @@
 """HEBO with its defaults.
 
-Install it with `pip install --no-deps hebo pymoo catboost disjoint-set`: the versions that it pins are older than the
-other peers need, and it runs with theirs.
+Install it with `pip install --no-deps hebo pymoo moocore cffi catboost disjoint-set`: the versions that it pins are
+older than the other peers need, and it runs with theirs.
 """
 
 import warnings
