@@ -14,7 +14,7 @@ from benchmarks.optimizers.problems.problem import FloatArray
 from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 10
-TREES = (10, 25, 60)
+TREES = (8, 16, 40)
 SPACE = hyppo.Space(
     rate=hyppo.Ordinal([0.03, 0.1, 0.3, 1.0]),
     depth=hyppo.Ordinal([1, 2, 4]),

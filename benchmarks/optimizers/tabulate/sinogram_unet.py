@@ -19,7 +19,7 @@ from benchmarks.sinogram.data import Setting
 SEEDS = 10
 BATCH = 16
 EPOCHS = (1, 2, 4)
-SETTING = Setting(detectors=16, angles=16, keep_every=4, train=96, validation=32)
+SETTING = Setting(detectors=16, angles=16, keep_every=4, train=64, validation=32)
 SPACE = hyppo.Space(
     depth=hyppo.Integer(1, 2),
     width=hyppo.Ordinal([2, 4]),
