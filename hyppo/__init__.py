@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo._version import __version__
 
-_MODULES = ("stopping",)  # public modules
+_MODULES = ("plots", "stopping")  # public modules
 _HOME = {
     "Space": "space",
     "Integer": "space",
@@ -67,11 +67,13 @@ __all__ = [
     "calibration",
     "load",
     "partial_dependence",
+    "plots",
     "sensitivity",
     "stopping",
 ]
 
 if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
+    from hyppo import plots as plots
     from hyppo import stopping as stopping
     from hyppo.analysis.calibration import Calibration as Calibration
     from hyppo.analysis.calibration import calibration as calibration

@@ -539,6 +539,18 @@ class Study:
         """
         return frame_of(self.trials)
 
+    def report(self, path: str | Path) -> Path:
+        """Write one page with the recommendation and every figure, which needs no network, and return its path.
+
+        Raises
+        ------
+        StudyError
+            altair or vl-convert-python is not installed, or the file cannot be written.
+        """
+        from hyppo.report import write
+
+        return write(self, path)
+
 
 def load(path: str | Path) -> Study:
     """The study in a file, for reading: nothing is locked or written, also while it runs.

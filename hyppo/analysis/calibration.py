@@ -11,6 +11,7 @@ References
 Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and estimation. JASA 102.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -54,8 +55,8 @@ class Calibration:
         return f"covered {shares}{score}; RMSE {self.rmse:.4g}, standard deviation {self.std:.4g}"
 
 
-def calibration(predictions: Predictions, *, crps: bool = True) -> Calibration:
-    """Coverage of the intervals at 50, 90 and 95 %, and CRPS, over all outputs of all examples together.
+def calibration(predictions: Predictions, *, crps: bool = True, levels: Sequence[float] = LEVELS) -> Calibration:
+    """Coverage of the intervals at each level, and CRPS, over all outputs of all examples together.
 
     The standard deviation is that of the models: where the data are noisy themselves, less is covered than the level
     says. On the validation data that chose the configuration, all of it is a little too good.
@@ -66,6 +67,8 @@ def calibration(predictions: Predictions, *, crps: bool = True) -> Calibration:
         With targets: `study.predictions(number)`, or `ensemble.predict(loader)` on data of their own.
     crps : bool
         Needs scoringrules, which the `report` extra brings.
+    levels : sequence of float
+        Levels of the intervals, between 0 and 1.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def calibration(predictions: Predictions, *, crps: bool = True) -> Calibration:
         )
     mu, sd, y = _columns(predictions)
     error = np.abs(y - mu)
-    coverage = {p: float(np.mean(error <= NormalDist().inv_cdf((1.0 + p) / 2.0) * sd)) for p in LEVELS}
+    coverage = {p: float(np.mean(error <= NormalDist().inv_cdf((1.0 + p) / 2.0) * sd)) for p in levels}
     return Calibration(
         outputs=y.size,
         coverage=coverage,

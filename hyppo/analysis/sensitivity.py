@@ -60,6 +60,9 @@ class PartialDependence:
         Native values of the parameter, in its order.
     mean, low, high : (k,) arrays
         Mean over the others, and the middle 90 % of it, in units of the loss.
+    unsure_low, unsure_high : (k,) arrays
+        90 % interval of the surrogate for the mean, in units of the loss, from the mean of its standard deviation over
+        the others: somewhat too wide, since errors at different points partly cancel.
     """
 
     name: str
@@ -67,6 +70,8 @@ class PartialDependence:
     mean: FloatArray
     low: FloatArray
     high: FloatArray
+    unsure_low: FloatArray
+    unsure_high: FloatArray
 
 
 def sensitivity(study: "Study", samples: int = 1024) -> Sensitivity:
@@ -158,9 +163,13 @@ def partial_dependence(study: "Study", name: str, points: int = 25, samples: int
     parameter = space.parameters[name]
     level = np.unique(np.linspace(0, parameter.levels - 1, min(points, parameter.levels)).astype(np.int64))
     others = space.spread(generator_for(study.seed, EFFECTS_PURPOSE).random((samples, space.dimension)))
-    mean, low, high = np.empty((3, level.size))
+    mean, low, high, unsure_low, unsure_high = np.empty((5, level.size))
     for k, coordinate in enumerate(parameter.unit(level)):
         others[:, axis] = coordinate
-        y = surface.mean(others)
-        mean[k], low[k], high[k] = surface.loss(np.array([y.mean(), *np.quantile(y, [0.05, 0.95])]))
-    return PartialDependence(name, [parameter.value(int(i)) for i in level], mean, low, high)
+        found = surface.predict(others)
+        y = found.mean
+        half = 1.645 * found.std.mean()
+        ends = (*np.quantile(y, [0.05, 0.95]), y.mean() - half, y.mean() + half)
+        mean[k], low[k], high[k], unsure_low[k], unsure_high[k] = surface.loss(np.array([y.mean(), *ends]))
+    values = [parameter.value(int(i)) for i in level]
+    return PartialDependence(name, values, mean, low, high, unsure_low, unsure_high)

@@ -1,4 +1,4 @@
-"""The command line: `hyppo run`, `hyppo show`, `hyppo export`, `hyppo slurm`."""
+"""The command line: `hyppo run`, `hyppo show`, `hyppo report`, `hyppo export`, `hyppo slurm`."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from hyppo._version import __version__
 from hyppo.cli.export import export
+from hyppo.cli.report import report
 from hyppo.cli.run import run
 from hyppo.cli.script_command import ScriptCommand
 from hyppo.cli.show import show
@@ -40,6 +41,7 @@ def main(
 
 commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 commands.command()(show)
+commands.command()(report)
 commands.command()(export)
 commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)
 

@@ -210,9 +210,10 @@ def _summary(screen: Console, study: Study, name: str) -> None:
     states = [(state, sum(t.state is state for t in study.trials)) for state in State]
     replicas = [r for t in study.trials for r in t.replicas]
     screen.print(Text(printable(name), "bold"), soft_wrap=True)
+    surrogate = printable(study.surrogate)
     counts = ", ".join(f"{count} {state.value}" for state, count in states if count)
     pairs = [
-        ("study", f"seed {study.seed}, surrogate {study.surrogate}, risk {study.risk:g}, target {study.target}"),
+        ("study", f"seed {study.seed}, surrogate {surrogate}, risk {study.risk:g}, target {study.target}"),
         ("trials", f"{len(study.trials)}: {counts}" if counts else "none yet"),
         (
             "replicas",
@@ -321,7 +322,7 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
         }
     return {
         "seed": study.seed,
-        "surrogate": study.surrogate,
+        "surrogate": str(study.surrogate),
         "risk": study.risk,
         "target": study.target,
         "trials": {state.value: sum(t.state is state for t in study.trials) for state in State},

@@ -1,6 +1,8 @@
 """Folders of replicas: beside the study file, or for a study without one in a folder that goes with the process."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 
@@ -13,11 +15,10 @@ class Folders:
 
     def __init__(self, log: Path | None) -> None:
         self._root = None if log is None else log.with_name(log.name + ".d")
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def of(self, trial: int, index: int) -> Path:
         """Folder of one replica."""
         if self._root is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="hyppo-")
-            self._root = Path(self._scratch.name)
+            self._root = Path(tempfile.mkdtemp(prefix="hyppo-"))
+            weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
         return self._root.absolute() / f"trial-{trial:05d}" / f"replica-{index:02d}"

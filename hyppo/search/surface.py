@@ -8,6 +8,7 @@ from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, Space
 
 if TYPE_CHECKING:
+    from hyppo.surrogates.base import Prediction
     from hyppo.surrogates.gp import GP
     from hyppo.surrogates.outputs import Outputs
 
@@ -23,6 +24,10 @@ class Surface:
     def mean(self, unit: FloatArray) -> FloatArray:
         """Posterior mean on the transformed scale, (q, d) -> (q,)."""
         return self.model.predict_mean(self.space.features(unit))
+
+    def predict(self, unit: FloatArray) -> "Prediction":
+        """Posterior mean and standard deviation on the transformed scale, (q, d) -> (q,), (q,)."""
+        return self.model.predict(self.space.features(unit))
 
     def loss(self, y: FloatArray) -> FloatArray:
         """Transformed values in units of the loss."""

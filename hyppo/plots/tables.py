@@ -1,0 +1,308 @@
+"""What the figures show, as rows: no drawing library is needed here.
+
+All text that comes from the study is escaped by `printable`, so that a picture, a page and a terminal say the same.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from hyppo.config import ENSEMBLE_LOSS
+from hyppo.errors import StudyError
+from hyppo.plots.style import rounded
+from hyppo.space import Choice, FloatArray, Ordinal
+from hyppo.study import Study
+from hyppo.text import printable, shown
+from hyppo.trial import ReplicaRecord, State, Trial
+
+POINTS = 2000  # trainings drawn one by one
+LINES = 400  # trials drawn as a line each
+CURVES = 60  # learning curves
+BARS = 3000  # trainings in a timeline
+
+Row = dict[str, Any]
+
+
+def thinned(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the items, evenly, the first and the last among them.
+
+    >>> thinned(range(10), 4)
+    [0, 3, 6, 9]
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def of_all(drawn: int, all_of_them: int, noun: str) -> str:
+    """A note if not everything is drawn; empty otherwise."""
+    return "" if drawn >= all_of_them else f"{drawn} of {all_of_them} {noun} are drawn"
+
+
+def value_of(trial: Trial, study: Study) -> float | None:
+    """The number of a trial that the study minimises, without its risk: mean of the losses, or ensemble loss."""
+    return trial.ensemble_loss if study.target == ENSEMBLE_LOSS else trial.mean
+
+
+def loss_name(study: Study) -> str:
+    """What `value_of` is called on an axis."""
+    return "ensemble loss" if study.target == ENSEMBLE_LOSS else "mean loss"
+
+
+_BEST: WeakKeyDictionary[Study, tuple[tuple[Trial, ...], int | None]] = WeakKeyDictionary()
+
+
+def best_number(study: Study) -> int | None:
+    """Number of the recommended trial, worked out once for all figures; None if there is none yet."""
+    trials = study.trials
+    known = _BEST.get(study)
+    if known is None or len(known[0]) != len(trials) or any(a is not b for a, b in zip(known[0], trials, strict=True)):
+        try:
+            known = (trials, study.best.number)
+        except StudyError:
+            known = (trials, None)
+        _BEST[study] = known
+    return known[1]
+
+
+def metrics_of(trial: Trial) -> dict[str, float]:
+    """The metrics of a trial that are finite numbers."""
+    metrics = getattr(trial, "metrics", {})
+    return {name: float(v) for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+
+
+def ended(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
+    """Replicas with a loss, in the order in which they ended."""
+    known = [(t, r) for t in study.trials for r in t.replicas if r.loss is not None]
+    return sorted(known, key=lambda pair: (pair[1].end or 0.0, pair[0].number, pair[1].index))
+
+
+# -- convergence ------------------------------------------------------------------------------------------------------
+
+
+def as_of(study: Study, pairs: Sequence[tuple[Trial, ReplicaRecord]]) -> Study:
+    """The study as it was when only these replicas had ended."""
+    kept: dict[int, list[ReplicaRecord]] = {}
+    for trial, record in pairs:
+        kept.setdefault(trial.number, []).append(record)
+    earlier = Study(study.space)
+    earlier._config = study.config
+    earlier._set_up()
+    earlier._folders = study._folders
+    earlier._history.trials = [
+        replace(
+            t,
+            replicas=tuple(kept.get(t.number, ())),
+            settled=t.settled if t.number in kept else None,
+            ensemble_loss=next(
+                (r.ensemble_loss for r in reversed(kept.get(t.number, ())) if r.ensemble_loss is not None), None
+            ),
+        )
+        for t in study.trials
+    ]
+    return earlier
+
+
+def estimates(study: Study) -> list[Row]:
+    """The recommendation after ever more trainings: `n`, `estimate`, `low`, `high`, `trial`, `mean`."""
+    pairs = ended(study)
+    most = 24 if len(pairs) <= 600 else 10 if len(pairs) <= 6000 else 5
+    if not pairs:
+        return []
+    cuts = np.unique(np.geomspace(min(4, len(pairs)), len(pairs), most).astype(int))
+    rows = []
+    for cut in cuts:
+        try:
+            best = (study if cut == len(pairs) else as_of(study, pairs[:cut])).best
+        except StudyError:
+            continue
+        low, high = best.interval
+        estimate = getattr(best, "estimate", None)
+        rows.append(
+            {
+                "n": int(cut),
+                "estimate": rounded(best.mean if estimate is None else estimate),
+                "low": rounded(low),
+                "high": rounded(high),
+                "trial": best.number,
+                "mean": rounded(best.mean),
+            }
+        )
+    return rows
+
+
+# -- trials -----------------------------------------------------------------------------------------------------------
+
+
+def positions(study: Study, trials: Sequence[Trial]) -> FloatArray:
+    """Coordinates of trials in the unit cube, (n, d), each parameter spread over its whole height."""
+    if not trials:
+        return np.empty((0, study.space.dimension))
+    unit = study.space.encode_all([t.params for t in trials])
+    ends = np.array([[p.unit(np.array([0]))[0], p.unit(np.array([p.levels - 1]))[0]] for p in _parameters(study)])
+    width = np.where(ends[:, 1] > ends[:, 0], ends[:, 1] - ends[:, 0], 1.0)
+    return np.asarray((unit - ends[:, 0]) / width)
+
+
+def _parameters(study: Study) -> list[Any]:
+    return [study.space.parameters[name] for name in study.space.names]
+
+
+def is_listed(parameter: Any) -> bool:
+    """Whether the values of a parameter are a list and not a range."""
+    return isinstance(parameter, Choice | Ordinal)
+
+
+def worth_drawing(study: Study, trials: Sequence[Trial], most: int) -> list[Trial]:
+    """At most `most` trials: half of them the best, the rest evenly over the others."""
+    if len(trials) <= most:
+        return list(trials)
+    order = sorted(trials, key=study.score)
+    chosen = order[: most // 2] + thinned(order[most // 2 :], most - most // 2)
+    return sorted(chosen, key=lambda t: t.number)
+
+
+def trial_rows(study: Study, trials: Sequence[Trial]) -> list[Row]:
+    """One row a trial: `trial`, `loss`, `spread`, `replicas`, parameters as `p0`, `p1`, ..., metrics as `m0`, ..."""
+    best, names = best_number(study), metric_names(study)
+    rows = []
+    for t in trials:
+        metrics = metrics_of(t)
+        rows.append(
+            {
+                "trial": t.number,
+                "loss": rounded(value_of(t, study)),
+                "mean": rounded(t.mean),
+                "spread": rounded(t.spread),
+                "replicas": t.stats.n if t.stats else 0,
+                "best": t.number == best,
+                **{f"p{i}": cell(study, name, t) for i, name in enumerate(study.space.names)},
+                **{f"m{i}": rounded(metrics.get(name)) for i, name in enumerate(names)},
+            }
+        )
+    return rows
+
+
+def cell(study: Study, name: str, trial: Trial) -> Any:
+    """A parameter's value as a figure takes it: a number, or text."""
+    value = trial.params[name]
+    if is_listed(study.space.parameters[name]) or isinstance(value, str | bool):
+        return shown(value)
+    return rounded(float(value))
+
+
+def metric_names(study: Study) -> list[str]:
+    """Names of the metrics that any trial has, in the order in which they came."""
+    return list(dict.fromkeys(name for t in study.trials for name in metrics_of(t)))
+
+
+def label_of(name: str) -> str:
+    """A parameter's or metric's name on an axis."""
+    return printable(name)
+
+
+# -- trainings --------------------------------------------------------------------------------------------------------
+
+
+def curve_rows(study: Study) -> tuple[list[Row], str]:
+    """Learning curves: `line`, `kind` (recommended, other, stopped early), `trial`, `replica`, `step`, `loss`; note."""
+    best = best_number(study)
+    curves = [(t, r) for t in study.trials for r in t.replicas if len(r.curve) > 1]
+    own = [pair for pair in curves if pair[0].number == best]
+    others = [pair for pair in curves if pair[0].number != best]
+    stopped = [pair for pair in others if pair[1].state is State.PRUNED]
+    whole = [pair for pair in others if pair[1].state is not State.PRUNED]
+    drawn = [*thinned(stopped, CURVES // 2), *thinned(whole, CURVES // 2), *own]
+    rows = []
+    for t, r in drawn:
+        kind = "stopped early" if r.state is State.PRUNED else "other"
+        kind = "recommended" if t.number == best else kind
+        rows += [
+            {"line": f"{t.number}.{r.index}", "kind": kind, "trial": t.number, "replica": r.index, "step": step,
+             "loss": rounded(loss)}
+            for step, loss in thinned(r.curve, 100)
+        ]  # fmt: skip
+    return rows, of_all(len(drawn), len(curves), "learning curves")
+
+
+def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
+    """Trainings by host and lane: `lane`, `start`, `end` (hours since the first), `state`, ...; a note; utilisation.
+
+    A study file knows hosts and times. Lanes are the fewest rows on which no two trainings of a host overlap, which is
+    the number that the host trained at a time.
+    """
+    known = [
+        (t, r)
+        for t in study.trials
+        for r in t.replicas
+        if r.start is not None and r.end is not None and r.end >= r.start
+    ]
+    if not known:
+        return [], "", None
+    known.sort(key=lambda pair: (pair[1].start or 0.0, pair[0].number, pair[1].index))
+    first = min(r.start or 0.0 for _, r in known)
+    free: dict[str, list[float]] = {}
+    rows = []
+    for t, r in known:
+        assert r.start is not None
+        assert r.end is not None
+        lanes = free.setdefault(r.host, [])
+        lane = next((i for i, until in enumerate(lanes) if until <= r.start + 1e-3), len(lanes))
+        lanes[lane : lane + 1] = [r.end]
+        rows.append(
+            {
+                "lane": f"{printable(r.host) or 'host'} {lane + 1}",
+                "start": rounded((r.start - first) / 3600.0),
+                "end": rounded((r.end - first) / 3600.0),
+                "state": r.state.value,
+                "trial": t.number,
+                "replica": r.index,
+                "seconds": rounded(r.end - r.start, 4),
+                "loss": rounded(r.loss),
+            }
+        )
+    span = max(r.end or 0.0 for _, r in known) - first
+    busy = sum((r.end or 0.0) - (r.start or 0.0) for _, r in known)
+    lanes_in_all = sum(map(len, free.values()))
+    used = busy / (span * lanes_in_all) if span > 0.0 else None
+    drawn = thinned(rows, BARS)
+    return drawn, of_all(len(drawn), len(rows), "trainings"), used
+
+
+def failure_rows(study: Study) -> tuple[list[Row], dict[str, int]]:
+    """Trials with a failed replica as `trial`, `kind`, `message`; and how many replicas failed, by kind."""
+    counts: dict[str, int] = {}
+    rows: dict[int, Row] = {}
+    for t in study.trials:
+        for r in t.replicas:
+            if r.failure is None:
+                continue
+            kind = printable(r.failure.type)
+            counts[kind] = counts.get(kind, 0) + 1
+            rows[t.number] = {"trial": t.number, "kind": kind, "message": printable(r.failure.message)[:200]}
+    return list(rows.values()), dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+# -- the surrogate ----------------------------------------------------------------------------------------------------
+
+
+def spread_study(study: Study) -> Study:
+    """A study in memory whose losses are the logarithms of this one's spreads.
+
+    Raises
+    ------
+    StudyError
+        Fewer than eight trials have a spread.
+    """
+    known = thinned([t for t in study.trials if t.spread], 1000)
+    if len(known) < 8:
+        raise StudyError(f"the spread is known of {len(known)} trials; it takes 8 to say what it depends on")
+    other = Study(study.space, seed=study.seed, replicas=1)
+    for t in known:
+        assert t.spread is not None
+        other.add(t.params, math.log(t.spread))
+    return other

@@ -1,0 +1,99 @@
+"""The answer of a study as HTML: the recommendation as code to paste, its estimate and interval, and why."""
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from hyppo.config import ENSEMBLE_LOSS
+from hyppo.errors import StudyError
+from hyppo.results import Best
+from hyppo.study import Study
+from hyppo.text import counted, number, printable
+
+
+def text(value: object) -> str:
+    """Text of a study as HTML that shows it and does nothing else."""
+    return escape(printable(value))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study recommends, or why it recommends nothing."""
+
+    study: Study
+    best: Best | None
+    why_not: str = ""
+
+    @staticmethod
+    def of(study: Study) -> "Answer":
+        """The answer of a study as it stands."""
+        try:
+            return Answer(study, study.best)
+        except StudyError as error:
+            return Answer(study, None, str(error))
+
+    def html(self) -> str:
+        """The answer as a box of HTML; it needs no other part of the page."""
+        if self.best is None:
+            return f'<div class="answer"><h2>No recommendation yet</h2><p>{text(self.why_not)}</p></div>'
+        best = self.best
+        name = getattr(self.study.trials[best.number], "name", None)
+        title = f"trial {best.number}" + (f" ({text(name)})" if name else "")
+        facts = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in self._facts(best))
+        return (
+            f'<div class="answer"><h2>Recommended: {title}</h2>'
+            f'<p class="headline">{self._headline(best)}</p>'
+            f'<pre id="params">{escape(code(best.params))}</pre>'
+            f'<button type="button" data-copies="params">Copy</button>'
+            f"<dl>{facts}</dl></div>"
+        )
+
+    def _headline(self, best: Best) -> str:
+        low, high = best.interval
+        known = math.isfinite(low) and math.isfinite(high)
+        ends = f"90 % interval {number(low, 6)} to {number(high, 6)}" if known else "interval unknown"
+        estimate = getattr(best, "estimate", None)
+        label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else "loss"
+        if estimate is None:
+            return f"{number(best.mean, 6)} <small>mean observed {label}; {ends} for a fresh training</small>"
+        return (
+            f'<span id="estimate">{number(estimate, 6)}</span> '
+            f"<small>estimated {label} of a fresh training; {ends}</small>"
+        )
+
+    def _facts(self, best: Best) -> list[tuple[str, str]]:
+        trial = self.study.trials[best.number]
+        failed = sum(r.failure is not None for r in trial.replicas)
+        spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
+        observed = f"mean {number(best.mean, 6)}, {spread}, over {counted(best.replicas, 'replica')}"
+        if failed:
+            observed += f'; <strong class="bad">{failed} of its trainings failed</strong>'
+        facts = [("Why", text(best.reason)), ("Observed", observed)]
+        if best.ensemble_loss is not None:
+            ends = ""
+            if best.loss_interval is not None:
+                ends = f", l ± 2u: {number(best.loss_interval[0], 6)} to {number(best.loss_interval[1], 6)}"
+            facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
+        metrics = getattr(trial, "metrics", {})
+        if metrics:
+            facts.append(("Metrics", ", ".join(f"{text(name)} {number(value)}" for name, value in metrics.items())))
+        if best.checkpoints:
+            facts.append(("Networks", "<br>".join(text(path) for path in best.checkpoints)))
+        return facts
+
+
+def code(params: dict[str, Any]) -> str:
+    """Parameters as Python to paste.
+
+    >>> print(code({"lr": 0.01, "act": "relu"}))
+    params = {
+        "lr": 0.01,
+        "act": 'relu',
+    }
+    """
+    lines = [
+        f'    "{name}": {value!r},' if name.isidentifier() else f"    {name!r}: {value!r},"
+        for name, value in params.items()
+    ]
+    return "\n".join(["params = {", *lines, "}"])

@@ -1,0 +1,294 @@
+"""The page: the answer first, then every figure, then tables; all text of the study is escaped."""
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hyppo._version import __version__
+from hyppo.errors import StudyError
+from hyppo.plots import figures, tables
+from hyppo.plots.style import finished
+from hyppo.report.answer import Answer
+from hyppo.study import Study
+from hyppo.text import counted, number, printable, shown
+from hyppo.trial import State, Trial
+
+LISTED = 20  # trials in the table
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def text(value: object) -> str:
+    """Text of a study as HTML that shows it and does nothing else."""
+    return escape(printable(value))
+
+
+def write(study: Study, path: str | Path) -> Path:
+    """Write a study's report to `path`, whole or not at all, and return the path.
+
+    Raises
+    ------
+    StudyError
+        altair or vl-convert-python is not installed, or the file cannot be written.
+    """
+    target = Path(path)
+    content = page(study)
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as stream:
+            stream.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(stream.name).chmod(0o666 & ~mask)
+        Path(stream.name).replace(target)
+    except OSError as error:
+        raise StudyError(f"the report cannot be written to {target}: {error.strerror or error}") from None
+    return target
+
+
+def page(study: Study) -> str:
+    """The report of a study as HTML.
+
+    Raises
+    ------
+    StudyError
+        altair or vl-convert-python is not installed.
+    """
+    script = _libraries()
+    name = text(study.log.name if study.log is not None else "study in memory")
+    sections = [Section("answer", "", Answer.of(study).html()), *_figures(study), *_tables(study)]
+    shown_sections = [s for s in sections if s.body]
+    links = "".join(f'<li><a href="#{s.id}">{s.heading}</a></li>' for s in shown_sections if s.heading)
+    absent = "; ".join(s.absent for s in sections if not s.body and s.absent)
+    body = "\n".join(s.html() for s in shown_sections)
+    left_out = f'<p class="soft" id="absent">Not on this page: {absent}.</p>' if absent else ""
+    folder = files("hyppo.report")
+    written = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{name}: hyppo report</title>
+<style>
+{folder.joinpath("style.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<a class="skip" href="#answer">Skip to the answer</a>
+<header>
+<h1>{name}</h1>
+<p class="soft">{_status(study)}</p>
+<nav aria-label="Sections"><ul>{links}</ul></nav>
+</header>
+<main>
+{body}
+</main>
+<footer>{left_out}<p class="soft">Written by hyppo {text(__version__)} on {written}.</p></footer>
+<script>
+{script}
+</script>
+</body>
+</html>
+"""
+
+
+@cache
+def _libraries() -> str:
+    """Vega-Lite and the page's own script, as one text that can stand in a script element; bundled in a second."""
+    try:
+        import vl_convert
+    except ModuleNotFoundError:
+        raise StudyError("a report needs vl-convert-python: pip install 'hyppo-uq[report]'") from None
+    own = files("hyppo.report").joinpath("draw.js").read_text(encoding="utf-8")
+    bundle: str = vl_convert.javascript_bundle(own)
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _status(study: Study) -> str:
+    states = [(state, sum(t.state is state for t in study.trials)) for state in State]
+    trials = ", ".join(f"{count} {state.value}" for state, count in states if count)
+    replicas = [r for t in study.trials for r in t.replicas]
+    ended = sum(r.loss is not None for r in replicas)
+    failed = sum(r.state is State.FAILED for r in replicas)
+    pending = sum(r.state is State.PENDING for r in replicas)
+    parts = [counted(len(study.trials), "trial") + (f" ({trials})" if trials else "")]
+    parts.append(f"{counted(ended, 'training')} with a loss, {failed} failed, {pending} pending")
+    if pending:
+        parts.append("the study may be running: this page is how it stood")
+    parts.append(f"seed {study.seed}, risk {study.risk:g}, target {text(study.target)}")
+    return "; ".join(parts)
+
+
+@dataclass
+class Section:
+    """A part of the page; without a body it is left out, and `absent` says why."""
+
+    id: str
+    heading: str
+    body: str = ""
+    absent: str = ""
+
+    def html(self) -> str:
+        heading = f"<h2>{self.heading}</h2>" if self.heading else ""
+        return f'<section id="{self.id}" aria-label="{self.heading or "Answer"}">{heading}\n{self.body}\n</section>'
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+Draw = Callable[[Study], Any]
+
+FIGURES: tuple[tuple[str, str, Draw], ...] = (
+    ("convergence", "Convergence", figures.convergence),
+    ("spread", "Loss and spread", figures.spread),
+    ("parallel", "Parameters and loss", figures.parallel),
+    ("curves", "Learning curves", figures.learning_curves),
+    ("timeline", "Timeline", figures.timeline),
+    ("failures", "Failures", figures.failures),
+    ("front", "Loss and size", figures.front),
+    ("coverage", "Calibration of the predictions", figures.coverage),
+)
+
+
+def _figures(study: Study) -> Iterator[Section]:
+    for place, heading, draw in FIGURES:
+        if place == "curves":
+            yield _parameters(study)
+            yield _sobol(study)
+        try:
+            chart = draw(study)
+        except StudyError as error:
+            yield Section(place, heading, absent=f"{heading.lower()} ({text(_reason(error))})")
+            continue
+        body = _figure(place, chart)
+        yield Section(place, heading, body + (_failures_table(study) if place == "failures" else ""))
+
+
+def _reason(error: StudyError) -> str:
+    return str(error).removeprefix("nothing to draw: ")
+
+
+def _figure(place: str, chart: Any, label: str = "") -> str:
+    """A figure in its place, its caption, and its specification as JSON."""
+    specification = chart.to_dict(validate=False)
+    title = specification.pop("title", {})
+    caption = title.get("subtitle", "") if isinstance(title, dict) else ""
+    config = specification.setdefault("config", {})
+    config["background"] = "transparent"
+    least = 0 if place not in ("parallel", "failures") else specification["width"]
+    if place != "coverage":
+        specification["width"] = "container"
+        specification["autosize"] = {"type": "fit-x", "contains": "padding"}
+    encoded = json.dumps(specification, separators=(",", ":")).replace("<", "\\u003c")
+    heading = f"<h3>{label}</h3>" if label else ""
+    caption = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return (
+        f'{heading}<figure>{caption}<div class="chart" tabindex="0" role="group" '
+        f'aria-label="{text(specification.get("description", ""))}">'
+        f'<div class="drawn" id="figure-{place}" style="min-width: {least}px"></div></div>'
+        f'<script type="application/json" class="figure" data-place="figure-{place}">{encoded}</script></figure>'
+    )
+
+
+def _parameters(study: Study) -> Section:
+    heading = "Each parameter"
+    try:
+        charts = [figures.parameter(study, name) for name in study.space.names]
+    except StudyError as error:
+        return Section("parameters", heading, absent=f"{heading.lower()} ({text(_reason(error))})")
+    caption = (
+        '<p class="soft">Dots: trials. Line: partial dependence of the surrogate; dark band: its 90 % uncertainty; '
+        "light band: the middle 90 % over the other parameters. Diamond: recommended.</p>"
+    )
+    cells = "".join(
+        f"<div>{_figure(f'parameter-{i}', chart, text(name))}</div>"
+        for i, (name, chart) in enumerate(zip(study.space.names, charts, strict=True))
+    )
+    return Section("parameters", heading, f'{caption}<div class="grid">{cells}</div>')
+
+
+def _sobol(study: Study) -> Section:
+    heading = "Which parameters matter"
+    try:
+        charts, said = figures.sobol_charts(study)
+    except StudyError as error:
+        return Section("sobol", heading, absent=f"{heading.lower()} ({text(_reason(error))})")
+    cells = "".join(
+        f"<div>{_figure(f'sobol-{i}', finished(chart, '', said), ('Loss', 'Spread')[i])}</div>"
+        for i, chart in enumerate(charts)
+    )
+    return Section("sobol", heading, f'<p class="soft">{text(figures.SOBOL_NOTE)}.</p><div class="grid">{cells}</div>')
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _tables(study: Study) -> Iterator[Section]:
+    ranked = sorted((t for t in study.trials if math.isfinite(study.score(t))), key=study.score)
+    yield Section("trials", "Best trials", _trials_table(study, ranked[:LISTED]), "")
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), caption: str = ""
+) -> str:
+    """A table of HTML; its cells are escaped already."""
+    kinds = ["n" if i in numeric else "" for i in range(len(headings))]
+    head = "".join(
+        f'<th scope="col"{f" class={kind}" if kind else ""}>{h}</th>' for h, kind in zip(headings, kinds, strict=True)
+    )
+    cells = (
+        "".join(f"<td{f' class={kind}' if kind else ''}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True))
+        for row in rows
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    said = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>{said}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _trials_table(study: Study, trials: Sequence[Trial]) -> str:
+    if not trials:
+        return ""
+    metrics = tables.metric_names(study)
+    headings = ["trial", tables.loss_name(study), "spread", "replicas", *map(text, study.space.names)]
+    headings += [f"metrics.{text(name)}" for name in metrics]
+    rows = [
+        [
+            str(t.number) + _name(t),
+            number(tables.value_of(t, study), 6),
+            number(t.spread, 3),
+            str(t.stats.n if t.stats else 0),
+            *(escape(shown(v)) for v in t.params.values()),
+            *(number(tables.metrics_of(t).get(name)) for name in metrics),
+        ]
+        for t in trials
+    ]
+    return table(headings, rows, numeric=range(4))
+
+
+def _name(trial: Trial) -> str:
+    name = getattr(trial, "name", None)
+    return f" ({text(name)})" if name else ""
+
+
+def _failures_table(study: Study) -> str:
+    _, counts = tables.failure_rows(study)
+    last: dict[str, tuple[int, int, str]] = {}
+    for t in study.trials:
+        for r in t.replicas:
+            if r.failure is not None:
+                last[printable(r.failure.type)] = (t.number, r.index, r.failure.message)
+    rows = [
+        [escape(kind), str(count), f"trial {last[kind][0]} replica {last[kind][1]}", text(last[kind][2][:400])]
+        for kind, count in counts.items()
+    ]
+    return table(["failure", "trainings", "last", "message"], rows, numeric=(1,))

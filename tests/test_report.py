@@ -1,0 +1,176 @@
+"""Figures and the report, without a browser: every kind of study, the numbers, and text that stays text."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import hyppo
+from hyppo.plots import tables
+from tests.studies import hostile_study, small_study
+
+pytest.importorskip("altair")
+pytest.importorskip("vl_convert")
+
+FIGURES = [name for name in hyppo.plots.__all__ if name not in ("parameter", "front", "coverage")]
+
+
+def specifications(html):
+    found = re.findall(r'<script type="application/json" class="figure" data-place="([^"]+)">(.*?)</script>', html)
+    return {place.removeprefix("figure-"): json.loads(text) for place, text in found}
+
+
+def rows_of(specification):
+    """Rows of a figure's first layer."""
+    return specification["datasets"][specification["layer"][0]["data"]["name"]]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return hyppo.load(small_study(tmp_path_factory.mktemp("report") / "study.h5"))
+
+
+@pytest.fixture(scope="module")
+def html(study, tmp_path_factory):
+    path = study.report(tmp_path_factory.mktemp("page") / "report.html")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_is_a_valid_picture(study, name, tmp_path):
+    figure = getattr(hyppo.plots, name)(study)
+    assert figure.to_dict()["description"]
+    path = tmp_path / "figure.svg"
+    figure.save(path)
+    text = path.read_text()
+    assert text.startswith("<svg")
+    assert "NaN" not in text
+
+
+def test_a_figure_is_written_for_paper(study, tmp_path):
+    for ending, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        hyppo.plots.learning_curves(study).save(tmp_path / f"figure.{ending}")
+        assert (tmp_path / f"figure.{ending}").read_bytes().startswith(start)
+
+
+def test_numbers_of_the_page_are_those_of_the_study(study, html):
+    best = study.best
+    assert f"Recommended: trial {best.number}" in html
+    assert f"{best.mean:.6g}" in html
+    assert f"90 % interval {best.interval[0]:.6g} to {best.interval[1]:.6g}" in html
+    assert all(repr(value) in html.replace("&#x27;", "'") for value in best.params.values())
+    drawn = {(r["trial"], r["replica"]): r["loss"] for r in rows_of(specifications(html)["convergence"])}
+    told = {(t.number, r.index): r.loss for t in study.trials for r in t.replicas if r.loss is not None}
+    assert drawn == pytest.approx(told, rel=1e-5)
+
+
+def test_the_last_estimate_is_the_recommendation(study):
+    last = tables.estimates(study)[-1]
+    best = study.best
+    assert last["trial"] == best.number
+    assert (last["low"], last["high"]) == pytest.approx(best.interval, rel=1e-5)
+
+
+def test_earlier_estimates_know_only_what_had_ended(study):
+    pairs = tables.ended(study)
+    earlier = tables.as_of(study, pairs[:10])
+    assert sum(r.loss is not None for t in earlier.trials for r in t.replicas) == 10
+    assert earlier.best.number in {t.number for t, _ in pairs[:10]}
+
+
+def test_the_page_needs_no_network(html):
+    assert "default-src 'none'" in html
+    markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.search(r'(src|href)="(?!#)', markup)
+
+
+def test_every_section_is_there_or_said_to_be_absent(html):
+    places = "answer convergence spread parallel parameters sobol curves timeline failures trials"
+    for place in places.split():
+        assert f'<section id="{place}"' in html, place
+    assert "calibration of the predictions" in re.search(r'id="absent">(.*?)</p>', html).group(1)
+
+
+def test_text_of_a_hostile_study_is_only_text(tmp_path):
+    html = hostile_study(tmp_path / "study.h5").report(tmp_path / "report.html").read_text(encoding="utf-8")
+    markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert "<img" not in markup
+    assert "onerror" in markup  # shown, as text
+    assert html.count("<script") == html.count("</script>")
+    assert "\x1b" not in html
+    json.dumps(specifications(html)).encode("utf-8")
+
+
+def space_of(dimension):
+    return hyppo.Space(**{f"p{i}": hyppo.Real(0, 1) for i in range(dimension)})
+
+
+def studies_without_much():
+    none = hyppo.Study(space_of(2))
+    one = hyppo.Study(space_of(2))
+    one.add({"p0": 0.5, "p1": 0.5}, [1.0])
+    failed = hyppo.Study(space_of(2))
+    for _ in range(5):
+        failed.fail(failed.ask().number, "no memory")
+    running = hyppo.Study(space_of(2), replicas=2)
+    for k in range(8):
+        trial = running.ask()
+        if k < 6:
+            running.tell(trial.number, [0.1 * k, 0.2 * k])
+    same = hyppo.Study(space_of(1))
+    for _ in range(6):
+        same.tell(same.ask().number, [1.0])
+    steep = hyppo.Study(space_of(1))
+    for k in range(8):
+        steep.tell(steep.ask().number, [10.0**k])
+    return {"none": none, "one": one, "failures only": failed, "running": running, "constant": same, "steep": steep}
+
+
+@pytest.mark.parametrize("name", ["none", "one", "failures only", "running", "constant", "steep"])
+def test_a_study_with_little_in_it_has_a_page(name, tmp_path):
+    html = studies_without_much()[name].report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Recommended" in html if name not in ("none", "failures only") else "No recommendation yet" in html
+    if name == "failures only":
+        assert 'id="failures"' in html
+    if name == "running":
+        assert "may be running" in html
+
+
+def test_forty_parameters(tmp_path):
+    study = hyppo.Study(space_of(40), seed=0, replicas=1, surrogate="random")
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        trial = study.ask()
+        study.tell(trial.number, [trial.params["p0"] + 0.01 * rng.normal()])
+    html = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.count('class="figure"') > 40
+
+
+def test_the_command_writes_the_page_beside_the_study(tmp_path):
+    path = small_study(tmp_path / "study.h5")
+    run = subprocess.run(
+        [sys.executable, "-m", "hyppo", "report", path], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert run.stdout.strip() == str(tmp_path / "study.html")
+    assert (tmp_path / "study.html").stat().st_size < 5e6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["study.h5", "study.html"]
+
+
+def test_an_output_that_cannot_be_written_is_said(study, tmp_path):
+    with pytest.raises(hyppo.StudyError, match="cannot be written"):
+        study.report(tmp_path / "missing" / "report.html")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trials", "replicas", "most"), [(1000, 1, 5e6), (10_000, 3, 15e6)])
+def test_a_large_study_has_a_small_page_soon(trials, replicas, most, tmp_path):
+    path = small_study(tmp_path / "study.h5", trials, replicas)
+    study = hyppo.load(path)
+    start = time.process_time()
+    written = study.report(tmp_path / "report.html")
+    assert time.process_time() - start < 30.0
+    assert written.stat().st_size < most
