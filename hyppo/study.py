@@ -7,6 +7,7 @@ incumbent and counts are derived from these.
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -26,7 +27,7 @@ from hyppo.space import Space
 from hyppo.stopping import Rule
 from hyppo.training.criterion import Criterion, has_default
 from hyppo.training.replica import Failure, Replica
-from hyppo.trial import Asked, Event, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import Asked, Began, Event, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +136,7 @@ class Study:
         self._criterion = criterion
         self._isolate = bool(isolate)
         self._attended = False
+        self._began = False
         self._lock = threading.RLock()
         self._in_training: set[tuple[int, int]] = set()  # trial and replica, of a run; see `hyppo.loop.Session`
         self._set_up()
@@ -239,6 +241,33 @@ class Study:
         self._attend()
         if self._history.open():
             self._columns = Columns(self.space, self.target)
+        if not self._began and self.log is not None:
+            self._began = True
+            self._begin()
+
+    def _begin(self) -> None:
+        """Log the provenance of this session, and tell which versions differ from those of the last one."""
+        from hyppo.provenance import changes, provenance
+
+        now = provenance()
+        changed = changes(self._history.sessions[-1].provenance, now) if self._history.sessions else []
+        self._history.record(Began(now, time.time()))
+        if changed:
+            warnings.warn(
+                f"{self.log} goes on with other versions: {', '.join(changed)}; losses may differ from the former ones "
+                "(`hyppo show --provenance` lists all sessions)",
+                stacklevel=2,
+            )
+
+    @property
+    @_locked
+    def provenance(self) -> tuple[dict[str, Any], ...]:
+        """Program, versions, machine and job of each session with a study file, oldest first; see `hyppo.provenance`.
+
+        Each has its start as `time`, in seconds since 1970.
+        """
+        self._load()
+        return tuple({"time": began.time, **began.provenance} for began in self._history.sessions)
 
     def _record(self, *events: Event) -> None:
         self._open()

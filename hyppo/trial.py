@@ -215,7 +215,15 @@ class Note:
     time: float = 0.0
 
 
-Event = Asked | Settled | Note
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A session of the study began; `provenance` tells by which program, on which machine (see `hyppo.provenance`)."""
+
+    provenance: Mapping[str, Any]
+    time: float = 0.0
+
+
+Event = Asked | Settled | Note | Began
 
 
 class Trials(Protocol):
@@ -298,7 +306,7 @@ def apply(trials: Trials, event: Event, position: int) -> None:
             predicted = [r for r in records if r.losses is not None and r.loss is not None]
             ensemble = predicted[-1].ensemble_loss if predicted else trial.ensemble_loss
             trials[number] = replace(trial, replicas=merged, settled=settled, ensemble_loss=ensemble)
-        case Note():
+        case Note() | Began():
             pass
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -40,6 +41,9 @@ def show(
         bool, typer.Option("--all", help="List all trials in the order of their numbers, with every column.")
     ] = False,
     failures: Annotated[bool, typer.Option("--failures", help="List failed replicas with their tracebacks.")] = False,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="List each session: program, versions, machine, job.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON, for a program.")] = False,
 ) -> None:
     """Show the recommended configuration, the best trials, and the failures.
@@ -64,6 +68,8 @@ def show(
         for line in laid_out(listed, known.numbers, chosen, screen.width):
             screen.print(line, soft_wrap=True)
     _failed(screen, study, failures)
+    if provenance:
+        _sessions(screen, study)
 
 
 def ranked(study: Study) -> list[Trial]:
@@ -352,3 +358,23 @@ def _trial_record(study: Study, trial: Trial) -> dict[str, Any]:
         "metrics": dict(getattr(trial, "metrics", {})),
         "params": dict(trial.params),
     }
+
+
+def _sessions(screen: Console, study: Study) -> None:
+    """Every session, with the lines that differ from those of the session before."""
+    before: dict[str, str] = {}
+    for session in study.provenance:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(session["time"]))
+        lines = {name: _value(value) for name, value in session.items() if name != "time"}
+        screen.print()
+        screen.print(Text(f"session of {began}", style="bold"))
+        for name, value in lines.items():
+            if before.get(name) != value:
+                screen.print(Text(f"  {printable(name):14} {value}"), soft_wrap=True)
+        before = lines
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{printable(k)} {printable(v)}" for k, v in value.items())
+    return printable(" ".join(map(str, value)) if isinstance(value, list) else value)

@@ -15,7 +15,7 @@ from hyppo.curve import Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
+from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ RULES: Mapping[type[Any], Mapping[str, Rule]] = {
         "time": _FINITE,
     },
     Note: {"text": _TEXT, "time": _FINITE},
+    Began: {"provenance": _OBJECT, "time": _FINITE},
     ReplicaRecord: {
         "index": _INDEX,
         "seed": _SEED,

@@ -23,6 +23,7 @@ from hyppo.log.header import Header
 from hyppo.log.rows import Batch, events_of
 from hyppo.log.schema import (
     ADDED,
+    BEGAN,
     CHUNK,
     COLUMNS,
     CURVE_TILE,
@@ -108,7 +109,7 @@ def empty(header: Header) -> bytes:
         curve.attrs["dims"] = ["replica", "epoch"]
         file["replicas/status"].attrs["names"] = [str(state) for state in codec.STATES]
         file["events/kind"].attrs["names"] = json.dumps(
-            {"asked": NEW, "asked further": FURTHER, "settled": SETTLED, "note": NOTE}
+            {"asked": NEW, "asked further": FURTHER, "settled": SETTLED, "note": NOTE, "began": BEGAN}
         )
         for name in ("events/time", "trials/time", "replicas/start", "replicas/end", "notes/time"):
             file[name].attrs["units"] = "seconds since 1970-01-01T00:00:00Z"

@@ -15,7 +15,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
 from hyppo.log.checked import check
 from hyppo.log.journal import journal_of
-from hyppo.trial import Draft, Event, Trial, apply
+from hyppo.trial import Began, Draft, Event, Trial, apply
 
 
 class History:
@@ -40,6 +40,7 @@ class History:
 
     def __init__(self, path: Path | None, header: Callable[[], Header]) -> None:
         self.trials: list[Trial] = []
+        self.sessions: list[Began] = []
         self._path = path
         self._header = header
         self._position = 0  # events so far
@@ -121,6 +122,7 @@ class History:
             except StudyError as error:
                 skipped.append(f"event {position + 1}: {error}")
         self.trials, self._position, self._read = trials, len(events), True
+        self.sessions = [event for event in events if isinstance(event, Began)]
         if skipped:
             more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
             warnings.warn(
@@ -149,6 +151,7 @@ class History:
         logged = False
         try:
             self._writer.append(events)
+            self.sessions += [event for event in events if isinstance(event, Began)]
             logged = True
             draft.commit()
             self._position = following

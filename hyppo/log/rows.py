@@ -16,6 +16,7 @@ from hyppo.errors import SpaceError
 from hyppo.log import codec
 from hyppo.log.schema import (
     ADDED,
+    BEGAN,
     CHUNK,
     COLUMNS,
     CURVE_TILE,
@@ -34,7 +35,7 @@ from hyppo.log.schema import (
 from hyppo.space import Space
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled
+from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled
 
 # -- events to rows -----------------------------------------------------------------------------------------------
 
@@ -146,6 +147,9 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             case Note(text, time):
                 add("events", kind=NOTE, trial=-1, time=time, closed=0, count=0)
                 add("notes", time=time, text=stored(text))
+            case Began(provenance, time):
+                add("events", kind=BEGAN, trial=-1, time=time, closed=0, count=0)
+                add("notes", time=time, text=stored(codec.to_json(dict(provenance))))
     return Batch(columns, _numbers(space, points), curves, Extent(rows, hosts, failures))
 
 
@@ -197,6 +201,8 @@ def events_of(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -
             yield Settled(trial, tuple(itertools.islice(records, count)), bool(closed), time)
         elif kind == NOTE:
             yield Note(next(notes), time)
+        elif kind == BEGAN:
+            yield Began(json.loads(next(notes)), time)
         else:
             params, origin = asked[kind]
             yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)

@@ -17,7 +17,8 @@
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
     /curves/{step,loss}        (c,)    curves in full where they are longer than that, or their steps are not 0, 1,
                                        2 ...; `/replicas/curve_at` says where one begins, -1: not here
-    /notes/{time,text}, /hosts, /failures/{type,message,traceback}
+    /notes/{time,text}         (m,)    a note, or the provenance of a session (JSON) that began
+    /hosts, /failures/{type,message,traceback}
 
 Times are unix seconds. Text with a NUL or a lone surrogate, which HDF5 cannot hold, is stored as JSON; so is text that
 begins with a quotation mark, which tells the two apart. One dataset per column, none per trial: a group per trial was
@@ -40,7 +41,7 @@ CHUNK = 1024  # rows; 64 read half as fast
 CURVE_TILE = 32  # columns of a chunk of /replicas/curve
 CURVE_WIDTH = 1024
 
-NEW, FURTHER, SETTLED, NOTE = 1, 2, 3, 4
+NEW, FURTHER, SETTLED, NOTE, BEGAN = 1, 2, 3, 4, 5
 """Codes of /events/kind."""
 
 TEXT = "text"
