@@ -41,7 +41,10 @@ FLOORS = [
     ("hyppo/acquisition/",),
     ("hyppo/stopping.py",),
     ("hyppo/search/",),
-    ("hyppo/results.py",),
+    (
+        "hyppo/provenance.py",
+        "hyppo/results.py",
+    ),
     ("hyppo/study.py",),
     ("hyppo/loop/", "hyppo/analysis/"),
     ("hyppo/plots/",),
