@@ -22,6 +22,9 @@ _HOME = {
     "load": "study",
     "Calibration": "analysis.calibration",
     "calibration": "analysis.calibration",
+    "Comparison": "analysis.comparison",
+    "SpreadBySource": "analysis.blocks",
+    "spread_by_source": "analysis.blocks",
     "Sensitivity": "analysis.sensitivity",
     "sensitivity": "analysis.sensitivity",
     "PartialDependence": "analysis.sensitivity",
@@ -43,6 +46,7 @@ _HOME = {
 __all__ = [
     "Calibration",
     "Choice",
+    "Comparison",
     "HyppoError",
     "Integer",
     "LaunchError",
@@ -58,6 +62,7 @@ __all__ = [
     "Space",
     "SpaceError",
     "SpaceExhausted",
+    "SpreadBySource",
     "State",
     "Study",
     "StudyError",
@@ -69,14 +74,18 @@ __all__ = [
     "partial_dependence",
     "plots",
     "sensitivity",
+    "spread_by_source",
     "stopping",
 ]
 
 if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
     from hyppo import plots as plots
     from hyppo import stopping as stopping
+    from hyppo.analysis.blocks import SpreadBySource as SpreadBySource
+    from hyppo.analysis.blocks import spread_by_source as spread_by_source
     from hyppo.analysis.calibration import Calibration as Calibration
     from hyppo.analysis.calibration import calibration as calibration
+    from hyppo.analysis.comparison import Comparison as Comparison
     from hyppo.analysis.sensitivity import PartialDependence as PartialDependence
     from hyppo.analysis.sensitivity import Sensitivity as Sensitivity
     from hyppo.analysis.sensitivity import partial_dependence as partial_dependence

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
+CONFIRMATION = 1_000_000  # index of the first training by `study.confirm`: no replica of a search comes so far
 DEFAULT_REPLICAS = 3  # trainings of a point if the user does not say: the fewest that tell a spread from an outlier
 
 
@@ -36,6 +37,8 @@ class Config:
         Trainings that a point must have to be recommended, as long as others have as many.
     stopping : Rule or None
         Stops trials early.
+    folds : int or None
+        Number of folds of the data, at least 2.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Config:
     replicas: tuple[int, int] = (DEFAULT_REPLICAS, DEFAULT_REPLICAS)
     required: int = 1
     stopping: "Rule | None" = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         from hyppo.stopping import rule_of
@@ -70,6 +74,7 @@ class Config:
             "replicas": _range_of(self.replicas),
             "required": whole("required", self.required, least=1),
             "stopping": rule_of(self.stopping),
+            "folds": None if self.folds is None else whole("folds", self.folds, least=2),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -89,7 +94,7 @@ class Config:
             "risk": self.risk,
             "surrogate": self.surrogate if isinstance(self.surrogate, str) else type(self.surrogate).__qualname__,
             "target": self.target,
-        }
+        } | ({"folds": self.folds} if self.folds else {})
 
     @staticmethod
     def from_json(seed: int, kept: Mapping[str, Any]) -> "Config":
@@ -106,7 +111,12 @@ class Config:
             target=kept.get("target", MEAN_LOSS),
             replicas=(fewest, most),
             required=kept["required"],
+            folds=kept.get("folds"),
         )
+
+    def fold_of(self, index: int) -> int | None:
+        """The fold of the replica or confirmation of this index."""
+        return None if self.folds is None else index % CONFIRMATION % self.folds
 
 
 def _range_of(replicas: Any) -> tuple[int, int]:

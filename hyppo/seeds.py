@@ -5,6 +5,7 @@ Rank count, arrival order or a crash cannot change what a replica trains with.
 
 import numpy as np
 
+DATA_PURPOSE = 4  # keeps the seeds of the data apart from the streams of the search
 SEED_BITS = 31  # every framework takes a positive 32-bit integer, TensorFlow's C++ side only below 2^31
 
 
@@ -15,6 +16,16 @@ def seed_for(root: int, trial: int, replica: int) -> int:
     (True, False)
     """
     word = np.random.SeedSequence(root, spawn_key=(0, trial, replica)).generate_state(1, np.uint32)[0]
+    return int(word) >> (32 - SEED_BITS)
+
+
+def data_seed_for(root: int, replica: int) -> int:
+    """Seed of the data of replica `replica` of every trial, in [0, 2^31).
+
+    >>> data_seed_for(0, 1) == data_seed_for(0, 1), data_seed_for(0, 1) == data_seed_for(0, 2)
+    (True, False)
+    """
+    word = np.random.SeedSequence(root, spawn_key=(DATA_PURPOSE, replica)).generate_state(1, np.uint32)[0]
     return int(word) >> (32 - SEED_BITS)
 
 

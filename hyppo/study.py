@@ -27,16 +27,18 @@ from hyppo.space import Space
 from hyppo.stopping import Rule
 from hyppo.training.criterion import Criterion, has_default
 from hyppo.training.replica import Failure, Replica
-from hyppo.trial import Asked, Began, Event, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import ENQUEUED, Asked, Began, Event, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hyppo.analysis.comparison import Comparison
     from hyppo.search.propose import Proposer
     from hyppo.search.surface import Surface
     from hyppo.training.predictions import Predictions
 
 Objective = Callable[[Replica], Any]
+BEST = "best"  # the recommended trial, by name
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -82,6 +84,9 @@ class Study:
     stopping : {"median", "halving"} or a rule of `hyppo.stopping`, optional
         Give trials up that are worse than the others at the same step of training: `replica.should_stop` turns true,
         and their further replicas are dropped. By default every training ends by itself.
+    folds : int, optional
+        Folds of the data: replica r is to validate on fold r mod `folds`, which it finds in `replica.fold`. The loss of
+        a configuration is then its mean over the folds.
     isolate : bool
         Train in a process of its own (default), which a crash or a hang cannot take down with it.
 
@@ -114,6 +119,7 @@ class Study:
         target: str = MEAN_LOSS,
         criterion: Criterion | None = None,
         stopping: str | Rule | None = None,
+        folds: int | None = None,
         isolate: bool = True,
     ) -> None:
         if not isinstance(space, Space):
@@ -121,7 +127,13 @@ class Study:
         if objective is not None and not callable(objective):
             raise StudyError(f"objective: expected a function of one replica, got {objective!r}")
         self._config = Config.of(
-            seed=seed, risk=risk, surrogate=surrogate, target=target, replicas=replicas, stopping=stopping
+            seed=seed,
+            risk=risk,
+            surrogate=surrogate,
+            target=target,
+            replicas=replicas,
+            stopping=stopping,
+            folds=folds,
         )
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
@@ -146,7 +158,7 @@ class Study:
         space, config = self._space, self._config
         self._folders = Folders(self._log)
         self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()))
-        self._columns = Columns(space, config.target)
+        self._renew()
         self._policy = Policy(space, config)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -234,13 +246,13 @@ class Study:
         """Know what the log holds, without locking it."""
         self._attend()
         if self._history.read():
-            self._columns = Columns(self.space, self.target)
+            self._renew()
 
     def _open(self) -> None:
         """Know what the log holds, and be its writer."""
         self._attend()
         if self._history.open():
-            self._columns = Columns(self.space, self.target)
+            self._renew()
         if not self._began and self.log is not None:
             self._began = True
             self._begin()
@@ -269,6 +281,11 @@ class Study:
         self._load()
         return tuple({"time": began.time, **began.provenance} for began in self._history.sessions)
 
+    def _renew(self) -> None:
+        """Begin again with the trials that the log holds."""
+        self._columns = Columns(self._space, self._config.target)
+        self._enqueued = [t.number for t in self._history.trials if t.is_enqueued and t.pending]
+
     def _record(self, *events: Event) -> None:
         self._open()
         self._history.record(*events)
@@ -296,7 +313,7 @@ class Study:
         """The next trial: its `number`, its `params`, and the `seeds` of the replicas to train now.
 
         A number that was asked before comes back where a known point is worth further replicas: always once a small
-        space is exhausted, and under adaptive replicas.
+        space is exhausted, and under adaptive replicas. Trials of `enqueue` come first.
 
         Raises
         ------
@@ -329,6 +346,9 @@ class Study:
         """
         count = whole("count", count, least=1)
         self._open()
+        waiting = self._take_enqueued(count)
+        if waiting:
+            return waiting
         chosen = self._policy.next(self._known(), count)
         if isinstance(chosen, Trial):
             return (self._replicate(chosen),)
@@ -346,6 +366,69 @@ class Study:
             )
         )
         return tuple(self._history.trials[first:])
+
+    @_locked
+    def enqueue(self, params: Mapping[str, Any], name: str | None = None) -> Trial:
+        """Ask for a configuration before anything else: the one that you use now, a published default.
+
+        It becomes a trial at once, and the next `run` or `ask` trains it first. It is never stopped early. To call this
+        again with the same arguments, as a script does that goes on with its study file, returns the same trial.
+
+        Parameters
+        ----------
+        params : mapping
+            A point of the space.
+        name : str, optional
+            A name for `study.compare` and `study.confirm(against=...)`, such as "baseline".
+
+        Raises
+        ------
+        SpaceError
+            Parameters that are not a point of the space.
+        StudyError
+            A name that is empty, "best", or that of a trial with other parameters.
+        LogError
+            The log cannot be opened or written.
+
+        Examples
+        --------
+        >>> from hyppo.space import Real
+        >>> study = Study(Space(lr=Real(0, 1)))
+        >>> study.enqueue({"lr": 0.1}, name="baseline").number
+        0
+        >>> trial = study.ask()
+        >>> trial.name, trial.params["lr"]
+        ('baseline', 0.1)
+        """
+        if name is not None and (not isinstance(name, str) or not name.strip() or name == BEST):
+            raise StudyError(f"name: expected a text other than {BEST!r}, got {name!r}")
+        self._open()
+        native = self.space.native(params)
+        key = self.space.keys(self.space.encode(native)[None])[0]
+        for trial in self._history.trials:
+            if not trial.is_enqueued or trial.name != name:
+                continue
+            if self.space.keys(self.space.encode(trial.params)[None])[0] == key:
+                return trial
+            if name is not None:
+                raise StudyError(
+                    f"{name!r} is trial {trial.number} with the parameters {dict(trial.params)}; choose another name"
+                )
+        number = len(self._history.trials)
+        origin = {"by": ENQUEUED} if name is None else {"by": ENQUEUED, "name": name}
+        seeds = tuple((index, seed_for(self.seed, number, index)) for index in range(self.replicas[0]))
+        self._record(Asked(number, native, seeds, origin, time.time()))
+        self._enqueued.append(number)
+        return self._history.trials[number]
+
+    def _take_enqueued(self, count: int) -> tuple[Trial, ...]:
+        """Up to `count` enqueued trials that nobody trains yet."""
+        taken: list[Trial] = []
+        while self._enqueued and len(taken) < count:
+            trial = self._history.trials[self._enqueued.pop(0)]
+            if trial.pending and not any((trial.number, r.index) in self._in_training for r in trial.pending):
+                taken.append(trial)
+        return tuple(taken)
 
     def score(self, trial: Trial) -> float:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
@@ -448,6 +531,18 @@ class Study:
                 "return the loss from the training function, or raise an exception there for a failure"
             )
 
+    def _named(self, which: int | str) -> Trial:
+        """The trial of a number or a name; "best" is the recommended one."""
+        if not isinstance(which, str):
+            return self._trial(which)
+        if which == BEST:
+            return self._trial(self.best.number)
+        for trial in self._history.trials:
+            if trial.name == which:
+                return trial
+        names = sorted({t.name for t in self._history.trials if t.name is not None})
+        raise StudyError(f"no trial has the name {which!r}; names are {[BEST, *names]}")
+
     def _trial(self, number: int) -> Trial:
         position = whole("a trial's number", number)
         if not 0 <= position < len(self._history.trials):
@@ -510,6 +605,36 @@ class Study:
             trial.loss_interval,
             self.checkpoints(trial.number),
         )
+
+    @_locked
+    def compare(self, a: int | str, b: int | str) -> "Comparison":
+        """Compare two trials, each given by its number or its name; "best" is the recommended one.
+
+        If both have confirmations, these decide, since the losses that a trial was chosen by are too good. Effects of
+        the data that replicas of one index share (see `replica.data_seed`) are estimated over all trials and removed.
+
+        Raises
+        ------
+        StudyError
+            No such trial, or one without a loss.
+
+        Examples
+        --------
+        >>> from hyppo.space import Real
+        >>> study = Study(Space(x=Real(0, 1)))
+        >>> for x, losses in ((0.2, [1.0, 1.2, 1.1]), (0.8, [3.1, 3.0, 2.9])):
+        ...     trial = study.add({"x": x}, losses)
+        >>> print(study.compare(0, 1))
+        difference -1.9 (90 % interval -2.074 to -1.726), better with probability 1
+        """
+        from hyppo.analysis.comparison import compare_trials
+
+        self._load()
+        pair = self._named(a), self._named(b)
+        for trial in pair:
+            if trial.stats is None:
+                raise StudyError(f"trial {trial.number} has no loss to compare by; it is {trial.state}")
+        return compare_trials(*pair, self._history.trials)
 
     @_locked
     def surface(self) -> "Surface":

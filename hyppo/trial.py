@@ -15,11 +15,13 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
-from hyppo.config import MEAN_LOSS
+from hyppo.config import CONFIRMATION, MEAN_LOSS
 from hyppo.curve import EMPTY, Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure, Outcome, Task
+
+ENQUEUED = "enqueued"  # origin of a trial that the user asked for
 
 
 class State(StrEnum):
@@ -121,6 +123,8 @@ class Trial:
         Position, in the study's order of events, at which the first finite loss came.
     ensemble_loss : float or None
         l, the criterion of the mean prediction of the replicas that ended; None without a criterion or predictions.
+    confirmations : tuple of ReplicaRecord
+        Trainings by `study.confirm`, with indices from CONFIRMATION on; no search and no estimate sees them.
     """
 
     number: int
@@ -129,6 +133,18 @@ class Trial:
     origin: Mapping[str, Any] = field(default_factory=dict)
     settled: int | None = None
     ensemble_loss: float | None = None
+    confirmations: tuple[ReplicaRecord, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """The name that `study.enqueue` gave it."""
+        name = self.origin.get("name")
+        return None if name is None else str(name)
+
+    @property
+    def is_enqueued(self) -> bool:
+        """Whether the user asked for it with `study.enqueue`."""
+        return self.origin.get("by") == ENQUEUED
 
     @cached_property
     def state(self) -> State:
@@ -289,31 +305,37 @@ def apply(trials: Trials, event: Event, position: int) -> None:
             if number == len(trials):
                 trials.append(Trial(number, ReadOnlyDict(params), pending, ReadOnlyDict(origin)))
             elif number < len(trials):
-                trials[number] = replace(trials[number], replicas=_merge(trials[number], pending))
+                trials[number] = _merged(trials[number], pending)
             else:
                 raise StudyError(f"trial {number} cannot follow trial {len(trials) - 1}")
         case Settled(number, records, closed):
             if not 0 <= number < len(trials):
                 raise StudyError(f"trial {number} was never asked; the study has {len(trials)} trials")
-            trial = trials[number]
-            merged = _merge(trial, records)
+            trial = _merged(trials[number], records)
             if closed:
-                merged = tuple(r for r in merged if r.state is not State.PENDING)
+                trial = replace(trial, replicas=tuple(r for r in trial.replicas if r.state is not State.PENDING))
+            searched = [r for r in records if r.index < CONFIRMATION]
             settled = trial.settled
-            if settled is None and any(r.loss is not None for r in records):
+            if settled is None and any(r.loss is not None for r in searched):
                 settled = position
             # A replica with predictions changes the mean prediction: its loss is then that of the record, or unknown.
-            predicted = [r for r in records if r.losses is not None and r.loss is not None]
+            predicted = [r for r in searched if r.losses is not None and r.loss is not None]
             ensemble = predicted[-1].ensemble_loss if predicted else trial.ensemble_loss
-            trials[number] = replace(trial, replicas=merged, settled=settled, ensemble_loss=ensemble)
+            trials[number] = replace(trial, settled=settled, ensemble_loss=ensemble)
         case Note() | Began():
             pass
 
 
-def _merge(trial: Trial, records: Iterable[ReplicaRecord]) -> tuple[ReplicaRecord, ...]:
-    known = {r.index: r for r in trial.replicas}
+def _merged(trial: Trial, records: Iterable[ReplicaRecord]) -> Trial:
+    """The trial with new or settled replicas and confirmations."""
+    known = {r.index: r for r in (*trial.replicas, *trial.confirmations)}
     for record in records:
         if record.index in known and known[record.index].state is not State.PENDING:
             raise StudyError(f"trial {trial.number} replica {record.index} is settled already")
         known[record.index] = record
-    return tuple(known[index] for index in sorted(known))
+    ordered = [known[index] for index in sorted(known)]
+    return replace(
+        trial,
+        replicas=tuple(r for r in ordered if r.index < CONFIRMATION),
+        confirmations=tuple(r for r in ordered if r.index >= CONFIRMATION),
+    )

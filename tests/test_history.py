@@ -19,6 +19,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, check_log, codec, open_log, read_log
 from hyppo.log.checked import RULES, check
 from hyppo.log.journal import journal_of
+from hyppo.loop import Session
 from hyppo.search.columns import Columns
 from hyppo.space import Real, Space
 from hyppo.stats import LossStats
@@ -56,7 +57,7 @@ def test_a_value_of_another_type_or_range_never_reaches_the_log(kind, name, path
     odd = (3, -1, 2**64, float("nan"), 1e400, None, b"x", "x", ["x"], {"x": object()}, object(), ("x",), State.PENDING)
     refused = 0
     history = study(path)
-    history.note("before")
+    Session(history).note("before")
     before = journal_of(path).read_bytes()
     for value in odd:
         event = dataclasses.replace(GOOD[kind], **{name: value})
@@ -67,7 +68,7 @@ def test_a_value_of_another_type_or_range_never_reaches_the_log(kind, name, path
             history._record(event if kind is not ReplicaRecord else Settled(0, (event,)))
     assert refused >= 8
     assert journal_of(path).read_bytes() == before
-    history.note("after")
+    Session(history).note("after")
     history.close()
     assert [event.text for event in read_log(path)[1]] == ["before", "after"]
 
@@ -230,8 +231,8 @@ def test_the_path_is_resolved_once(tmp_path, monkeypatch):
     assert moved.ask().number == 1
     linked.ask()
     assert (moved.log, linked.log) == (tmp_path / "s.h5", tmp_path / "disk" / "real.h5")
-    assert moved.directory(0, 0).parent.parent == tmp_path / "s.h5.d"
-    assert linked.directory(0, 0).parent.parent == tmp_path / "disk" / "real.h5.d"
+    assert Session(moved).directory(0, 0).parent.parent == tmp_path / "s.h5.d"
+    assert Session(linked).directory(0, 0).parent.parent == tmp_path / "disk" / "real.h5.d"
     assert os.listdir(".") == []
     moved.close()
     linked.close()

@@ -5,6 +5,8 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from hyppo.config import CONFIRMATION
+
 
 class Folders:
     """Folders of the replicas of one study; none is made here.
@@ -21,4 +23,5 @@ class Folders:
         if self._root is None:
             self._root = Path(tempfile.mkdtemp(prefix="hyppo-"))
             weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
-        return self._root.absolute() / f"trial-{trial:05d}" / f"replica-{index:02d}"
+        name = f"replica-{index:02d}" if index < CONFIRMATION else f"confirmation-{index - CONFIRMATION:02d}"
+        return self._root.absolute() / f"trial-{trial:05d}" / name

@@ -63,6 +63,12 @@ class Header:
             raise LogError(
                 f"{path} is the log of a study with seed={self.seed}, not {other.seed}; give this study another file"
             )
+        folds, theirs = self.config.get("folds"), other.config.get("folds")
+        if folds != theirs:
+            raise LogError(
+                f"{path} is the log of a study with folds={folds}, not {theirs}: its replicas had other folds; give "
+                "this study another file"
+            )
 
     def to_json(self) -> str:
         try:

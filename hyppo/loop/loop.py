@@ -253,7 +253,8 @@ class Loop:
             self.shown[key] = running = replace(self.shown[key], step=report.step, loss=report.loss)
             if self.session.config.stopping is not None:
                 self.curves.add(*key, report.step, report.loss)
-                if key not in self.stopping and self.curves.stopped_by(self.session.config.stopping, *key, report.step):
+                spared = key in self.stopping or self.session.trials[report.trial].is_enqueued
+                if not spared and self.curves.stopped_by(self.session.config.stopping, *key, report.step):
                     self._stop(running.task)
 
     def _stop(self, task: Task) -> None:

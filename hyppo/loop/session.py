@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hyppo.config import Config
+from hyppo.seeds import data_seed_for
 from hyppo.study import Study
 from hyppo.training.criterion import pack
 from hyppo.training.replica import RESUME, Outcome, Task
@@ -70,6 +71,8 @@ class Session:
                 r.attempts,
                 self.config.target,
                 self.packed_criterion,
+                data_seed_for(self.config.seed, r.index),
+                self.config.fold_of(r.index),
             )
             for r in trial.pending
         ]

@@ -69,6 +69,8 @@ class Task:
     attempt: int = 1
     target: str = MEAN_LOSS
     criterion: bytes | None = None  # packed
+    data_seed: int = 0
+    fold: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,11 @@ class Replica:
         The point, as native Python values.
     seed : int
         Seed of this replica, in [0, 2^31); `random`, numpy and every imported framework are seeded with it already.
+    data_seed : int
+        Seed for the data, in [0, 2^31): the same for replica r of every trial. Use it for splits and augmentation, so
+        that trials are compared on the same data.
+    fold : int or None
+        Under `Study(folds=k)`, the fold to validate on: replica r has fold r mod k.
     trial, index : int
         Number of the trial, and of the replica within it.
     directory : pathlib.Path
@@ -164,6 +171,8 @@ class Replica:
         self.index = task.index
         self.attempt = task.attempt
         self.target = task.target
+        self.data_seed = task.data_seed
+        self.fold = task.fold
         self.losses: LossStats | None = None
         self._packed = task.criterion
         self.devices = devices

@@ -1,0 +1,134 @@
+"""Which of two configurations is better, and how sure that is.
+
+    symbol   shape    meaning
+    y        (n,)     losses of both, n = n_a + n_b
+    X        (n, 2)   indicators of a and b
+    b        (n,)     effect of each loss's block, normal with mean b0 and covariance P given the other trials
+    V        (n, n)   P + diag(v), v the variances of single trainings of a and b
+
+The means of a and b are the generalised least squares (X' V^-1 X)^-1 X' V^-1 (y - b0). Blocks that both have cancel in
+their difference, also if one of the two has more replicas than the other. v is the sample variance, drawn toward that
+of the other trials by PRIOR degrees of freedom; the interval is Student's with Satterthwaite's degrees of freedom.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyppo.analysis.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
+
+if TYPE_CHECKING:
+    from hyppo.trial import Trial
+
+PRIOR = 4  # degrees of freedom, at most, that the other trials count for in the variance of one
+LEVEL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two configurations compared.
+
+    Attributes
+    ----------
+    difference : float
+        Mean loss of the first minus that of the second: negative if the first is better.
+    interval : (float, float)
+        90 % interval of the difference; infinite if no spread is known.
+    probability : float
+        That the first is better.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    probability: float
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return (
+            f"difference {self.difference:.4g} (90 % interval {low:.4g} to {high:.4g}), "
+            f"better with probability {self.probability:.3g}"
+        )
+
+
+def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]") -> Comparison:
+    """Compare two trials by their confirmations, if both have two, or else by their replicas.
+
+    Parameters
+    ----------
+    a, b : Trial
+        Each with a loss.
+    trials : sequence of Trial
+        All of the study, which tell the effects of blocks and the usual spread.
+    """
+    if len(confirmed_of(a)) > 1 and len(confirmed_of(b)) > 1:
+        return compare(confirmed_of(a), confirmed_of(b), [])
+    return compare(losses_of(a), losses_of(b), [losses_of(t) for t in trials if t.number not in (a.number, b.number)])
+
+
+def compare(a: Losses, b: Losses, others: Sequence[Losses]) -> Comparison:
+    """Compare the losses of two trials, given by block, with those of `others` at hand.
+
+    Examples
+    --------
+    >>> a, b = {0: 1.0, 1: 2.1, 2: 3.0, 3: 4.1}, {0: 1.5, 1: 2.5, 2: 3.6, 3: 4.4}
+    >>> found = compare(a, b, [])
+    >>> round(found.difference, 3), found.probability > 0.99
+    (-0.45, True)
+    """
+    used = better(others)
+    pooled = fit_blocks([*used, a, b])
+    known = fit_blocks(used)
+    blocks = known or (pooled and replace(pooled, index={}, mean=np.zeros(1), covariance=np.zeros((1, 1))))
+    own = [*a, *b]
+    shift, covariance = (np.zeros(len(own)), np.zeros((len(own), len(own)))) if blocks is None else blocks.on(own)
+    y = np.array([*a.values(), *b.values()])
+    first = np.arange(y.size) < len(a)
+    estimates = _variances(y[first], y[~first], known, pooled)
+    if estimates is None:
+        return Comparison(float(y[first].mean() - y[~first].mean()), (-math.inf, math.inf), 0.5)
+    (variance_a, freedom_a), (variance_b, freedom_b) = estimates
+    smallest = max(1e-12 * float(np.ptp(y)) ** 2, 1e-300)
+    v = covariance + np.diag(np.maximum(np.where(first, variance_a, variance_b), smallest))
+    x = np.stack([first, ~first], axis=1).astype(float)
+    weighted = np.linalg.solve(v, np.column_stack([x, y - shift]))
+    spread = np.linalg.inv(x.T @ weighted[:, :2])
+    means = spread @ (x.T @ weighted[:, 2])
+    error = math.sqrt(max(float(spread[0, 0] + spread[1, 1] - 2.0 * spread[0, 1]), 0.0))
+    part_a, part_b = variance_a / len(a), variance_b / len(b)
+    total = part_a + part_b
+    freedom = total**2 / (part_a**2 / freedom_a + part_b**2 / freedom_b) if total else freedom_a
+    return _student(float(means[0] - means[1]), error, freedom)
+
+
+Estimate = tuple[float, float]  # variance of a single training, and degrees of freedom behind it
+
+
+def _variances(
+    a: FloatArray, b: FloatArray, known: Blocks | None, pooled: Blocks | None
+) -> tuple[Estimate, Estimate] | None:
+    """Variances of single trainings of two trials without the effects of blocks; None if nothing tells them."""
+    if pooled is not None and pooled.data > 0.0:
+        # What blocks leave is known from all trials together only.
+        both = pooled.training, float(max(pooled.freedom - len(pooled.index) + 1, 1))
+        return both, both
+    prior, usual = (0, 0.0) if known is None else (min(PRIOR, known.freedom), known.training)
+    found: list[Estimate] = []
+    for y in (a, b):
+        freedom = prior + y.size - 1
+        if freedom > 0:
+            found.append(((prior * usual + float(np.sum((y - y.mean()) ** 2))) / freedom, float(freedom)))
+    if not found:
+        return None
+    return found[0], found[-1]  # if only one of the two has several trainings, its variance stands for the other's
+
+
+def _student(difference: float, error: float, freedom: float) -> Comparison:
+    from scipy.special import stdtr, stdtrit
+
+    if error == 0.0:
+        return Comparison(difference, (difference, difference), 0.5 if difference == 0.0 else float(difference < 0.0))
+    half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
+    return Comparison(difference, (difference - half, difference + half), float(stdtr(freedom, -difference / error)))

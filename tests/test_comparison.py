@@ -1,0 +1,221 @@
+"""Configurations that the user asks for, comparisons of trials, and the spread by source."""
+
+import math
+
+import numpy as np
+import pytest
+
+import hyppo
+from hyppo import LogError, Real, Space, SpaceError, Study, StudyError, spread_by_source
+from hyppo.analysis.blocks import fit_blocks
+from hyppo.analysis.comparison import compare
+
+SPACE = Space(x=Real(-1, 1))
+BASELINE = {"x": 0.5}
+
+
+def square(replica):
+    return replica.params["x"] ** 2 + 0.01 * (replica.seed % 7)
+
+
+def quick(objective=square, **arguments):
+    return Study(SPACE, objective, **({"replicas": 2, "isolate": False, "surrogate": "random"} | arguments))
+
+
+# -- enqueue ----------------------------------------------------------------------------------------------------------
+
+
+def test_enqueued_trials_are_asked_before_all_else():
+    study = Study(SPACE)
+    study.ask()
+    first, second = study.enqueue(BASELINE, name="baseline"), study.enqueue({"x": -0.25})
+    assert [t.number for t in study.ask_batch(2)] == [first.number, second.number] == [1, 2]
+    assert study.ask().number == 3
+    assert [(t.name, t.params["x"]) for t in study.trials[1:3]] == [("baseline", 0.5), (None, -0.25)]
+
+
+def test_the_same_call_again_returns_the_same_trial(tmp_path):
+    path = tmp_path / "study.h5"
+    for _ in range(2):
+        with quick(log=path) as study:
+            assert study.enqueue(BASELINE, name="baseline").number == 0
+            study.run(trials=3, progress=False)
+    assert [t.name for t in hyppo.load(path).trials] == ["baseline", None, None]
+    assert hyppo.load(path).trials[0].stats.n == 2
+
+
+def test_an_enqueued_trial_outlives_the_process_that_asked_for_it(tmp_path):
+    path = tmp_path / "study.h5"
+    with Study(SPACE, log=path) as study:
+        study.enqueue(BASELINE, name="baseline")
+    with Study(SPACE, log=path) as study:
+        trial = study.ask()
+        assert (trial.name, trial.number) == ("baseline", 0)
+        study.tell(trial.number, [0.1])
+    with Study(SPACE, log=path) as study:
+        assert study.ask().number == 1
+
+
+def test_a_run_trains_what_was_enqueued_first():
+    order = []
+    study = quick(lambda replica: order.append(replica.trial) or square(replica), replicas=1)
+    study.run(trials=2, progress=False)
+    study.enqueue(BASELINE)
+    study.run(trials=4, progress=False)
+    assert order == [0, 1, 2, 3]
+    assert study.trials[2].params == BASELINE
+
+
+def test_an_enqueued_trial_is_not_stopped_early():
+    def train(replica):
+        for step in range(5):
+            replica.report(step, abs(replica.params["x"]))
+            if replica.should_stop:
+                break
+        return abs(replica.params["x"])
+
+    study = quick(train, replicas=1, stopping=hyppo.stopping.Median(first=1, fewest=1, quantile=0.5, margin=0))
+    study.run(trials=8, progress=False)
+    assert any(t.state == "pruned" for t in study.trials)
+    study.enqueue({"x": 1.0}, name="worst")
+    study.run(trials=9, progress=False)
+    assert study.trials[8].state == "done"
+
+
+@pytest.mark.parametrize("name", ["", " ", "best", 3])
+def test_names_that_cannot_be(name):
+    with pytest.raises(StudyError, match="name: expected"):
+        Study(SPACE).enqueue(BASELINE, name=name)
+
+
+def test_enqueue_refuses_another_point_under_a_name():
+    study = Study(SPACE)
+    study.enqueue(BASELINE, name="baseline")
+    with pytest.raises(StudyError, match="'baseline' is trial 0"):
+        study.enqueue({"x": 0.75}, name="baseline")
+    with pytest.raises(SpaceError, match=r"params\['x'\]"):
+        study.enqueue({"x": 9.0})
+    assert len(study.trials) == 1
+
+
+# -- blocks -----------------------------------------------------------------------------------------------------------
+
+
+def simulated(generator, means, replicas, data=0.0, training=1.0):
+    effects = data * generator.standard_normal(replicas)
+    return [{r: m + effects[r] + training * generator.standard_normal() for r in range(replicas)} for m in means]
+
+
+@pytest.mark.parametrize(("data", "training"), [(0.0, 1.0), (1.0, 1.0), (3.0, 1.0)])
+def test_variances_by_source(data, training):
+    generator = np.random.default_rng(0)
+    found = [fit_blocks(simulated(generator, np.arange(12.0), 8, data, training)) for _ in range(200)]
+    # The standard error of each mean of 200 is under 4 % (training) and 6 % (data) of the variance.
+    assert np.mean([b.training for b in found]) == pytest.approx(training**2, rel=0.1)
+    assert np.mean([b.data for b in found]) == pytest.approx(data**2, rel=0.2, abs=0.03)
+
+
+def test_too_little_tells_no_sources():
+    assert fit_blocks([{0: 1.0, 1: 2.0}]) is None
+    assert fit_blocks([{0: 1.0}] * 20) is None
+    with pytest.raises(StudyError, match="too few trials"):
+        spread_by_source(Study(SPACE))
+
+
+def test_the_spread_of_a_study_by_source():
+    def train(replica):
+        data, own = (np.random.default_rng(s).standard_normal() for s in (replica.data_seed, replica.seed))
+        return 10 * replica.params["x"] ** 2 + 3.0 * data + own
+
+    study = quick(train, replicas=8)
+    study.run(trials=16, progress=False)
+    source = spread_by_source(study)
+    assert source.training == pytest.approx(1.0, rel=0.35)
+    assert source.data > 1.5
+    assert (source.trials, source.replicas) == (8, 64)
+    assert "from the data" in str(source)
+
+
+def test_replicas_of_one_index_share_the_seed_of_the_data_and_the_fold():
+    seen = {}
+    study = quick(
+        lambda r: seen.setdefault((r.trial, r.index), (r.data_seed, r.fold, r.seed)) and 1.0, folds=3, replicas=4
+    )
+    study.run(trials=2, progress=False)
+    for index in range(4):
+        one, two = seen[0, index], seen[1, index]
+        assert one[:2] == two[:2]
+        assert one[2] != two[2]
+        assert one[1] == index % 3
+    assert len({data for data, _, _ in seen.values()}) == 4
+
+
+def test_folds_belong_to_the_study_file(tmp_path):
+    path = tmp_path / "study.h5"
+    with Study(SPACE, log=path, folds=5) as study:
+        study.ask()
+    assert hyppo.load(path).config.folds == 5
+    with pytest.raises(LogError, match="folds=5, not None"), Study(SPACE, log=path) as study:
+        study.ask()
+    with pytest.raises(StudyError, match="folds: expected an integer of at least 2"):
+        Study(SPACE, folds=1)
+
+
+# -- comparison -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data", "n"), [(0.0, (8, 8)), (2.0, (8, 8)), (2.0, (2, 8)), (0.0, (1, 5))])
+def test_the_interval_of_a_difference_covers(data, n):
+    """90 % intervals over 400 studies: within 4 standard errors, 6 %."""
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        a, b, *others = simulated(generator, [0.0, 1.0, *generator.uniform(0, 5, 10)], 8, data)
+        a, b = ({r: losses[r] for r in range(k)} for losses, k in zip((a, b), n, strict=True))
+        low, high = compare(a, b, others).interval
+        held += low <= -1.0 <= high
+    assert held / 400 == pytest.approx(0.9, abs=0.06)
+
+
+def test_removing_the_blocks_sharpens_a_comparison():
+    generator = np.random.default_rng(2)
+    widths = []
+    for _ in range(50):
+        a, b, *others = simulated(generator, [0.0, 1.0, *range(10)], 8, data=3.0)
+        a = {r: a[r] for r in range(2)}
+        low, high = compare(a, b, others).interval
+        renamed = {r + 100 * (i + 1): loss for i, (r, loss) in enumerate(a.items())}  # as if no data were shared
+        wide_low, wide_high = compare(renamed, b, others).interval
+        widths.append((high - low) / (wide_high - wide_low))
+    assert np.median(widths) < 0.5
+
+
+def test_compare_by_number_name_and_best():
+    study = quick(replicas=4)
+    study.enqueue({"x": 1.0}, name="baseline")
+    study.run(trials=6, progress=False)
+    found = study.compare("best", "baseline")
+    assert found == study.compare(study.best.number, 0)
+    assert found.difference < 0 < found.probability
+    low, high = found.interval
+    assert low < found.difference < high
+    back = study.compare("baseline", "best")
+    assert back.difference == pytest.approx(-found.difference)
+    assert back.probability == pytest.approx(1 - found.probability)
+    with pytest.raises(StudyError, match="no trial has the name 'mine'; names are"):
+        study.compare("best", "mine")
+
+
+def test_single_trainings_tell_no_spread():
+    study = quick(replicas=1)
+    study.run(trials=2, progress=False)
+    found = study.compare(0, 1)
+    assert found.interval == (-math.inf, math.inf)
+    assert found.probability == 0.5
+
+
+def test_a_trial_without_a_loss_is_not_compared():
+    study = Study(SPACE)
+    study.ask()
+    with pytest.raises(StudyError, match="trial 0 has no loss"):
+        study.compare(0, 0)
