@@ -92,6 +92,20 @@ def shown(value: Any) -> str:
     return number(value) if isinstance(value, float) else printable(value)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people write them.
+
+    >>> duration(7.31), duration(75), duration(3 * 3600 + 125)
+    ('7 s', '1:15', '3:02:05')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 class Stream:
     """A text stream whose writes never raise, for what is shown beside the work.
 

@@ -1,4 +1,4 @@
-"""The command line: `hyppo run`, `hyppo show`, `hyppo report`, `hyppo export`, `hyppo slurm`."""
+"""The command line: `hyppo run`, `hyppo show`, `hyppo watch`, `hyppo report`, `hyppo export`, ...."""
 
 import sys
 from typing import Annotated
@@ -12,6 +12,7 @@ from hyppo.cli.run import run
 from hyppo.cli.script_command import ScriptCommand
 from hyppo.cli.show import show
 from hyppo.cli.slurm import SlurmCommand, slurm
+from hyppo.cli.watch import watch
 from hyppo.errors import HyppoError
 from hyppo.text import encodable, printable
 
@@ -41,6 +42,7 @@ def main(
 
 commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
 commands.command()(show)
+commands.command()(watch)
 commands.command()(report)
 commands.command()(export)
 commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)

@@ -131,6 +131,22 @@ class History:
                 stacklevel=2,
             )
 
+    def follow(self, events: Sequence[Event]) -> None:
+        """Take in the events of the same log, read again: those that are new cost, the others do not.
+
+        Raises
+        ------
+        LogError
+            An event holds a value that no study can hold.
+        """
+        try:
+            for event in events[self._position :]:
+                check(event)
+                apply(self.trials, event, self._position)
+                self._position += 1
+        except StudyError:
+            self.replay(events)  # says which event is wrong, or skips what does not follow
+
     def record(self, *events: Event) -> None:
         """Check events, log them, then apply them: a refused event did not happen, nor did those recorded with it.
 

@@ -9,7 +9,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status
 from hyppo.study import Study
-from hyppo.text import Stream, counted, number, printable, shown
+from hyppo.text import Stream, counted, duration, number, printable, shown
 from hyppo.training.replica import Outcome, Task
 
 if TYPE_CHECKING:
@@ -22,20 +22,6 @@ PANEL_EVERY = 0.5  # s
 INCUMBENT_AFTER = 2.0  # s before a surrogate is first fitted only to show the incumbent
 INCUMBENT_SHARE = 0.05  # of the run's time, at most, goes into that
 RUNNING_SHOWN = 12
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people write them.
-
-    >>> duration(7.31), duration(75), duration(3 * 3600 + 125)
-    ('7 s', '1:15', '3:02:05')
-    """
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Progress:

@@ -1,0 +1,283 @@
+"""`hyppo watch`: how a study goes, from its file alone, in a terminal that is redrawn or in lines."""
+
+import math
+import socket
+import time
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.cells import set_cell_size
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from hyppo.cli.console import StudyFile, console
+from hyppo.config import ENSEMBLE_LOSS
+from hyppo.errors import LogError, StudyError
+from hyppo.log import open_reader
+from hyppo.log.journal import journal_of
+from hyppo.results import Best
+from hyppo.study import Study, study_of
+from hyppo.text import counted, duration, number, printable, shown
+from hyppo.trial import Asked, Event, Note, ReplicaRecord, State, Trial
+
+BARS = "▁▂▃▄▅▆▇█"
+RECENT = 30  # trainings that the rate is taken from
+FAILURES = 3  # shown
+BEST_SHARE = 0.2  # of the time, at most, that goes into the recommendation
+LONGEST = 64  # bars of a sparkline
+
+
+def watch(
+    study_file: StudyFile,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks at the file.", min=0.1)] = 2.0,
+    trials: Annotated[int | None, typer.Option(help="Say how long until so many trials are done.", min=1)] = None,
+    trainings: Annotated[int | None, typer.Option(help="Say how long until so many trainings ended.", min=1)] = None,
+) -> None:
+    """Watch a study while it runs: progress, rate, what trains, the recommendation, failures; Ctrl-C ends it.
+
+    The file alone is read, so another machine that shares the disk can watch. Without a terminal this prints a line at
+    each change and ends with the run.
+
+    Example: hyppo watch study.h5 --trials 60
+    """
+    screen = console()
+    view = Watched(study_file, trials, trainings)
+    try:
+        if screen.is_terminal:
+            _redraw(screen, view, interval)
+        else:
+            _lines(screen, view, interval)
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    if screen.is_terminal:
+        screen.print(Text(view.line()), soft_wrap=True)
+
+
+def _redraw(screen: Console, view: "Watched", interval: float) -> None:
+    with Live(console=screen, screen=True, auto_refresh=False) as live:
+        while True:
+            view.look()
+            live.update(_Whole(view), refresh=True)
+            time.sleep(interval)
+
+
+def _lines(screen: Console, view: "Watched", interval: float) -> None:
+    said = ""
+    while True:
+        view.look()
+        line = view.line()
+        if line != said:
+            screen.print(Text(line), soft_wrap=True)
+            said = line
+        if view.ended:
+            return
+        time.sleep(interval)
+
+
+class _Whole:
+    """The picture, as large as the terminal is when it is drawn."""
+
+    def __init__(self, view: "Watched") -> None:
+        self._view = view
+
+    def __rich_console__(self, screen: Console, options: Any) -> Any:
+        width, height = options.size
+        lines = self._view.lines(width, height)
+        for i, line in enumerate(lines[:height]):
+            line.truncate(width)
+            yield Text.assemble(line, "" if i == min(len(lines), height) - 1 else "\n", end="")
+
+
+class Watched:
+    """A study file that is read again and again."""
+
+    def __init__(self, path: Path, trials: int | None = None, trainings: int | None = None) -> None:
+        self.path = path
+        self._goals = {"trial": trials, "training": trainings}
+        self._reader = open_reader(path)
+        self._identity = ""
+        self._study: Study | None = None
+        self._events = 0
+        self._asked: dict[tuple[int, int], float] = {}  # when each replica was asked
+        self._plan = ""
+        self._best: Best | None = None
+        self._why_not = ""
+        self._best_of = -1
+        self._best_until = 0.0  # no new recommendation is worked out before
+        self.trouble = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no process has the study open any more."""
+        return self._study is not None and not self.trouble and not journal_of(self._reader.path).exists()
+
+    def look(self) -> None:
+        """Read what is new in the file."""
+        try:
+            header, events = self._reader.read()
+            if self._study is None or header.uuid != self._identity or len(events) < self._events:
+                self._study, self._identity, self._events = study_of(self.path, header, events), header.uuid, 0
+                self._asked, self._best, self._best_of = {}, None, -1
+            else:
+                self._study._history.follow(events)
+        except LogError as error:
+            self.trouble = printable(error)
+            self._reader = open_reader(self.path)  # another study may have taken the place of this one
+            return
+        self.trouble = ""
+        for event in events[self._events :]:
+            self._take(event)
+        self._events = len(events)
+        self._work_out_best()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Asked):
+            self._asked |= {(event.number, index): event.time for index, _ in event.replicas}
+        elif isinstance(event, Note):
+            self._plan = event.text
+
+    def _work_out_best(self) -> None:
+        ended = sum(r.loss is not None for r in self._replicas())
+        now = time.monotonic()
+        if self._study is None or ended == self._best_of or (now < self._best_until and not self.ended):
+            return
+        try:
+            self._best, self._best_of = self._study.best, ended
+        except StudyError as error:
+            self._best, self._best_of, self._why_not = None, ended, str(error)
+        spent = time.monotonic() - now
+        self._best_until = now + spent + spent / BEST_SHARE
+
+    # -- what is shown ------------------------------------------------------------------------------------------------
+
+    def _trials(self) -> tuple[Trial, ...]:
+        return () if self._study is None else self._study.trials
+
+    def _replicas(self) -> list[ReplicaRecord]:
+        return [r for t in self._trials() for r in t.replicas]
+
+    def _progress(self) -> str:
+        trials, replicas = self._trials(), self._replicas()
+        done = sum(t.state is not State.PENDING for t in trials)
+        ended = [r for r in replicas if r.state is not State.PENDING]
+        failed = sum(r.state is State.FAILED for r in ended)
+        goal, aim = self._goals["trial"], self._goals["training"]
+        text = f"{done} of {goal} trials" if goal else counted(done, "trial")
+        text += f", {len(ended)} of {aim} trainings" if aim else f", {counted(len(ended), 'training')}"
+        return f"{text} ({failed} failed), {len(replicas) - len(ended)} pending"
+
+    def _rate(self) -> str:
+        ends = sorted(r.end for r in self._replicas() if r.end is not None and r.state is not State.PENDING)[-RECENT:]
+        if len(ends) < 2 or not ends[-1] > ends[0]:
+            return "rate not known yet"
+        rate = (len(ends) - 1) / (ends[-1] - ends[0])
+        slow = rate * 60.0 < 1.0
+        text = f"{number(rate * (3600.0 if slow else 60.0), 3)} trainings {'an hour' if slow else 'a minute'}"
+        left = self._left()
+        if left:
+            text += f", about {duration(left / rate)} left"
+        return f"{text}, the last ended {duration(max(time.time() - ends[-1], 0.0))} ago"
+
+    def _left(self) -> float:
+        """Trainings until the goal, at as many trainings a trial as until now; 0 without a goal."""
+        trials, replicas = self._trials(), self._replicas()
+        ended = sum(r.state is not State.PENDING for r in replicas)
+        done = sum(t.state is not State.PENDING for t in trials)
+        left = 0.0
+        if self._goals["training"]:
+            left = max(left, self._goals["training"] - ended)
+        if self._goals["trial"] and done:
+            left = max(left, (self._goals["trial"] - done) * ended / done)
+        return left
+
+    def _headline(self) -> str:
+        if self._best is None:
+            return f"no recommendation: {printable(self._why_not)}" if self._why_not else "no recommendation yet"
+        best = self._best
+        low, high = best.interval
+        estimate = getattr(best, "estimate", None)
+        value = f"estimate {number(estimate, 5)}" if estimate is not None else f"mean {number(best.mean, 5)}"
+        if self._study is not None and self._study.target == ENSEMBLE_LOSS:
+            value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
+        spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
+        ends = f" ({number(low)} to {number(high)})" if math.isfinite(high - low) else ""
+        text = f"recommended: trial {best.number}, {value}{ends}"
+        return f"{text}, observed {number(best.mean, 5)}{spread} over {counted(best.replicas, 'replica')}"
+
+    def _pending(self, now: float) -> list[str]:
+        rows = []
+        for trial in self._trials():
+            for r in trial.pending:
+                since = self._asked.get((trial.number, r.index))
+                waited = "" if not since else f"  {duration(max(now - since, 0.0))}"
+                rows.append(f"trial {trial.number} replica {r.index}{waited}")
+        return rows
+
+    def _sparkline(self, width: int) -> str:
+        """The best mean after ever more trials, the last at the right; lower is better."""
+        means = [t.mean for t in self._trials() if t.mean is not None]
+        if len(means) < 2:
+            return ""
+        best = list(accumulate(means, min))
+        best = [best[i * (len(best) - 1) // (width - 1)] for i in range(width)] if len(best) > width else best
+        low, high = min(best), max(best)
+        step = (high - low) / (len(BARS) - 1) or 1.0
+        return "".join(BARS[round((value - low) / step)] for value in best) + f"  best mean {number(low)}"
+
+    def line(self) -> str:
+        """All of it in one line, which stays the same as long as the study does."""
+        if self._study is None:
+            return f"{printable(self.path)}: {self.trouble or 'nothing read yet'}"
+        trouble = f"; {self.trouble}" if self.trouble else ""
+        return f"{printable(self.path)}: {self._progress()}; {self._headline()}{trouble}"
+
+    def lines(self, width: int, height: int) -> list[Text]:
+        """The picture, in at most `height` lines."""
+        now = time.time()
+        state = self.trouble or ("no process has it open" if self.ended else "running")
+        title = Text.assemble((printable(self.path.name), "bold"), f"  {state}")
+        title.append(f"  {time.strftime('%H:%M:%S')} on {printable(socket.gethostname())}", "dim")
+        if self._study is None:
+            return [title]
+        lines = [title]
+        if self._plan:
+            lines.append(Text(printable(self._plan), "dim"))
+        lines += [Text(self._progress()), Text(self._rate()), Text("")]
+        lines += _wrapped(self._headline(), width, 2, "bold")
+        if self._best is not None:
+            text = ", ".join(f"{printable(k)}={shown(v)}" for k, v in self._best.params.items())
+            lines += _wrapped(text, width, 2 if height < 40 else 6, "")
+        if spark := self._sparkline(min(LONGEST, width - 24)):
+            lines.append(Text(spark, "cyan"))
+        failed = [(t.number, r) for t in self._trials() for r in t.replicas if r.failure is not None]
+        failed.sort(key=lambda pair: pair[1].end or 0.0)
+        bottom = [
+            Text(printable(f"failed: trial {at} replica {r.index}: {r.failure}"), "red") for at, r in failed[-FAILURES:]
+        ]
+        room = height - len(lines) - len(bottom) - (3 if bottom else 2)
+        pending = self._pending(now)
+        if pending and room > 0:
+            lines += [Text(""), Text(f"trains or waits ({len(pending)})", "dim"), *_columns(pending, width, room)]
+        return [*lines, *([Text(""), *bottom] if bottom else [])][:height]
+
+
+def _wrapped(text: str, width: int, most: int, style: str) -> list[Text]:
+    """`text` on at most `most` lines; what does not fit ends in dots."""
+    lines = list(Text(text, style).wrap(Console(width=width), width))
+    if len(lines) > most:
+        lines = lines[:most]
+        lines[-1] = Text(set_cell_size(lines[-1].plain, max(width - 4, 1)).rstrip() + " …", style)
+    return lines
+
+
+def _columns(items: list[str], width: int, room: int) -> list[Text]:
+    """Items in columns on at most `room` lines; a last one says how many are left out."""
+    cell = max(map(len, items)) + 3
+    columns = max(width // cell, 1)
+    rows = max(min(room, -(-len(items) // columns)), 1)
+    if len(items) > rows * columns:
+        items = [*items[: rows * columns - 1], f"and {len(items) - rows * columns + 1} more"]
+    return [Text("".join(item.ljust(cell) for item in items[i::rows])) for i in range(rows)]
