@@ -1,4 +1,4 @@
-"""What can go wrong, by kind: every error of the package is a `HyppoError` and the builtin that fits."""
+"""The errors of the package. Each is a `HyppoError` and also the builtin error that fits."""
 
 
 class HyppoError(Exception):
@@ -6,15 +6,15 @@ class HyppoError(Exception):
 
 
 class SpaceError(HyppoError, ValueError):
-    """A parameter or a space that cannot be: empty, reversed, not finite, a name given twice, a point outside."""
+    """An invalid parameter, space or point: empty, reversed, not finite, a name given twice, outside the space."""
 
 
 class StudyError(HyppoError, ValueError):
-    """A call that the study's state does not allow, or an argument that it cannot use."""
+    """A call that the state of the study does not allow, or an invalid argument."""
 
 
 class SpaceExhausted(StudyError):
-    """Every point of the space was tried, and all of them are still pending: nothing is left to ask."""
+    """Every point of the space was tried and all are still pending, so there is nothing to ask."""
 
 
 class ObjectiveError(HyppoError, TypeError):

@@ -1,6 +1,6 @@
 """Seeds by address: a replica's seed depends on (root, trial, replica) and on nothing else.
 
-Rank count, arrival order or a crash cannot change what a replica trains with.
+Rank count, arrival order or a crash cannot change the seed of a replica.
 """
 
 import numpy as np

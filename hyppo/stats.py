@@ -27,7 +27,7 @@ class LossStats:
 
     @staticmethod
     def of(losses: Iterable[float]) -> "LossStats | None":
-        """Statistics of `losses`, those that are not finite left out; None where nothing is left."""
+        """Statistics of the finite ones among `losses`; None if there are none."""
         finite = [float(loss) for loss in losses if math.isfinite(loss)]
         if not finite:
             return None
@@ -43,7 +43,7 @@ class LossStats:
 
     @staticmethod
     def pooled(parts: Iterable["LossStats"]) -> "LossStats | None":
-        """Statistics of all losses that `parts` are statistics of, exactly; None where there are none.
+        """Exact statistics of all losses together, from the statistics of each set; None without losses.
 
         >>> LossStats.pooled([LossStats.of([1.0, 3.0]), LossStats.of([5.0])])
         LossStats(n=3, mean=3.0, std=2.0)
@@ -60,5 +60,5 @@ class LossStats:
         return LossStats(n, mean, math.sqrt((sum(within) + sum(between)) / (n - 1)))
 
     def score(self, risk: float = 0.0) -> float:
-        """`mean + risk * std`, what is minimised; a spread that is not known yet counts as none."""
+        """`mean + risk * std`, which is minimised; an unknown spread counts as zero."""
         return self.mean + risk * (self.std or 0.0)

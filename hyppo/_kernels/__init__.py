@@ -1,5 +1,5 @@
 """Compiled loops. A kernel never checks, allocates or draws random numbers; its output comes last and is overwritten.
 
-Arrays are C-contiguous float64, which the fronts in `hyppo.surrogates` and `hyppo.acquisition` see to: so that every
-kernel is compiled once, whatever the dimension or the memory order of what a caller has.
+The fronts in `hyppo.surrogates` and `hyppo.acquisition` pass C-contiguous float64 arrays only, so that each kernel is
+compiled once, for any dimension and any memory order of the caller's arrays.
 """

@@ -1,4 +1,4 @@
-"""What a candidate is worth.
+"""Scores of candidates.
 
     symbol       shape  meaning
     mean, std    (q,)   posterior of the score, std of the latent function
@@ -15,10 +15,10 @@ import math
 from hyppo._kernels.jit import inline, jit
 
 LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
-# The fraction converges the slower the nearer to 0, the direct form loses digits the farther from it: where they meet
-# both are good to 2e-14.
+# The fraction converges more slowly near 0, the direct form loses digits far from 0. At this z both have an error of
+# 2e-14.
 MEET = -3.0
-TERMS = 50  # where they meet; farther out the fraction needs as many fewer as z^2 is larger
+TERMS = 50  # at MEET; farther out the number needed falls as 1/z^2
 
 
 @inline
@@ -39,7 +39,7 @@ def log_h(z: float) -> float:
 def log_expected_improvement(mean, std, best, out):  # type: ignore[no-untyped-def]
     """out[i] = log E[max(best - f, 0)], f ~ N(mean[i], std[i]^2); (q,), (q,), float -> (q,).
 
-    Without uncertainty it is the log of the improvement itself, -inf where there is none.
+    Without uncertainty it is the log of the improvement itself, -inf if there is no improvement.
     """
     for i in range(mean.shape[0]):
         gain = best - mean[i]
@@ -57,8 +57,7 @@ def log_expected_improvement(mean, std, best, out):  # type: ignore[no-untyped-d
 def weighted_score(value, distance, weight, out):  # type: ignore[no-untyped-def]
     """out[i] = w v_i + (1 - w)(1 - d_i), both scaled to 0..1 over the candidates; (q,), (q,), float -> (q,).
 
-    Least is best. Where all candidates agree in one of the two, it says nothing and counts as 1 (Regis & Shoemaker
-    2007).
+    The least score is best. A term in which all candidates agree counts as 1 (Regis & Shoemaker 2007).
     """
     lowest = math.inf
     highest = -math.inf

@@ -1,7 +1,7 @@
 """Distances in feature space.
 
 symbol   shape    meaning
-x        (q, D)   where
+x        (q, D)   points
 centres  (n, D)   visited and pending points
 """
 
@@ -12,7 +12,7 @@ from hyppo._kernels.jit import jit_reordered
 
 @jit_reordered
 def min_distance(x, centres, out):  # type: ignore[no-untyped-def]
-    """out[i] = min_j |x[i] - centres[j]|, infinite where there is no centre; (q, D), (n, D) -> (q,)."""
+    """out[i] = min_j |x[i] - centres[j]|, infinite if there is no centre; (q, D), (n, D) -> (q,)."""
     for i in range(x.shape[0]):
         least = math.inf
         for j in range(centres.shape[0]):

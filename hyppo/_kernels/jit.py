@@ -7,7 +7,7 @@ from typing import Any
 import numba
 from numba.extending import register_jitable
 
-# What a truncated, empty or foreign cache entry raises when numba loads it.
+# Errors that numba raises when it loads a truncated, empty or foreign cache entry.
 BAD_CACHE = (pickle.UnpicklingError, EOFError, ValueError, AttributeError, ImportError, IndexError, KeyError, OSError)
 
 
@@ -44,7 +44,7 @@ class Kernel:
         try:
             self._compiled(*arguments)
         except BAD_CACHE:
-            # A kernel raises nothing of its own, so this is the cache: compile in memory and leave the files alone,
+            # A kernel raises no error, so this one comes from the cache: compile in memory and leave the files alone,
             # since another process may be writing them.
             self._compiled = numba.njit(**self._options)(self.py_func)
             self._compiled(*arguments)
@@ -62,7 +62,7 @@ def jit(function: Callable[..., None]) -> Kernel:
 
 
 def jit_reordered(function: Callable[..., None]) -> Kernel:
-    """Compile a kernel whose inner sums may be reordered: for the long loops, where vectors pay."""
+    """Compile a kernel whose inner sums may be reordered: for long loops, which become vector instructions."""
     return Kernel(function, fastmath=True)
 
 

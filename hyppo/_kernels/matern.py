@@ -1,4 +1,4 @@
-"""Matern-5/2 correlation c(r) = (1 + s + s^2/3) exp(-s), s = sqrt(5) r, and the derivative of what it enters.
+"""Matern-5/2 correlation c(r) = (1 + s + s^2/3) exp(-s), s = sqrt(5) r, and the gradient of the log posterior.
 
     symbol    shape    meaning
     z         (n, D)   features divided by their lengthscales l
@@ -107,8 +107,8 @@ def matern_mean(product, x_square, z_square, variance, weights, out):  # type: i
 def matern_system(zt, variance, noise, out):  # type: ignore[no-untyped-def]
     """out[i, j] = K_ij for i >= j, and w_ij = 5/3 variance (1 + s) exp(-s) for i > j above the diagonal.
 
-    Shapes (D, n), float, (n,) -> (n, n). LAPACK leaves the triangle alone that it does not factor, so what the gradient
-    needs of each distance waits there: row i backwards from the last, out[n - 1 - i, n - i + j] = w_ij.
+    Shapes (D, n), float, (n,) -> (n, n). LAPACK does not touch the triangle that it does not factor, so the gradient's
+    factors w are stored there: row i backwards from the last, out[n - 1 - i, n - i + j] = w_ij.
     """
     n = zt.shape[1]
     for i in range(n):
@@ -134,8 +134,8 @@ def matern_system(zt, variance, noise, out):  # type: ignore[no-untyped-def]
 def matern_gradient(zt, owner, system, alpha, work, out):  # type: ignore[no-untyped-def]
     """out[p] = 1/2 sum_ij (K^-1 - alpha alpha^T)_ij dK_ij / dlog l_p, without the n x n x d array.
 
-    Shapes (D, n), (D,), (n, n), (n,), (2, n) -> (d,); `system` holds K^-1 for i >= j and, above the diagonal, what
-    `matern_system` left there; `work` is overwritten. With M_ij = (K^-1 - alpha alpha^T)_ij w_ij it is the sum over
+    Shapes (D, n), (D,), (n, n), (n,), (2, n) -> (d,); `system` holds K^-1 for i >= j and, above the diagonal, the
+    factors w of `matern_system`; `work` is overwritten. With M_ij = (K^-1 - alpha alpha^T)_ij w_ij it is the sum over
     i > j of M_ij (z_ik - z_jk)^2 = M_ij z_ik^2 + M_ij z_jk^2 - 2 M_ij z_ik z_jk: one product in the inner loop.
     """
     n = zt.shape[1]

@@ -1,8 +1,8 @@
-"""Where a perturbation of a lattice point lands.
+"""The lattice point that a perturbation leads to.
 
 symbol    shape   meaning
 origin    (q, d)  levels of the points
-moved     (q, d)  levels nearest to where their steps lead
+moved     (q, d)  levels nearest to the points after their steps
 step      (q, d)  the steps; of an ordered parameter the sign is read
 jump      (q, d)  uniform variates for the unordered ones
 mask      (q, d)  which coordinates move
@@ -15,7 +15,7 @@ from hyppo._kernels.jit import jit
 
 @jit
 def neighbours(origin, moved, step, jump, mask, last, ordered, out):  # type: ignore[no-untyped-def]
-    """out[i, j] = level: one step at least where ordered, any other value where not; (q, d) ... (d,) -> (q, d)."""
+    """out[i, j] = level: at least one step if ordered, any other value if not; (q, d) ... (d,) -> (q, d)."""
     for i in range(origin.shape[0]):
         for j in range(origin.shape[1]):
             level = origin[i, j]

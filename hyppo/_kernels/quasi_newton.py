@@ -1,7 +1,7 @@
 """Steps of a minimisation within bounds, of few variables.
 
     symbol    shape   meaning
-    x, g      (m,)    where, and the gradient there
+    x, g      (m,)    point, and the gradient there
     B         (m, m)  estimate of the Hessian, positive definite
     s, y      (m,)    a step, and the change of the gradient along it
 
@@ -83,7 +83,7 @@ def bounded_step(x, gradient, hessian, low, high, reach, work, out):  # type: ig
 
 @jit
 def bfgs_update(hessian, step, change, work, out):  # type: ignore[no-untyped-def]
-    """out[a, b] = B_ab after the gradient changed by y along s, damped where that is no positive curvature.
+    """out[a, b] = B_ab after the gradient changed by y along s, damped if the curvature is not positive.
 
     Shapes (m, m), (m,), (m,), (m,) -> (m, m); `work` is overwritten.
     """

@@ -1,7 +1,7 @@
 """Cubic radial functions r^3.
 
     symbol   shape    meaning
-    x        (q, D)   where
+    x        (q, D)   points
     centres  (n, D)   nodes
 
 r^3 is conditionally positive definite of order 2 (Wendland 2005, chapter 8).

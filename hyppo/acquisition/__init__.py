@@ -1,4 +1,4 @@
-"""Acquisition: which candidates there are, and what each is worth.
+"""Acquisition: the candidates and their scores.
 
 Modules load when they are first used, as those of `hyppo.surrogates` do and for the same reason.
 """

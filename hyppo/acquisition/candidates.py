@@ -52,7 +52,7 @@ def uniform(space: Space, generator: np.random.Generator, count: int) -> FloatAr
 
 
 def fresh(space: Space, generator: np.random.Generator, taken: Set[bytes], count: int) -> FloatArray:
-    """Up to `count` free points, near to uniform; none where a long search finds the space exhausted."""
+    """Up to `count` free points, near to uniform; none if a long search finds no free point."""
     size = space.size
     if size is not None and size <= ENUMERATED:
         points = free(space, enumerate_points(space, 0, size), taken)
@@ -84,7 +84,7 @@ def moving(space: Space, generator: np.random.Generator, probability: FloatArray
 def perturb(
     space: Space, generator: np.random.Generator, base: FloatArray, sigma: FloatArray, mask: BoolArray
 ) -> FloatArray:
-    """Neighbours of `base`: what `mask` marks moves, (q, d), (q,), (q, d) -> (q, d)."""
+    """Neighbours of `base`: the coordinates in `mask` move, (q, d), (q,), (q, d) -> (q, d)."""
     step = generator.standard_normal(base.shape) * sigma[:, None]
     jump = generator.random(base.shape)
     # Reflection at both bounds of any number of times: a triangle wave of period 2.
@@ -143,7 +143,7 @@ def evolve(
     exact = size is not None and size <= ENUMERATED
     for round_ in range(0 if exact else rounds):
         best = np.argsort(-worths, kind="stable")[:parents]
-        # Narrower from round to round: what the pool has found is polished at last.
+        # Narrower from round to round, to polish the best candidates at the end.
         scales = 0.003 / (1.0 + round_), 0.2 / (1.0 + round_)
         born = free(space, around(space, generator, points[best], children, scales), taken)
         if born.shape[0]:

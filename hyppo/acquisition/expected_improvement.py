@@ -1,13 +1,13 @@
 """Noise-aware log expected improvement with pending points.
 
     symbol    shape   meaning
-    f         -       latent score: what the noise is around
+    f         -       latent score, without the noise
     best      float   least posterior mean of f over the visited points, never a lucky observation
     pending   (p, D)  points that train now
 
 Under noise the improvement is that of the latent function: its standard deviation, not the observation's (Letham et al.
-2019 without the outer expectation). Pending points enter as observations at their posterior mean: what is known there
-afterwards is counted, what will be seen is not guessed (Ginsbourger et al. 2010, "kriging believer").
+2019 without the outer expectation). Pending points enter as observations at their posterior mean: they reduce the
+variance but leave the mean unchanged (Ginsbourger et al. 2010, "kriging believer").
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def log_ei(model: FittedModel, x: FloatArray, best: float) -> FloatArray:
 
 
 def log_ei_at(prediction: Prediction, best: float) -> FloatArray:
-    """log EI where the posterior is known already, (q,)."""
+    """log EI from a known posterior, (q,)."""
     out = np.empty(prediction.mean.size)
     log_expected_improvement(
         np.ascontiguousarray(prediction.mean, dtype=np.float64),

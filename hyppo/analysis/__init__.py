@@ -1,1 +1,1 @@
-"""What a study says about its parameters and its predictions."""
+"""Analysis of a study: its parameters and its predictions."""

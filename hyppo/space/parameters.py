@@ -1,4 +1,4 @@
-"""The kinds of parameters: what values one has, and its lattice, between them and [0, 1]."""
+"""The kinds of parameters: their values, and the lattice that maps them to [0, 1]."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ class Parameter(Protocol):
     def ordered(self) -> bool: ...
 
     def index(self, value: Any) -> int:
-        """Level of a value; raises SpaceError where the value is not of this parameter."""
+        """Level of a value; raises SpaceError if the parameter has no such value."""
         ...
 
     def value(self, index: int) -> Any:
@@ -189,11 +189,11 @@ class Integer:
     log: bool = False
 
     def __post_init__(self) -> None:
-        for what, value in (("low", self.low), ("high", self.high), ("step", self.step)):
-            bound = whole(f"Integer: {what}", value, error=SpaceError)
+        for bound_name, value in (("low", self.low), ("high", self.high), ("step", self.step)):
+            bound = whole(f"Integer: {bound_name}", value, error=SpaceError)
             if not -(2**63) <= bound < 2**63:
-                raise SpaceError(f"Integer: {what}: expected an integer of at most 64 bits, got {quoted(value)}")
-            object.__setattr__(self, what, bound)
+                raise SpaceError(f"Integer: {bound_name}: expected an integer of at most 64 bits, got {quoted(value)}")
+            object.__setattr__(self, bound_name, bound)
         if self.low > self.high:
             raise SpaceError(f"Integer: low must not exceed high, got low={self.low}, high={self.high}")
         if self.step < 1:
@@ -292,7 +292,7 @@ def _values(kind: str, values: Iterable[Scalar]) -> tuple[Scalar, ...]:
 
 
 class _Listed:
-    """What `Choice` and `Ordinal` share: a parameter given by the list of its values."""
+    """Base of `Choice` and `Ordinal`: a parameter given by the list of its values."""
 
     values: tuple[Scalar, ...]
 

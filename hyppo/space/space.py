@@ -30,7 +30,7 @@ class Space:
     dimension : int
         Number of parameters, d.
     size : int or None
-        Number of distinct points; None where a parameter is continuous.
+        Number of distinct points; None if a parameter is continuous.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class Space:
         return np.array([j for j, p in enumerate(self._parameters.values()) if isinstance(p, Real)], dtype=np.int64)
 
     def keys(self, unit: FloatArray) -> list[bytes]:
-        """Hashable identity of each point, for sets: equal where the levels are equal."""
+        """Hashable identity of each point, for sets: equal if the levels are equal."""
         level = np.ascontiguousarray(self.level_of(unit))
         found: list[bytes] = level.view(np.dtype((np.void, level.itemsize * self.dimension)))[:, 0].tolist()
         return found
@@ -245,7 +245,7 @@ class Space:
         return Space({name: parameter_from_json(spec) for name, spec in json.loads(text).items()})
 
     def difference(self, other: "Space") -> str:
-        """What `other` has that this space has not, in words; empty where both are equal."""
+        """The differences of `other` from this space, in words; empty if both are equal."""
         lines: list[str] = []
         for name in dict.fromkeys((*self.names, *other.names)):
             mine, theirs = self._parameters.get(name), other._parameters.get(name)

@@ -1,4 +1,4 @@
-"""What every surrogate gives, and the checks that all of them share."""
+"""The prediction of every surrogate, and the checks that all surrogates share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CACHED = 2**16  # entries of a block of products that stays in the second-level 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Mean and standard deviation of the latent function, each (q,); `std` is zero where a surrogate knows none."""
+    """Mean and standard deviation of the latent function, each (q,); `std` is zero if the surrogate has no uncertainty."""
 
     mean: FloatArray
     std: FloatArray

@@ -4,7 +4,7 @@
     l, u     (n,)     loss and its spread: the interval is [l - 2u, l + 2u]
     M        int      members
 
-Each member interpolates, at every point by a draw of its own, one of {l, l - 2u, l + 2u}. Mean and standard deviation
+Each member interpolates, at every point, one of {l, l - 2u, l + 2u}, drawn independently. Mean and standard deviation
 over the members are the prediction. One factorisation serves all members.
 """
 

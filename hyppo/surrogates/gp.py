@@ -1,13 +1,13 @@
-"""Gaussian process with a variance of its own for the noise of every point.
+"""Gaussian process with a noise variance for each point.
 
     symbol    shape      meaning
     x         (n, D)     features
     y         (n,)       targets, near mean 0 and variance 1 (see `outputs`)
-    v         (n,)       noise variances as far as known; ones where nothing is known
+    v         (n,)       noise variances if known, else ones
     owner     (D,)       parameter of each feature column
     l         (d,)       lengthscales, one a parameter
     s2        float      signal variance
-    theta     (d + 2,)   (log l, log s2, t), what is fitted
+    theta     (d + 2,)   (log l, log s2, t), the fitted hyperparameters
     K         (n, n)     s2 c(|x_i - x_j| / l) + diag(v exp(t) + jitter), c Matern-5/2
     mu        float      constant mean by generalised least squares, 1^T K^-1 y / 1^T K^-1 1
     alpha     (n,)       K^-1 (y - mu)
@@ -18,7 +18,7 @@
 mu is at its optimum and adds no term (Rasmussen & Williams 2006, eqs. 2.30, 5.9 and section 2.7; noise a point:
 Ankenman, Nelson & Staum 2010). Priors m, s:
 log l ~ N(0.5 ln d, 1), so that distances which grow as sqrt(d) keep their correlation (Hvarfner et al. 2024);
-log s2 ~ N(0, 1); t ~ N(-6, 2^2) where it is the log of the only noise variance, N(0, 0.5^2) where it corrects known
+log s2 ~ N(0, 1); t ~ N(-6, 2^2) if it is the log of the only noise variance, N(0, 0.5^2) if it corrects known
 ones.
 """
 
@@ -66,7 +66,7 @@ def prior(d: int, known_noise: bool, noise_std: float = 0.5) -> Prior:
 
 
 def cold_start(d: int, known_noise: bool) -> FloatArray:
-    """Hyperparameters to start from where there are no better ones: lengthscales 0.5 sqrt(d)."""
+    """Default start of the hyperparameters: lengthscales 0.5 sqrt(d)."""
     theta = prior(d, known_noise).mean
     theta[:d] += np.log(0.5)
     return theta
@@ -97,7 +97,7 @@ class GP:
 
     @property
     def noise_factor(self) -> float:
-        """exp(t): what known noise variances are multiplied by, or the noise variance where none is known."""
+        """exp(t): the factor of the known noise variances, or the noise variance if none is known."""
         return float(np.exp(self.theta[-1]))
 
     def _cross(self, points: FloatArray) -> FloatArray:
@@ -233,9 +233,9 @@ def condition(
 
 
 class Posterior:
-    """Minus log posterior of theta and its gradient: what `fit` minimises.
+    """Minus log posterior of theta, which `fit` minimises, and its gradient.
 
-    The work arrays are its own, so that an evaluation allocates nothing of order n^2.
+    It keeps its work arrays, so that an evaluation allocates nothing of order n^2.
     """
 
     def __init__(self, x: FloatArray, y: FloatArray, noise: FloatArray, owner: IntArray, hyper: Prior) -> None:
@@ -295,15 +295,15 @@ def fit(
     y : (n,) array
         Targets, near mean 0 and variance 1.
     noise : (n,) array, optional
-        Variance of each target's noise; one common variance is learned where it is not given.
+        Variance of each target's noise; by default one common variance is learned.
     owner : (D,) array of int, optional
-        Parameter of each column: columns of one parameter share a lengthscale. Default: each its own.
+        Parameter of each column: columns of one parameter share a lengthscale. Default: one lengthscale for each column.
     starts : sequence of (d + 2,) arrays
         Hyperparameters to start from; the best end counts. Default: `cold_start`.
     iterations : int
         Limit of the minimisation from a start: steps.
     noise_std : float
-        Prior standard deviation of t where the noise is given: how far it may be off in the logarithm.
+        Prior standard deviation of t if the noise is given: its error in the logarithm.
 
     Returns
     -------

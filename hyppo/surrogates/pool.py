@@ -1,4 +1,4 @@
-"""A Gaussian process over a fixed pool of points, while points are added to what it knows of.
+"""A Gaussian process over a fixed pool of points, updated as observations are added.
 
     symbol   shape   meaning
     X        (n, D)  points that the process is conditioned on
@@ -55,7 +55,7 @@ class Pool:
         self._centres = np.empty((n + room, points.shape[1]))
         self._centres[:n] = model.x / self._scale
         self._pool = np.ascontiguousarray((points / self._scale).T)
-        # What is not in use yet is an identity: a solve with all of it leaves zeros there.
+        # The unused part is an identity: a solve with the whole matrix leaves zeros there.
         self._factor = np.eye(n + room, order="F")
         self._factor[:n, :n] = model.factor
         cross = np.empty((q, n))

@@ -1,14 +1,14 @@
-"""Minimisation within bounds, of a function of few variables whose every value is dear.
+"""Minimisation within bounds of an expensive function of few variables.
 
     symbol   shape   meaning
     x        (m,)    variables
     f, g     float, (m,)   value and gradient
-    B        (m, m)  estimate of the Hessian: what is known beforehand, then learned from every value, good or bad
-    reach    float   how far a variable may go in one step; halved after a step that was none, doubled after one
+    B        (m, m)  estimate of the Hessian: prior knowledge at first, then updated at every value
+    reach    float   largest change of a variable in a step; halved after a rejected step, doubled after an accepted one
 
 For the hyperparameters of a Gaussian process this takes half the values that scipy's L-BFGS-B takes: 11.7 instead of
 20.9 a fit over 240 fits of searches at up to 60 points, 17 to 24 instead of 25 to 45 at 120 to 300, to the same minima.
-It starts from a curvature of the right size instead of the identity, and a value that is worse still tells curvature.
+It starts from a curvature of the right size instead of the identity, and it also learns curvature from worse values.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from hyppo._kernels.quasi_newton import bfgs_update, bounded_step
 from hyppo.space import FloatArray
 
 REACH = 1.0
-DECREASE = 1e-4  # of what the slope promises, for a step to count (Armijo)
+DECREASE = 1e-4  # fraction of the decrease predicted by the slope that a step must reach (Armijo)
 VALUE = 1e-6  # relative decrease, and
-GRADIENT = 1e-2  # projected gradient, at which it ends: of a log posterior, far below what data can tell
+GRADIENT = 1e-2  # projected gradient, to stop at: of a log posterior, far below the resolution of the data
 
 
 def minimise(
@@ -38,7 +38,7 @@ def minimise(
     Parameters
     ----------
     function : callable
-        (m,) -> f, g; f is infinite where there is no value.
+        (m,) -> f, g; f is infinite if the function has no value.
     start : (m,) array
         Within the bounds.
     low, high : (m,) arrays

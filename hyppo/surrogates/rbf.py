@@ -12,7 +12,7 @@
 
 P has full rank only if the nodes are not all in one hyperplane, which fewer than D + 1 nodes, one-hot columns and
 constant columns all violate. So the tail is taken in the basis U of P's singular vectors with singular values above
-rounding, P = U S V^T: the same system where P has full rank, the tail of least norm where it has not.
+rounding, P = U S V^T: the same system if P has full rank, otherwise the tail of least norm.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class RBF:
         return out
 
     def predict(self, x: npt.ArrayLike) -> Prediction:
-        """First output, with no uncertainty of its own, (q, D) -> (q,)."""
+        """Prediction of the first output, without uncertainty, (q, D) -> (q,)."""
         values = self.values(x)
         return Prediction(values[:, 0], np.zeros(values.shape[0]))
 
@@ -107,7 +107,7 @@ def fit(x: npt.ArrayLike, y: npt.ArrayLike, *, ridge: float = 0.0) -> RBF:
 
     basis, singular, vectors = np.linalg.svd(np.hstack([np.ones((n, 1)), nodes]), full_matrices=False)
     rank = int(np.sum(singular > singular[0] * 1e-10))
-    # Fortran order: LAPACK factors it in place. The matrix is symmetric, so its transpose is what the kernel fills.
+    # Fortran order: LAPACK factors it in place. The matrix is symmetric, so the kernel fills its transpose.
     system = np.zeros((n + rank, n + rank), order="F")
     cubic_matrix(nodes, system.T)
     system[np.arange(n), np.arange(n)] += ridge

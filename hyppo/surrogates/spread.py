@@ -1,16 +1,16 @@
-"""How noisy a training is, where few replicas say little of it.
+"""Variance of a single training at each point, estimated from few replicas.
 
     symbol   shape   meaning
     x        (n, D)  features
     s2       (n,)    sample variance over a point's replicas
     f        (n,)    its degrees of freedom, replicas - 1
     g        (n,)    log s2 + log(f/2) - digamma(f/2): unbiased for the log of the true variance
-    v        (n,)    what is returned: the variance of a single training at each point
+    v        (n,)    the result: the variance of a single training at each point
 
-The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. Few
-points lend by their pool alone: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k degrees of
-freedom (Smyth 2004). More points show where the space is noisy: g has the variance trigamma(f/2) whatever the noise
-is, so that a Gaussian process with that noise smooths it (stochastic kriging of the spread: Ankenman, Nelson & Staum
+The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. With few
+points by their pooled variance alone: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k degrees of
+freedom (Smyth 2004). With more points the noise is a function of the point: g has the variance trigamma(f/2) for any noise,
+so that a Gaussian process with that noise smooths it (stochastic kriging of the spread: Ankenman, Nelson & Staum
 2010, section 3.3; Binois, Gramacy & Ludkovski 2018).
 """
 
@@ -27,7 +27,7 @@ SMALLEST = 1e-3  # of the median: losses on a grid give a variance of 0, whose l
 
 
 def shrink(variance: FloatArray, freedom: FloatArray) -> FloatArray | None:
-    """Variances of single trainings, (n,), (n,) -> (n,), by the pool; None where no point was ever repeated.
+    """Variances of single trainings, (n,), (n,) -> (n,), shrunk to the pooled variance; None if no point has replicas.
 
     >>> shrink(np.array([0.0, 6.0, 0.0]), np.array([2.0, 2.0, 0.0]))
     array([2., 4., 3.])
