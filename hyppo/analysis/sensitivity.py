@@ -6,8 +6,8 @@
     S2      (d, d)  second-order index: share of a pair beyond both alone; NaN on and below the diagonal
 
 The surrogate is the Gaussian process that proposes points, its mean over the space's own measure (every value of a list
-equally likely, logarithms for log parameters). The scale is that of the fit: losses after their power transform, so that
-a few diverged trainings do not dominate. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
+equally likely, logarithms for log parameters). The scale is that of the fit: losses after their power transform, so
+that a few diverged trainings do not dominate. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
 """
 
 from dataclasses import dataclass

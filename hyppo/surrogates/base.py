@@ -16,7 +16,7 @@ CACHED = 2**16  # entries of a block of products that stays in the second-level 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Mean and standard deviation of the latent function, each (q,); `std` is zero if the surrogate has no uncertainty."""
+    """Mean and standard deviation of the latent function, each (q,); `std` is 0 if the surrogate has none."""
 
     mean: FloatArray
     std: FloatArray

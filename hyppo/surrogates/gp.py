@@ -297,7 +297,7 @@ def fit(
     noise : (n,) array, optional
         Variance of each target's noise; by default one common variance is learned.
     owner : (D,) array of int, optional
-        Parameter of each column: columns of one parameter share a lengthscale. Default: one lengthscale for each column.
+        Parameter of each column; columns of one parameter share a lengthscale. Default: no two columns share.
     starts : sequence of (d + 2,) arrays
         Hyperparameters to start from; the best end counts. Default: `cold_start`.
     iterations : int

@@ -7,11 +7,11 @@
     g        (n,)    log s2 + log(f/2) - digamma(f/2): unbiased for the log of the true variance
     v        (n,)    the result: the variance of a single training at each point
 
-The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. With few
-points by their pooled variance alone: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k degrees of
-freedom (Smyth 2004). With more points the noise is a function of the point: g has the variance trigamma(f/2) for any noise,
-so that a Gaussian process with that noise smooths it (stochastic kriging of the spread: Ankenman, Nelson & Staum
-2010, section 3.3; Binois, Gramacy & Ludkovski 2018).
+The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. Few
+points are shrunk to their pooled variance: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k
+degrees of freedom (Smyth 2004). With more points the noise becomes a function of the point: g has the variance
+trigamma(f/2) for any noise, so a Gaussian process with that noise smooths it (stochastic kriging of the spread:
+Ankenman, Nelson & Staum 2010, section 3.3; Binois, Gramacy & Ludkovski 2018).
 """
 
 import numpy as np
