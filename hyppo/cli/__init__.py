@@ -1,4 +1,4 @@
-"""The command line: `hyppo run`, `hyppo show`, `hyppo watch`, `hyppo report`, `hyppo export`, ...."""
+"""The command line: `hyppo run`, `hyppo show`, `hyppo watch`, `hyppo report` and others."""
 
 import sys
 from typing import Annotated
