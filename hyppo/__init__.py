@@ -40,6 +40,7 @@ _HOME = {
     "SurrogateError": "errors",
     "LogError": "errors",
     "LaunchError": "errors",
+    "HyppoWarning": "errors",
 }
 
 # Spelt out: type checkers do not unpack.
@@ -48,6 +49,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "HyppoError",
+    "HyppoWarning",
     "Integer",
     "LaunchError",
     "LogError",
@@ -91,6 +93,7 @@ if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which can
     from hyppo.analysis.sensitivity import partial_dependence as partial_dependence
     from hyppo.analysis.sensitivity import sensitivity as sensitivity
     from hyppo.errors import HyppoError as HyppoError
+    from hyppo.errors import HyppoWarning as HyppoWarning
     from hyppo.errors import LaunchError as LaunchError
     from hyppo.errors import LogError as LogError
     from hyppo.errors import ObjectiveError as ObjectiveError

@@ -5,6 +5,10 @@ class HyppoError(Exception):
     """Root of every error that `hyppo` raises on purpose."""
 
 
+class HyppoWarning(UserWarning):
+    """A notice of `hyppo` to the person who runs a study; one of a training is shown by the run, wherever it trains."""
+
+
 class SpaceError(HyppoError, ValueError):
     """An invalid parameter, space or point: empty, reversed, not finite, a name given twice, outside the space."""
 

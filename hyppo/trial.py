@@ -330,7 +330,10 @@ def _merged(trial: Trial, records: Iterable[ReplicaRecord]) -> Trial:
     """The trial with new or settled replicas and confirmations."""
     known = {r.index: r for r in (*trial.replicas, *trial.confirmations)}
     for record in records:
-        if record.index in known and known[record.index].state is not State.PENDING:
+        before = known.get(record.index)
+        if before is not None and before.state is State.FAILED and record.state is State.PENDING:
+            record = replace(record, attempts=before.attempts + 1)  # a failed replica is trained again
+        elif before is not None and before.state is not State.PENDING:
             raise StudyError(f"trial {trial.number} replica {record.index} is settled already")
         known[record.index] = record
     ordered = [known[index] for index in sorted(known)]

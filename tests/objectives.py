@@ -1,6 +1,8 @@
 """One objective that does what its point says, well-behaved or not: for the tests of whatever trains."""
 
+import atexit
 import ctypes
+import multiprocessing
 import os
 import random
 import signal
@@ -10,7 +12,7 @@ import time
 
 import numpy as np
 
-from hyppo import ObjectiveError
+from hyppo import HyppoWarning, ObjectiveError
 
 
 class Diverged(RuntimeError):
@@ -136,9 +138,106 @@ def _mpi(replica):
 
 
 def _environment(replica):
-    left = [name for name in os.environ if name.startswith(("PMI", "OMPI_", "SLURM_", "HYDRA", "MPI_"))]
+    ranks = ("PMI", "OMPI_", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP", "HYDRA", "MPI_LOCAL")
+    left = [name for name in os.environ if name.startswith(ranks)]
     assert not left, left
+    assert os.environ["SLURM_JOB_ID"] == os.environ["SLURM_CPUS_PER_TASK"] == os.environ["MPI_HOME"] == "1"
     return float(os.environ["OMP_NUM_THREADS"])
+
+
+def _order_of_a_set(replica):
+    return float("".join(str(ord(letter)) for letter in next(iter({"alpha", "beta", "gamma", "delta"}))))
+
+
+_OPEN_RUNS: list = []
+
+
+def _raise_in_a_run(replica):
+    _OPEN_RUNS.append("a tracker's run")
+    raise Diverged("a bad batch")
+
+
+def _start_a_run(replica):
+    assert not _OPEN_RUNS, "a run is active already"
+    return 1.0
+
+
+def _stop_as_frameworks_do(replica):
+    """What Lightning does on SIGTERM: a handler of its own, and an exception some time later."""
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    replica.report(0, 1.0)
+    for _ in range(1000):
+        time.sleep(0.01)
+        if seen:
+            raise Diverged("stopped by a signal")
+    return 0.0
+
+
+def _default_signals(replica):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    replica.report(0, 1.0)
+    time.sleep(30)
+
+
+def _workers_hold(replica):
+    workers = [multiprocessing.get_context("fork").Process(target=_hold_for_a_second, args=(replica,)) for _ in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return 1.0
+
+
+def _hold_for_a_second(replica):
+    held = np.ones(int(replica.params["x"]) * 131_072)  # x MB
+    time.sleep(2.0)
+    return held
+
+
+def _workers_share(replica):
+    held = np.ones(int(replica.params["x"]) * 131_072)  # x MB, that its workers see without a copy
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1.0,)) for _ in "abcd"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return float(held[-1])
+
+
+def _at_exit(replica):
+    folder = replica.directory
+    atexit.register(lambda: (time.sleep(0.5), folder.joinpath("done").write_text("by the training")))
+    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(0.8); open({str(folder / 'sent')!r}, 'w')"])
+    return 1.0
+
+
+def _garbage(replica):
+    for fd in range(3, 256):
+        try:
+            os.write(fd, b"\x80\x04garbage" * 100)
+        except OSError:
+            continue
+    time.sleep(30)
+
+
+def _notice(replica):
+    import warnings
+
+    warnings.warn("mode= was left out", HyppoWarning, stacklevel=1)
+    warnings.warn("of another package", stacklevel=1)
+    return 1.0
+
+
+def _from_threads(replica):
+    import threading
+
+    threads = [threading.Thread(target=lambda: [replica.report(n, 0.5) for n in range(500)]) for _ in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return float(len(replica.curve))
 
 
 def _gpu(replica):

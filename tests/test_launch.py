@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hyppo.errors import LaunchError
-from hyppo.launch import process, surroundings
+from hyppo.errors import LaunchError, StudyError
+from hyppo.launch import process, surroundings, wire
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi import world
 from hyppo.launch.mpi.partition import devices, partition
 from hyppo.launch.process import Limits
+from hyppo.loop import Stopped
 
 from .workers_contract import CHECKS, perform, task, train, until
 
@@ -240,11 +241,12 @@ def test_a_silent_training_leaves_no_directory(local, tmp_path):
     assert not (tmp_path / "replica").exists()
 
 
-def test_what_a_training_started_ends_with_its_process(local, tmp_path):
+def test_what_a_training_started_ends_with_its_process(local, tmp_path, monkeypatch):
     workers = local()
     train(workers, task("daemon", folder=tmp_path))
     pid = int((tmp_path / "pid").read_text())
     assert alive(pid)
+    monkeypatch.setattr(process, "PATIENCE", 0.3)
     workers.close()
     time.sleep(0.2)
     assert not alive(pid)
@@ -256,10 +258,90 @@ def test_mpi_in_a_training_is_a_world_of_one(local, monkeypatch):
     assert train(local(), task("mpi")).loss == 1.0
 
 
-def test_environment_is_scrubbed_and_threads_are_set(local, monkeypatch):
-    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "MPI_LOCALNRANKS"):
+def test_ranks_are_taken_out_of_the_environment_and_threads_are_set(local, monkeypatch):
+    ranks = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID", "MPI_LOCALNRANKS")
+    for name in (*ranks, "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "MPI_HOME"):
         monkeypatch.setenv(name, "1")
     assert train(local(), task("environment")).loss == 1.0
+
+
+def test_the_order_of_sets_is_the_same_in_every_process(local, monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "random")
+    assert len({train(local(), task("order_of_a_set")).loss for _ in range(3)}) == 1
+
+
+def test_a_training_that_raised_leaves_nothing_to_the_next(local):
+    workers = local()
+    assert train(workers, task("raise_in_a_run")).failure.type == "Diverged"
+    assert train(workers, task("start_a_run")).loss == 1.0
+
+
+@pytest.mark.parametrize("do", ["stop_as_frameworks_do", "default_signals"])
+def test_a_signal_leaves_a_training_to_be_repeated_whatever_a_framework_makes_of_it(local, do):
+    workers = local()
+    pid = int(train(workers, task("pid")).loss)
+    future = workers.submit(task(do), 0)
+    until(workers, workers.reports)
+    os.kill(pid, signal.SIGTERM)
+    until(workers, future.done)
+    with pytest.raises(Stopped):
+        future.result()
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_memory_of_a_trainings_workers_counts(local):
+    workers = local(memory=400_000_000)
+    assert train(workers, task("workers_hold", x=20)).loss == 1.0
+    failure = train(workers, task("workers_hold", x=300)).failure
+    assert failure.type == "OutOfMemory"
+    assert "and its processes held more than memory_limit=0.4 GB" in failure.message
+
+
+def test_memory_that_workers_share_counts_once(local):
+    assert train(local(memory=700_000_000), task("workers_share", x=250)).loss == 1.0
+
+
+def test_work_at_exit_has_time(local, tmp_path):
+    workers = local()
+    train(workers, task("at_exit", folder=tmp_path))
+    workers.close()
+    assert (tmp_path / "done").read_text() == "by the training"
+    assert (tmp_path / "sent").exists()
+
+
+def test_bytes_on_the_pipe_of_a_process_end_its_training_only(local):
+    workers = local()
+    failure = train(workers, task("garbage")).failure
+    assert (failure.type, "wrote to the pipe" in failure.message) == ("Killed", True)
+    assert train(workers, task("square", x=2.0)).loss == 4.0
+
+
+def test_a_training_may_report_from_several_threads(local):
+    assert train(local(), task("from_threads")).loss == 2000.0
+
+
+def test_notices_of_a_training_are_shown_once(local, notices, tmp_path):
+    workers = local()
+    for trial in range(2):
+        train(workers, task("notice", trial=trial, folder=tmp_path))
+    assert notices == ["mode= was left out"]
+    assert "of another package" in (tmp_path / "output.txt").read_text()
+
+
+def test_limits_are_refused_where_a_training_cannot_be_killed(local):
+    lock = threading.Lock()
+    workers = local(lambda replica: 0.0 * lock.locked(), replica_timeout=5.0)
+    with pytest.raises(StudyError, match="cannot be killed"):
+        train(workers, task(""))
+
+
+def test_lines_that_every_training_prints_are_relayed_once():
+    shown = []
+    relay = process.RelayOnce(lambda one, line: shown.append((one.trial, line)))
+    for trial in range(2):
+        for line in ("GPU available: False", f"loss {trial}.5", "GPU available: False"):
+            relay(task("print", trial=trial), line)
+    assert shown == [(0, "GPU available: False"), (0, "loss 0.5"), (0, "GPU available: False"), (1, "loss 1.5")]
 
 
 def test_gpus_are_handed_out_in_turn(monkeypatch):
@@ -305,25 +387,31 @@ def test_a_kept_process_is_quick(local):
     assert (time.monotonic() - start) / 50 < 0.1  # 1 ms where nothing else runs
 
 
-def test_the_child_ends_with_its_parent(tmp_path):
+def test_a_training_and_what_it_started_end_with_a_killed_parent(tmp_path):
     code = textwrap.dedent("""
         import sys, time
         sys.path.insert(0, sys.argv[1])
         from tests.workers_contract import perform, task, train
         from hyppo.launch.local import LocalProcesses
         workers = LocalProcesses(perform)
+        train(workers, task("daemon", folder=sys.argv[2]))
         print(int(train(workers, task("pid")).loss), flush=True)
         workers.submit(task("hang"), 0)
         time.sleep(60)
     """)
     root = str(Path(__file__).parent.parent)
-    parent = subprocess.Popen([sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-c", code, root, str(tmp_path)]
+    parent = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
-    assert alive(pid)
+    started = int((tmp_path / "pid").read_text())
+    session = wire.members(pid)
+    assert {pid, started} <= set(session)
     parent.kill()
     parent.wait()
-    time.sleep(0.5)
-    assert not alive(pid)
+    end = time.monotonic() + 10.0
+    while any(map(alive, session)):
+        assert time.monotonic() < end, "the training or what it started outlives the run"
+        time.sleep(0.05)
 
 
 # -- the division of ranks --------------------------------------------------------------------------------------------

@@ -129,6 +129,87 @@ def test_added_and_failed_trials_count():
     assert study.trials[1].replicas[0].failure.type == "ZeroDivisionError"
 
 
+def test_a_run_ends_when_the_first_trainings_fail_alike():
+    study = quick(lambda replica: 1.0 / 0.0, replicas=1)
+    with pytest.raises(ObjectiveError, match=r"5 trainings have failed with the same error.*ZeroDivisionError"):
+        study.run(trials=50, progress=False)
+    assert len(study.trials) == 5
+    with pytest.raises(ObjectiveError, match="all 8 trainings of the study failed"):
+        study.run(trials=8, same_failures=0, progress=False)
+
+
+def test_failures_that_differ_or_follow_a_success_end_no_run():
+    differ = quick(lambda replica: [][replica.trial] if replica.trial % 2 else {}[replica.trial], replicas=1)
+    with pytest.raises(ObjectiveError, match="all 8 trainings"):
+        differ.run(trials=8, progress=False)
+    after = quick(lambda replica: 1.0 / (replica.trial == 0), replicas=1)
+    after.run(trials=12, progress=False)
+    assert [str(t.state) for t in after.trials] == ["done"] + ["failed"] * 11
+
+
+def test_failed_trainings_are_trained_again_under_their_numbers(tmp_path, capsys):
+    data = tmp_path / "data.txt"
+
+    def train(replica):
+        return float(data.read_text()) + replica.seed
+
+    def study():
+        return quick(train, replicas=2, log=tmp_path / "s.h5")
+
+    with pytest.raises(ObjectiveError, match="same error"):
+        study().run(trials=3, same_failures=6, progress=False)
+    before = hyppo.load(tmp_path / "s.h5").trials
+    data.write_text("1.0")
+    with pytest.raises(ObjectiveError, match=r"all 6 trainings of the study failed.*retry_failed"):
+        study().run(trials=3, progress=False)
+    study().run(trials=3, retry_failed=True, progress=False)
+    assert "6 failed trainings will be repeated" in capsys.readouterr().err
+    after = hyppo.load(tmp_path / "s.h5").trials
+    assert [(t.number, t.params) for t in after] == [(t.number, t.params) for t in before]
+    assert [(r.seed, r.loss, r.attempts) for t in after for r in t.replicas] == [
+        (r.seed, 1.0 + r.seed, 2) for t in before for r in t.replicas
+    ]
+
+
+def test_a_training_that_fails_after_a_stop_was_asked_stays_pending():
+    interrupt = Interrupt()
+
+    def train(replica):
+        if replica.trial == 2:
+            interrupt.asked = signal.SIGTERM
+            raise SystemExit("what a framework makes of the signal")
+        return 1.0
+
+    from hyppo.launch.local import InProcess
+    from hyppo.loop import Session
+
+    study = quick(train, replicas=1)
+    Loop(Session(study), InProcess(train), Options(trials=9, grace=0.1), Silent(), interrupt).go()
+    assert [str(t.state) for t in study.trials] == ["done", "done", "pending"]
+
+
+def test_a_hang_up_asks_for_a_stop_unless_it_is_ignored():
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert interrupt.asked is signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_path):
+    top = "import numpy\nsplit = int(numpy.random.permutation(10**6)[0])\ndef train(replica):\n    return float(split)"
+    script = write(tmp_path, top, "study.run(trials=int(sys.argv[1]), workers=2)", log=tmp_path / "s.h5")
+    for trials in (2, 4):
+        assert python(script, trials).returncode == 0
+    losses = {r.loss for t in hyppo.load(tmp_path / "s.h5").trials for r in t.replicas}
+    assert len(losses) == 1
+
+
 def test_a_time_limit_stops_asking_and_finishes_what_runs():
     study = quick(lambda replica: time.sleep(0.05) or 1.0)
     start = time.monotonic()
@@ -579,7 +660,7 @@ def test_hyppo_run_shows_a_scripts_own_error(tmp_path):
 def test_a_failure_is_shown_with_its_traceback(tmp_path):
     script = write(tmp_path, "def train(replica):\n    raise ValueError('no data')", "study.run(trials=2)")
     done = python(script)
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "trial 0 replica 0 failed: ValueError: no data" in done.stderr
     assert "in train" in done.stderr
 
@@ -609,7 +690,8 @@ def test_quiet(capsys):
 
 
 def test_failures_are_counted_and_the_first_is_shown_even_when_quiet(capsys):
-    quick(lambda replica: 1.0 / 0.0, replicas=1).run(trials=3, progress=False)
+    with pytest.raises(ObjectiveError, match="all 3 trainings of the study failed"):
+        quick(lambda replica: 1.0 / 0.0, replicas=1).run(trials=3, progress=False)
     shown = capsys.readouterr().err
     assert shown.count("failed: ZeroDivisionError") == 1
     assert "Traceback" in shown

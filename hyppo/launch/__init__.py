@@ -6,6 +6,14 @@ of a study's history they start to serve, and never come back.
 
 import sys
 
+from hyppo.errors import LaunchError
+
+spawned = False  # whether multiprocessing spawned this process inside a training, see `hyppo.launch.spawned_main`
+
+
+class ScriptEnds(BaseException):
+    """Ends the user's script in a spawned process of a training, where it comes to `study.run`."""
+
 
 def in_training_process() -> bool:
     """Whether this process was started to train, and is not inside a training now."""
@@ -35,6 +43,14 @@ def attend() -> None:
 
     >>> attend()  # an ordinary process asks for itself
     """
+    if spawned:
+        raise ScriptEnds
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise LaunchError(
+            "a process that multiprocessing spawned has run the script and come to study.run; put study.run under "
+            'if __name__ == "__main__":, as multiprocessing asks for'
+        )
     if in_training_process():
         from hyppo.launch import child
 

@@ -15,20 +15,28 @@ import faulthandler
 import gc
 import importlib.util
 import os
+import select
 import signal
 import sys
+import threading
 import time
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hyppo.errors import HyppoWarning
 from hyppo.launch.objective import MAIN, find
+from hyppo.launch.spawned_main import SCRIPT
 from hyppo.launch.wire import (
+    STOP_SIGNALS,
     Began,
     ByName,
     Done,
     End,
+    Notice,
     Ready,
+    Reply,
     Report,
     Script,
     Setup,
@@ -37,12 +45,13 @@ from hyppo.launch.wire import (
     Unready,
     readable,
     receive,
+    reply,
     resident_memory,
-    send,
 )
 from hyppo.training.call import train
 from hyppo.training.frameworks import clear
 from hyppo.training.replica import Failure, Outcome, Replica
+from hyppo.training.seeding import seed_everything
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; its traceback gets four times as many
 PR_SET_PDEATHSIG = 1
@@ -60,21 +69,90 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def survive_signals() -> None:
-    """Leave it to the process that asks what a Ctrl-C or a batch system's warning means for a training.
+class StopSignals:
+    """The signals by which batch systems and terminals ask for a stop: seen, and not obeyed.
 
-    Batch systems signal every process of a job at once. A copy of this process that a training forked (a pool, a
-    data loader) keeps the default behaviour: those are ended by SIGTERM.
+    The process that asks decides what a Ctrl-C or a batch system's warning means for a training; batch systems signal
+    every process of a job at once. A framework may set handlers of its own (Lightning does), so the signals are noted
+    below Python's handlers. A copy of this process that a training forked (a pool, a data loader) has the default
+    behaviour: it is ended by SIGTERM.
     """
-    own = os.getpid()
 
-    def ignore(number: int, frame: types.FrameType | None) -> None:
-        if os.getpid() != own:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        for fd in (self._read, write):
+            os.set_blocking(fd, False)
+        own = os.getpid()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, ignore)
+        def ignore(number: int, frame: types.FrameType | None) -> None:
+            if os.getpid() != own:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+
+        for number in STOP_SIGNALS:
+            signal.signal(number, ignore)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+    def came(self) -> bool:
+        """Whether one has come since the last call."""
+        numbers = b""
+        with contextlib.suppress(OSError):  # BlockingIOError: none is left
+            while piece := os.read(self._read, 4096):
+                numbers += piece
+        return any(number in STOP_SIGNALS for number in numbers)
+
+
+def pass_on_notices() -> None:
+    """Send warnings of `hyppo` and its integrations to the person who runs the study, instead of printing them here.
+
+    What a training prints may go to a file that nobody reads.
+    """
+    show = warnings.showwarning
+
+    def pass_on(message: Any, category: type[Warning], *place: Any, **others: Any) -> None:
+        if issubclass(category, HyppoWarning) and server is not None and server.training:
+            server.notice(str(message))
+        else:
+            show(message, category, *place, **others)
+
+    warnings.showwarning = pass_on
+
+
+def start_watchdog(requests: int) -> int:
+    """Start a process that ends everything in this session once nobody holds the other end of `requests`.
+
+    It does so when the process that asks was killed: what a training started must not outlive the run. It is a copy of
+    this process from before anything large was imported, and no child of it.
+    """
+    if sys.platform != "linux":
+        return 0
+    read, write = os.pipe()
+    if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
+            _watch(requests)
+        os.write(write, str(pid).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="ascii") as file:
+        pid = int(file.read())
+    with contextlib.suppress(ChildProcessError):
+        os.wait()
+    return pid
+
+
+def _watch(requests: int) -> NoReturn:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    os.closerange(0, requests)
+    os.closerange(requests + 1, 4096)
+    poll = select.poll()
+    poll.register(requests, 0)
+    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
+        pass
+    os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def run_script(script: Script) -> None:
@@ -87,6 +165,10 @@ def run_script(script: Script) -> None:
     if script.name is None:
         with open(script.path, "rb") as file:
             code = compile(file.read(), script.path, "exec")
+        # Where multiprocessing looks for the main module of a process that it spawns.
+        module.__spec__ = importlib.util.find_spec("hyppo.launch.spawned_main")
+        module.__package__ = ""
+        os.environ[SCRIPT] = script.path
     else:
         spec = importlib.util.find_spec(script.name)
         if spec is None or spec.loader is None:
@@ -113,11 +195,14 @@ def shorten(failure: Failure) -> Failure:
 class Server:
     """Serves one end of a pair of pipes: the state of a training process."""
 
-    def __init__(self, requests: int, replies: int, script: Script | None) -> None:
+    def __init__(self, requests: int, replies: int, setup: Setup, signals: StopSignals) -> None:
         self.training = False
+        self._signals = signals
+        self._root = setup.root
+        self._lock = threading.Lock()  # a training may report from several threads
         self._requests = requests
         self._replies = replies
-        self._script = script
+        self._script = setup.script
         self._script_ran = False
         self._current: Train | None = None
         self._key: int | None = None  # of the latest objective, the only one that is kept
@@ -145,7 +230,7 @@ class Server:
                 objective = self._find(request)
             except BaseException as error:
                 self._current = None
-                send(self._replies, Unready(shorten(Failure.of(error))))
+                self._reply(Unready(shorten(Failure.of(error))))
                 continue
             self._current = None
             self._train(request, objective)
@@ -160,6 +245,7 @@ class Server:
             if self._script is None:
                 raise ImportError(f"{reference.qualname} lives in __main__, and __main__ is no script")
             self._script_ran = True
+            seed_everything(self._root)  # a split drawn at the top level is the same in every training process
             run_script(self._script)
         self._objective = find(reference)
         self._key = request.key
@@ -179,7 +265,8 @@ class Server:
             stop_asked=self._stop_asked,
         )
         start = time.time()
-        send(self._replies, Began(start))
+        self._signals.came()
+        self._reply(Began(start))
         self.training = True
         try:
             outcome = train(objective, replica)
@@ -203,11 +290,22 @@ class Server:
             with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
                 clear()
             gc.collect()
-        send(self._replies, Done(outcome, self._saw_stop, resident_memory(self._pid)))
+        # A framework turns a stop into an exception of its own; the training did not fail.
+        cut = self._signals.came() and outcome.failure is not None and not outcome.diverged
+        self._reply(Done(outcome, self._saw_stop or cut, resident_memory(self._pid)))
+
+    def _reply(self, message: Reply) -> None:
+        with self._lock:
+            reply(self._replies, message)
+
+    def notice(self, text: str) -> None:
+        """Show a line to the person who runs the study."""
+        if os.getpid() == self._pid:
+            self._reply(Notice(text))
 
     def _report(self, step: int, loss: float) -> None:
         if os.getpid() == self._pid:
-            send(self._replies, Report(step, loss))
+            self._reply(Report(step, loss))
 
     def _stop_asked(self) -> bool:
         if os.getpid() == self._pid:
@@ -238,7 +336,8 @@ def main(requests: int, replies: int, parent: int) -> NoReturn:
     """Set this process up as it is told, and serve."""
     global server
     die_with(parent)
-    survive_signals()
+    signals = StopSignals()
+    watchdog = start_watchdog(requests)
     faulthandler.enable()
     for fd in (requests, replies):
         os.set_inheritable(fd, False)
@@ -252,8 +351,9 @@ def main(requests: int, replies: int, parent: int) -> NoReturn:
     os.environ.pop("PYTHONPATH", None)
     if setup.pythonpath is not None:
         os.environ["PYTHONPATH"] = setup.pythonpath
-    server = Server(requests, replies, setup.script)
-    send(replies, Ready())
+    server = Server(requests, replies, setup, signals)
+    pass_on_notices()
+    reply(replies, Ready(watchdog))
     server.serve()
 
 

@@ -8,14 +8,19 @@ from hyppo.launch.evaluator import InOwnProcess, InThisProcess
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi.world import launched_by_mpi
-from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, relay
+from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, RelayOnce, relay
 from hyppo.loop import Evaluator, Options, Workers
 from hyppo.text import counted
 from hyppo.training.replica import Replica
 
 
 def workers_for(
-    objective: Callable[[Replica], Any], isolate: bool, replicas: int, options: Options, say: Callable[[str], None]
+    objective: Callable[[Replica], Any],
+    isolate: bool,
+    replicas: int,
+    options: Options,
+    say: Callable[[str], None],
+    root: int = 0,
 ) -> tuple[Workers, str]:
     """Workers as `options` and this process's surroundings ask for, and a sentence that says which.
 
@@ -28,7 +33,6 @@ def workers_for(
     """
     memory = None if options.memory_limit is None else int(options.memory_limit * GIGABYTE)
     limits = Limits(options.replica_timeout, options.stall_timeout, memory)
-    output = OUTPUT if options.output == "file" else relay
     if options.executor is not None:
         _refuse_limits(limits, "an executor's trainings")
         workers = OnExecutor(objective, options.executor, options.workers)
@@ -40,12 +44,14 @@ def workers_for(
             )
         from hyppo.launch.mpi import workers as mpi
 
-        return mpi.workers(objective, options, limits, replicas, say)
+        return mpi.workers(objective, options, limits, replicas, say, root)
     if not isolate:
         _refuse_limits(limits, "trainings in this process (isolate=False)")
         return InProcess(objective), "trainings in this process"
     count = options.workers or 1
-    local = LocalProcesses(objective, count, limits, options.threads, output, say)
+    output = None if options.output == "relay" else OUTPUT
+    on_line = {"file": None, "relay": relay, None: RelayOnce()}[options.output]
+    local = LocalProcesses(objective, count, limits, options.threads, output, on_line, say, root)
     return local, f"{count} training process{'es' if count > 1 else ''}"
 
 

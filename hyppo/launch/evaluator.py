@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from hyppo.errors import LaunchError, ObjectiveError
-from hyppo.launch.process import OUTPUT, Limits, TrainingProcess
+from hyppo.launch.process import Limits, TrainingProcess
 from hyppo.launch.surroundings import environment
 from hyppo.launch.wire import ByName
 from hyppo.training.ensemble_loss import CRITERION, DIRECTORIES, ensemble_loss, evaluate
@@ -38,7 +38,7 @@ class InOwnProcess:
 
     def __init__(self) -> None:
         environ = environment(None, 1, {"CUDA_VISIBLE_DEVICES": ""})
-        self._process = TrainingProcess(environ, Limits(replica_timeout=LONGEST), OUTPUT)
+        self._process = TrainingProcess(environ, Limits(replica_timeout=LONGEST))
         self._future: Future[float] | None = None
 
     def submit(self, trial: int, directories: Sequence[str], criterion: bytes) -> Future[float]:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from hyppo.errors import LaunchError
+from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport
 from hyppo.launch.process import OUTPUT, Ending, Limits, ObjectiveUnavailable, OnOutput, TrainingProcess
 from hyppo.launch.surroundings import environment, usable_cpus, visible_gpus
@@ -110,7 +110,7 @@ class LocalProcesses:
     limits : Limits, optional
     threads : int, optional
         Compute threads of each; by default OMP_NUM_THREADS, or else the CPUs divided among them.
-    output : str or callable
+    output, on_line, root
         See `TrainingProcess`.
     say : callable
         Gets notices, one line each.
@@ -122,8 +122,10 @@ class LocalProcesses:
         count: int = 1,
         limits: Limits | None = None,
         threads: int | None = None,
-        output: str | OnOutput = OUTPUT,
+        output: str | None = OUTPUT,
+        on_line: OnOutput | None = None,
         say: Say = print,
+        root: int = 0,
     ) -> None:
         if count < 1:
             raise LaunchError(f"workers={count}: at least one training process is needed")
@@ -133,12 +135,14 @@ class LocalProcesses:
         self.groups: Sequence[int] = (0,) * count
         self._transport = ObjectiveTransport(objective)
         self._here = InProcess(objective)
+        self._limits = limits or Limits()
         self._say = say
-        self._said = False
+        self._said: set[str] = set()
         self._slots = []
         for slot in range(count):
             environ = environment(threads, share, {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else None)
-            self._slots.append(_Slot(TrainingProcess(environ, limits or Limits(), output)))
+            process = TrainingProcess(environ, self._limits, output, on_line, self._notice, root)
+            self._slots.append(_Slot(process))
         self._reports: list[Progressed] = []
 
     def submit(self, task: Task, slot: int) -> Future[Outcome]:
@@ -148,13 +152,27 @@ class LocalProcesses:
 
     def _start(self, slot: _Slot, task: Task, future: Future[Outcome]) -> None:
         if self._transport.reference is None:
-            if not self._said:
-                self._say(f"trains in this process, without protection from crashes: {self._transport.why_not}")
-                self._said = True
+            if self._limits != Limits():
+                future.set_exception(
+                    StudyError(
+                        "replica_timeout, stall_timeout and memory_limit: a training in this process cannot be killed, "
+                        f"and {self._transport.why_not}; or leave the limits out"
+                    )
+                )
+                return
+            self._say_once(f"trains in this process, without protection from crashes: {self._transport.why_not}")
             self._here.adopt(task, future)
         else:
             slot.process.train(task, self._transport.key, self._transport.reference, self._place)
             slot.future, slot.key = future, self._transport.key
+
+    def _notice(self, task: Task, text: str) -> None:
+        self._say_once(text)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
 
     def wait(self, timeout: float) -> None:
         if self._here.busy:
@@ -195,6 +213,8 @@ class LocalProcesses:
 
     def close(self) -> None:
         for slot in self._slots:
-            slot.process.close()
+            slot.process.leave()
             slot.future = None
+        for slot in self._slots:  # all of them leave at once
+            slot.process.close()
         self._here.close()

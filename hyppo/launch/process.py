@@ -20,19 +20,24 @@ from typing import IO
 from hyppo.errors import LaunchError
 from hyppo.launch.objective import script
 from hyppo.launch.wire import (
+    STOP_SIGNALS,
     Began,
     Done,
     End,
     Inbox,
+    Notice,
     Place,
     Ready,
     Reference,
+    Reply,
     Report,
     Setup,
     Stop,
     Train,
     Unready,
-    resident_memory,
+    WireError,
+    family_memory,
+    members,
     send,
 )
 from hyppo.loop import Stopped
@@ -46,6 +51,10 @@ TAIL_LINES = 50
 MESSAGE_LINES = 5
 OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
 GIGABYTE = 1_000_000_000
+REMEMBERED_LINES = 10_000
+PATIENCE = 10.0  # s for the work of a training process at its exit, and for the processes that it started
+CLOSING_LOOK = 0.01  # s between two looks at whether it has left
+REAPED_WITHIN = 5.0  # s to wait for a killed process
 # Restart a process once its memory exceeds the peak of its first SETTLED trainings by max(GROWTH * peak, SLACK).
 # TensorFlow leaks 5 MB a training: a hundred grew to 1.6 times the memory after the tenth.
 GROWTH = 0.4
@@ -58,6 +67,24 @@ OnOutput = Callable[[Task, str], None]
 def relay(task: Task, line: str) -> None:
     """Print one line of a training's output, prefixed with its trial and replica."""
     print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
+
+
+class RelayOnce:
+    """Prints the lines of trainings, without those that another training of this run has printed before.
+
+    Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed.
+    """
+
+    def __init__(self, show: OnOutput = relay) -> None:
+        self._show = show
+        self._first: dict[str, tuple[int, int]] = {}  # line -> the training that printed it first
+
+    def __call__(self, task: Task, line: str) -> None:
+        own = task.trial, task.index
+        if len(self._first) < REMEMBERED_LINES:
+            self._first.setdefault(line, own)
+        if self._first.get(line, own) == own:
+            self._show(task, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +110,47 @@ class ObjectiveUnavailable(Exception):
 Ending = Outcome | Stopped | ObjectiveUnavailable
 
 
+@dataclass(slots=True)
+class _Leaving:
+    """A process that was told to leave: it may work at its exit, and processes that it started may, until `until`."""
+
+    process: subprocess.Popen[bytes]
+    requests: int  # kept open: the watchdog ends the session once it is closed
+    output: int
+    watchdog: int
+    until: float
+
+    def poll(self) -> bool:
+        """Whether it is gone; what is left at the end of its time is killed."""
+        _, closed = _drain(self.output)
+        if closed:
+            os.close(self.output)
+            self.output = -1
+        late = time.monotonic() > self.until
+        gone = self.process.poll() is not None and not set(members(self.process.pid)) - {self.watchdog}
+        if not late and not gone:
+            return False
+        with contextlib.suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        _reap(self.process)
+        for fd in (self.requests, self.output):
+            if fd >= 0:
+                os.close(fd)
+        return True
+
+
+_unreaped: list[subprocess.Popen[bytes]] = []
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a killed process, for `REAPED_WITHIN` at most: a dead file system may keep it for ever."""
+    _unreaped[:] = [one for one in _unreaped if one.poll() is None]
+    try:
+        process.wait(REAPED_WITHIN)
+    except subprocess.TimeoutExpired:
+        _unreaped.append(process)
+
+
 class TrainingProcess:
     """One child process that trains, one training at a time.
 
@@ -91,18 +159,37 @@ class TrainingProcess:
     environ : mapping
         Its whole environment, see `hyppo.launch.surroundings`.
     limits : Limits
-    output : str or callable
-        Name of the file in the replica's directory that takes what a training prints, or what gets each line instead.
+    output : str or None
+        Name of the file in the replica's directory that takes the output of a training.
+    on_line : callable, optional
+        Gets each line of the output, with its training.
+    on_notice : callable, optional
+        Gets the notices of a training, with the training; by default they are printed.
+    root : int
+        The study's seed.
     """
 
-    def __init__(self, environ: Mapping[str, str], limits: Limits, output: str | OnOutput = OUTPUT) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        limits: Limits,
+        output: str | None = OUTPUT,
+        on_line: OnOutput | None = None,
+        on_notice: OnOutput = relay,
+        root: int = 0,
+    ) -> None:
         self.task: Task | None = None
         self.reports: list[tuple[int, float]] = []
         self._environ = dict(environ)
         self._limits = limits
-        self._sink = output
+        self._name = output
+        self._on_line = on_line
+        self._on_notice = on_notice
+        self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._requests = self._replies = self._output = self._death = -1
+        self._leaving: list[_Leaving] = []
+        self._watchdog = 0
         self._inbox = Inbox()
         self._known: int | None = None  # key of the objective that the process has
         self._trained = self._resident = 0  # trainings, and the most memory after the first of them
@@ -180,7 +267,9 @@ class TrainingProcess:
         with contextlib.suppress(OSError):  # it died at once: the next poll finds out
             send(
                 self._requests,
-                Setup(tuple(sys.path), tuple(sys.argv), os.getcwd(), os.environ.get("PYTHONPATH"), script()),
+                Setup(
+                    tuple(sys.path), tuple(sys.argv), os.getcwd(), os.environ.get("PYTHONPATH"), script(), self._root
+                ),
             )
 
     def train(self, task: Task, key: int, objective: Reference, place: Place | None = None) -> None:
@@ -222,17 +311,25 @@ class TrainingProcess:
         LaunchError
             The process died before it could take any training.
         """
+        self._leaving = [one for one in self._leaving if not one.poll()]
         if self._process is None:
             return None
         ending: Ending | None = None
-        outgrown = False
-        # Whether it is dead is asked before its pipes are read: what it said last is then in them.
+        replaced = False
+        # Whether it is dead is asked before its pipes are read: its last messages are then in them.
         dead = self._process.poll() is not None
-        data, deaf = _drain(self._replies)
-        for message in self._inbox.feed(data):
+        data, closed = _drain(self._replies)
+        replies: list[Reply] = []
+        garbled: WireError | None = None
+        try:
+            replies = self._inbox.feed(data)
+        except WireError as error:
+            garbled = error
+        for message in replies:
             match message:
-                case Ready():
+                case Ready(watchdog):
                     self._ready = True
+                    self._watchdog = watchdog
                 case Began(began):
                     self._start = self._heard = time.monotonic()
                     self._began = began
@@ -240,40 +337,48 @@ class TrainingProcess:
                     self._heard = time.monotonic()
                     self.reports.append((step, loss))
                     self._curve.append((step, loss))
+                case Notice(text):
+                    if self.task is not None:
+                        self._on_notice(self.task, text)
                 case Done(outcome, saw_stop, resident):
                     ending = Stopped(outcome) if saw_stop else outcome
                     self._trained += 1
                     if self._trained <= SETTLED:
                         self._resident = max(self._resident, resident)
                     outgrown = resident > self._resident + max(GROWTH * self._resident, SLACK)
+                    # A training that raised has left things half done: an open run of a tracker, a group, a lock.
+                    raised = outcome.failure is not None and not outcome.diverged
+                    replaced = outgrown or raised
                 case Unready(failure):
                     ending = ObjectiveUnavailable(failure)
-        self._read_output(whole=dead or ending is not None)
+        lost = dead or closed or garbled is not None
+        self._read_output(whole=lost or ending is not None)
         if ending is None and self.task is not None:
-            if dead or deaf:
-                failure = self._exit_failure()
+            if lost:
+                failure = self._exit_failure() if garbled is None else self._garbled_failure(garbled)
+                code = self._process.poll()
                 if not self._ready:
                     self.kill()
                     raise LaunchError(f"no training process comes up with {sys.executable}: {failure.message}")
-                ending = self._lost(failure)
+                ending = self._lost(failure, stopped=code is not None and -code in STOP_SIGNALS)
             elif self.deadline is not None and time.monotonic() > self.deadline:
                 ending = self._lost(self._timeout_failure())
             elif self._too_large():
                 ending = self._lost(self._memory_failure())
-        elif dead or deaf:
+        elif lost:
             self.kill()
         if ending is not None:
             self._finish_output()
             self.task = None
-        if outgrown:
-            self.close()
+        if replaced:
+            self.leave()
         return ending
 
-    def _lost(self, failure: Failure) -> Outcome | Stopped:
-        """The training ended with its process. Asked to stop, it counts as stopped: it is to be trained again."""
+    def _lost(self, failure: Failure, stopped: bool = False) -> Outcome | Stopped:
+        """The training ended with its process. If it was asked to stop, by a signal even, it must be repeated."""
         self.kill()
         outcome = Outcome(None, failure, self._began, time.time(), tuple(self._curve), gethostname())
-        return Stopped(outcome) if self._stopping else outcome
+        return Stopped(outcome) if self._stopping or stopped else outcome
 
     def _exit_failure(self) -> Failure:
         assert self._process is not None
@@ -292,16 +397,21 @@ class TrainingProcess:
             kind, message = "Exited", f"the training process left with exit code {code} in the middle of a training"
         return self._with_tail(kind, message)
 
+    def _garbled_failure(self, error: WireError) -> Failure:
+        return self._with_tail("Killed", f"the training wrote to the pipe of its process, which was killed ({error})")
+
     def _too_large(self) -> bool:
         if self._limits.memory is None or self._process is None or time.monotonic() < self._weighed + MEMORY_EVERY:
             return False
         self._weighed = time.monotonic()
-        return resident_memory(self._process.pid) > self._limits.memory
+        return family_memory(self._process.pid, self._limits.memory) > self._limits.memory
 
     def _memory_failure(self) -> Failure:
         assert self._limits.memory is not None
         limit = self._limits.memory / GIGABYTE
-        return self._with_tail("OutOfMemory", f"the training held more than memory_limit={limit:g} GB and was killed")
+        return self._with_tail(
+            "OutOfMemory", f"the training and its processes held more than memory_limit={limit:g} GB and were killed"
+        )
 
     def _timeout_failure(self) -> Failure:
         timeout, stall = self._limits.replica_timeout, self._limits.stall_timeout
@@ -342,14 +452,15 @@ class TrainingProcess:
         self._tail.append(text)
         if self.task is None:
             return
-        if not isinstance(self._sink, str):
-            self._sink(self.task, text)
+        if self._on_line is not None:
+            self._on_line(self.task, text)
+        if self._name is None:
             return
         if self._file is None:
             folder = Path(self.task.directory)
             with contextlib.suppress(OSError):  # a full or missing disk must not end the study
                 folder.mkdir(parents=True, exist_ok=True)
-                self._file = open(folder / self._sink, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+                self._file = open(folder / self._name, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
                 self._written = 0
         if self._file is not None and self._written < OUTPUT_LIMIT:
             with contextlib.suppress(OSError):
@@ -370,22 +481,33 @@ class TrainingProcess:
             return
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        _reap(self._process)
         self._read_output(whole=True)
         self._forget()
 
-    def close(self, patience: float = 1.0) -> None:
-        """End the process; one that trains, or does not leave by itself within `patience` seconds, is killed."""
+    def leave(self) -> None:
+        """Let the process leave: at once if it trains, else with `PATIENCE` for its work at exit; does not wait."""
         if self._process is None:
             return
-        if self.task is None:
-            with contextlib.suppress(OSError):
-                send(self._requests, End())
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-        self.kill()
-        self._finish_output()
-        self.task = None
+        if self.task is not None:
+            self.kill()
+            self._finish_output()
+            self.task = None
+            return
+        with contextlib.suppress(OSError):
+            send(self._requests, End())
+        until = time.monotonic() + PATIENCE
+        self._leaving.append(_Leaving(self._process, self._requests, self._output, self._watchdog, until))
+        self._requests = self._output = -1
+        self._forget()
+
+    def close(self) -> None:
+        """End the process; one that trains is killed, another has `PATIENCE` for its work at exit."""
+        self.leave()
+        while self._leaving:
+            self._leaving = [one for one in self._leaving if not one.poll()]
+            if self._leaving:
+                time.sleep(CLOSING_LOOK)
 
     def _forget(self) -> None:
         for fd in (self._requests, self._replies, self._output, self._death):

@@ -10,11 +10,15 @@ from pathlib import Path
 from hyppo.loop import OVERRIDES
 from hyppo.training.frameworks import FRAMEWORKS
 
-# What an MPI launcher or a batch system leaves in the environment. With it, importing MPI in the training process
-# kills or hangs the whole job, and Lightning takes the job's ranks for its own. What overrides this run's arguments is
-# not meant for a study inside a training either.
+# The variables of launchers and batch systems by which MPI or a framework takes the ranks of this job for its own. With
+# them, importing MPI in the training process kills or hangs the job, and Lightning trains with ranks of its own.
+# The others stay (SLURM_JOB_ID, SLURM_TMPDIR, SLURM_CPUS_PER_TASK, ...); docs/slurm.md has the list. A setting that
+# overrides the arguments of this run is not meant for a study inside a training either.
 LAUNCHER = re.compile(
-    r"^(PMI|PMIX|OMPI_|OPAL_|PRTE_|MPI_|HYDRA|HYDI_|I_MPI_|MPICH_|MPIR_|SLURM_|FLUX_|PALS_|ALPS_"
+    r"^(PMI|PMIX|OMPI_|OPAL_|PRTE_|HYDRA|HYDI_|I_MPI_|MPICH_|MPIR_|PALS_|ALPS_"
+    r"|MPI_LOCALRANKID$|MPI_LOCALNRANKS$"
+    r"|SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|NPROCS|NTASKS|TASKS_PER|STEP|LAUNCH_NODE|SRUN_COMM|MPI_TYPE|PMI)"
+    r"|FLUX_(TASK_|PMI_|JOB_SIZE$|JOB_NNODES$)"
     rf"|HYPPO_({'|'.join(name.upper() for name in OVERRIDES)})$)"
 )
 THREADS = (
@@ -31,7 +35,7 @@ SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCAT
 
 
 def environment(threads: int | None, default: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of a training process: this one's, without the launcher, and with its number of threads.
+    """Environment of a training process: this one's, without the ranks of a launcher, and with its number of threads.
 
     `threads` None leaves numbers that are set already: what is not set follows OMP_NUM_THREADS, or else is `default`.
 
@@ -45,6 +49,8 @@ def environment(threads: int | None, default: int, extra: Mapping[str, str] | No
     else:
         environ |= dict.fromkeys(THREADS, str(threads))
     environ = SHARED_GPU | environ | dict(extra or {})
+    if not environ.get("PYTHONHASHSEED", "random").isdigit():
+        environ["PYTHONHASHSEED"] = "0"  # the order of sets is the same in every training process
     # The training process must find this very package before it is told the rest of sys.path.
     environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]

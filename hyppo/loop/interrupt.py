@@ -5,11 +5,13 @@ import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Interrupt:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 ask for a stop instead of ending this process.
+    """While entered, SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop instead of ending this process.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
 
     `asked` holds the signal that came. A Ctrl-C after any of them raises `KeyboardInterrupt` at once.
     """
@@ -20,7 +22,11 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in SIGNALS
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+            }
         return self
 
     def __exit__(self, *exception: object) -> None:

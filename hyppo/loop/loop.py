@@ -16,12 +16,13 @@ from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, S
 from hyppo.loop.queue import Queue
 from hyppo.loop.session import Session
 from hyppo.stopping import Curves
-from hyppo.training.replica import Outcome, Task
+from hyppo.training.replica import Failure, Outcome, Task
 from hyppo.trial import State
 
 BUSY = 0.1  # above this points are asked ahead
 AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
 LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
+CUT_AT_MOST = 2  # times that a training is repeated after a signal from outside
 EVALUATION_LOOK = 0.005  # s; the same while a criterion is evaluated
 NONE: Mapping[int, float | None] = MappingProxyType({})
 
@@ -65,6 +66,8 @@ class Loop:
         self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
+        self.alike: Counter[tuple[str, str]] = Counter()  # failures of this run, while nothing has succeeded
+        self.cut: Counter[tuple[int, int]] = Counter()  # how often a signal has cut a training short
         self.finished = False  # nothing is left to ask
         self.curves = Curves(trials if session.config.stopping is not None else ())
         self.stopping: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
@@ -278,8 +281,15 @@ class Loop:
             self.stopping.discard((task.trial, task.index))
             error = future.exception()
             if isinstance(error, Stopped):
-                if stop_asked and error.outcome is not None:
+                if error.outcome is None or self.interrupt.asked is not None:
+                    continue  # it stays pending
+                if stop_asked:
                     stopped.append((task, error.outcome))
+                elif self.cut[task.trial, task.index] < CUT_AT_MOST or error.outcome.failure is None:
+                    self.cut[task.trial, task.index] += 1
+                    self.queue.add(task, first=True)  # a signal cut it short, and no stop of the run was asked
+                else:
+                    ended.append((task, error.outcome))
                 continue
             if error is not None:
                 impossible = impossible or error
@@ -290,6 +300,8 @@ class Loop:
             self.training_seconds = before + 0.1 * (seconds - before)
             if self.session.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
                 ended.append((task, as_pruned(outcome)))
+            elif self.interrupt.asked is not None and outcome.failure is not None and not outcome.diverged:
+                continue  # frameworks turn a stop into exceptions of their own: it stays pending
             elif self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
                 self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
@@ -351,8 +363,28 @@ class Loop:
                 self.failures += 1
                 self.view.failed(task, outcome)
         for _, outcome in ended:
-            if outcome.failure is not None and outcome.failure.type == ObjectiveError.__name__ and not self.succeeded:
-                raise ObjectiveError(outcome.failure.message)
+            if outcome.failure is not None and not self.succeeded:
+                self._give_up_on(outcome.failure)
+
+    def _give_up_on(self, failure: Failure) -> None:
+        """End the run if no training can be expected to succeed.
+
+        Raises
+        ------
+        ObjectiveError
+            The objective returns no loss, or the first trainings have failed with the same error.
+        """
+        if failure.type == ObjectiveError.__name__:
+            raise ObjectiveError(failure.message)
+        first = failure.message.partition("\n")[0]
+        self.alike[failure.type, first] += 1
+        count = self.alike[failure.type, first]
+        if 0 < self.options.same_failures <= count:
+            raise ObjectiveError(
+                f"{count} trainings have failed with the same error, and none has succeeded: {failure.type}: {first}. "
+                "Mend the cause and run again with retry_failed=True (hyppo run --retry-failed), which trains them "
+                "again under their numbers; same_failures=0 goes on regardless"
+            )
 
     def status(self) -> Status:
         trials = self.session.trials

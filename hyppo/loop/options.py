@@ -53,6 +53,11 @@ class Options:
         GB that a training process may hold before it is killed and has failed (Linux).
     retries : int
         Further tries of a replica whose process died or was killed for taking too long, with the same seed.
+    retry_failed : bool
+        Train failed replicas of earlier runs again first, under their numbers and seeds.
+    same_failures : int
+        The run ends if so many trainings have failed with the same error before any has succeeded; 0 goes on
+        regardless.
     grace : float
         Seconds that trainings get to end by themselves once a stop is asked.
     threads : int, optional
@@ -64,8 +69,9 @@ class Options:
     progress : bool
         Show how it goes, on stderr.
     output : {"relay", "file"}, optional
-        Where the output of trainings goes: to stdout with a prefix (default alone), or to `output.txt` in the
-        replica's directory (default under MPI).
+        Where the output of trainings goes: to stdout with a prefix, or to `output.txt` in the replica's directory
+        (default under MPI). By default alone it goes to both, and a line that another training of this run has printed
+        before is not printed again.
 
     Raises
     ------
@@ -99,6 +105,10 @@ class Options:
         None, float, "GB above which a training is killed.", FAULTS, above=0, unit="GB"
     )
     retries: int = _option(0, int, "Further tries if a training's process died or hung.", FAULTS, least=0)
+    retry_failed: bool = _option(False, bool, "Train failed replicas of earlier runs again first.", FAULTS)
+    same_failures: int = _option(
+        5, int, "End the run if so many trainings fail alike before any succeeds; 0: never.", FAULTS, least=0
+    )
     grace: float = _option(
         30.0, float, "Seconds that trainings get to end by themselves.", FAULTS, least=0, unit="seconds"
     )

@@ -11,7 +11,7 @@ from hyppo.seeds import data_seed_for
 from hyppo.study import Study
 from hyppo.training.criterion import pack
 from hyppo.training.replica import RESUME, Outcome, Task
-from hyppo.trial import Note, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import Asked, Note, ReplicaRecord, Settled, State, Trial
 
 
 class Session:
@@ -80,6 +80,19 @@ class Session:
     def directory(self, number: int, index: int) -> Path:
         """Folder of one replica."""
         return self.study._folders.of(number, index)
+
+    def retry_failed(self) -> int:
+        """Make all failed replicas pending again, under their numbers and seeds; how many there were."""
+        with self.study._lock:
+            now = time.time()
+            failed = [
+                (trial, tuple((r.index, r.seed) for r in trial.replicas if r.state is State.FAILED))
+                for trial in self.trials
+            ]
+            asked = [Asked(t.number, t.params, again, {"by": "retry"}, now) for t, again in failed if again]
+            if asked:
+                self.study._record(*asked)
+        return sum(len(again) for _, again in failed)
 
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from hyppo import launch
-from hyppo.errors import StudyError
+from hyppo.errors import ObjectiveError, StudyError
 from hyppo.launch.choose import evaluator_for, workers_for
 from hyppo.loop import Interrupt, Loop, Options, Session
 from hyppo.run.progress import Progress
@@ -37,7 +37,7 @@ def run(
     StudyError
         No objective, no budget, or an argument that cannot be used.
     ObjectiveError
-        The objective returns no loss.
+        The objective returns no loss, or every training has failed.
     LaunchError
         Processes that cannot be started or arranged as asked.
 
@@ -66,13 +66,16 @@ def run(
         interrupt = stack.enter_context(Interrupt())
         view = stack.enter_context(Progress(study, chosen))
         session = Session(study)
+        if chosen.retry_failed and (again := session.retry_failed()):
+            view.say(f"{counted(again, 'failed training')} will be repeated")
         if _nothing_to_do(study, chosen):
             session.merge()
             view.say(f"nothing left to do: {_spent(study, chosen)}")
+            _refuse_failures_alone(study)
             return
         if chosen.executor is not None and study.stopping is not None:
             raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
-        workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say)
+        workers, plan = workers_for(study.objective, study.isolate, study.replicas[0], chosen, view.say, study.seed)
         stack.callback(workers.close)
         session.note(f"{socket.gethostname()}: {plan}")
         evaluator = evaluator_for(study.isolate)
@@ -92,9 +95,23 @@ def run(
                 f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending, and the same command goes on "
                 "with them under the same numbers and seeds"
             )
+        else:
+            _refuse_failures_alone(study)
     if asked is not None and not hasattr(sys, "ps1"):
         # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
         raise SystemExit(130 if asked is signal.SIGINT else 0)
+
+
+def _refuse_failures_alone(study: Study) -> None:
+    """Fail if no training of the study has succeeded: nothing that follows in the script could use it."""
+    replicas = [r for t in study.trials for r in t.replicas]
+    failed = [r.failure for r in replicas if r.failure is not None]
+    if failed and not any(r.loss is not None for r in replicas):
+        raise ObjectiveError(
+            f"all {counted(len(failed), 'training')} of the study failed, the last with {failed[-1]}. Mend the cause "
+            "and run again with retry_failed=True (hyppo run --retry-failed), which trains them again under their "
+            "numbers"
+        )
 
 
 def _nothing_to_do(study: Study, options: Options) -> bool:

@@ -17,6 +17,7 @@ from hyppo.errors import ObjectiveError, StudyError
 from hyppo.stats import LossStats
 from hyppo.training.criterion import Criterion, pack, unpack
 
+NON_FINITE = "NonFiniteLoss"  # the type of the failure of a training that ended, with a loss of NaN or infinity
 RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
 
 Report = Callable[[int, float], None]
@@ -92,7 +93,7 @@ class Failure:
     @staticmethod
     def of_loss(loss: float) -> "Failure":
         """A training that ended, with a loss of NaN or infinity."""
-        return Failure("NonFiniteLoss", f"the loss is {loss}: the training diverged, or its metric is not defined here")
+        return Failure(NON_FINITE, f"the loss is {loss}: the training diverged, or its metric is not defined here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,11 @@ class Outcome:
     losses: LossStats | None = None
     criterion: bytes | None = None
     pruned: bool = False
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the training ended by itself, with a loss that is not finite."""
+        return self.failure is not None and self.failure.type == NON_FINITE
 
 
 class Replica:

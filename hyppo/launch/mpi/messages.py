@@ -3,7 +3,7 @@
 0 -> any         Release
 0 -> leader      Begin, RequestStop, Kill         a leader is the first rank of a replica group
 any    -> 0      Hello, Bye
-leader -> 0      Reported, Ended
+leader -> 0      Reported, Noticed, Ended
 leader -> rank   Begin, RequestStop, Kill         to the other data-parallel ranks of its group
 rank -> leader   Ended
 """
@@ -34,13 +34,14 @@ class Settings:
     """Arguments of a rank's training process; another value means another process.
 
     `threads` None leaves them to the rank; `output` names the file for its output, None relays it; `gpus` is its
-    CUDA_VISIBLE_DEVICES.
+    CUDA_VISIBLE_DEVICES; `root` is the study's seed.
     """
 
     threads: int | None
     limits: Limits
     output: str | None
     gpus: str | None = None
+    root: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,14 @@ class Reported:
     serial: int
     step: int
     loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A training has a notice for the person who runs the study."""
+
+    serial: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

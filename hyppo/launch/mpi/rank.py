@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from hyppo.errors import LaunchError
-from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Release, Reported, RequestStop, Settings
+from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Noticed, Release, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.process import Ending, TrainingProcess, relay
 from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
 from hyppo.loop import PROCESS_FAILURES
-from hyppo.training.replica import Outcome
+from hyppo.training.replica import Outcome, Task
 
 ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
 PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections
@@ -74,7 +74,7 @@ class Rank:
 
     def serve(self) -> NoReturn:
         """Train what rank 0 says until it releases this rank."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
         self._messenger.send(0, introduction())
         pause = SHORTEST
@@ -140,10 +140,17 @@ class Rank:
             self._process = TrainingProcess(
                 environment(begin.settings.threads, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")), gpus),
                 begin.settings.limits,
-                begin.settings.output or relay,
+                begin.settings.output,
+                None if begin.settings.output else relay,
+                self._notice,
+                begin.settings.root,
             )
         self._training = _Training(begin.serial, asker, place.rank == 0, {rank: None for rank, _, _ in begin.others})
         self._process.train(begin.task, begin.key, self._reference, place)
+
+    def _notice(self, task: Task, text: str) -> None:
+        if self._training is not None and self._training.leads:
+            self._messenger.send(self._training.asker, Noticed(self._training.serial, text))
 
     def _rendezvous(self, begin: Begin) -> dict[str, str]:
         """Where the ranks of a group meet: a port that no other group of this job uses, and a token to prove it.

@@ -18,7 +18,7 @@ from typing import Any
 
 from hyppo.errors import LaunchError
 from hyppo.launch.mpi.job import Job, current_job
-from hyppo.launch.mpi.messages import Begin, Ended, Hello, Kill, Reported, RequestStop, Settings
+from hyppo.launch.mpi.messages import Begin, Ended, Hello, Kill, Noticed, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
 from hyppo.launch.mpi.partition import Plan, devices, partition
 from hyppo.launch.mpi.rank import introduction
@@ -31,7 +31,12 @@ from hyppo.training.replica import Outcome, Task
 
 
 def workers(
-    objective: Callable[..., Any], options: Options, limits: Limits, replicas: int, say: Callable[[str], None]
+    objective: Callable[..., Any],
+    options: Options,
+    limits: Limits,
+    replicas: int,
+    say: Callable[[str], None],
+    root: int = 0,
 ) -> "tuple[MpiWorkers, str]":
     """The ranks of this job as workers, and the sentence of their plan."""
     job = current_job()
@@ -49,7 +54,9 @@ def workers(
         options.manager,
     )
     say(plan.sentence)
-    return MpiWorkers(job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits), plan.sentence
+    return MpiWorkers(
+        job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits, say, root
+    ), plan.sentence
 
 
 def gpus_of(hellos: Sequence[Hello]) -> dict[str, int]:
@@ -92,12 +99,16 @@ class MpiWorkers:
         visible: Sequence[Sequence[str]],
         options: Options,
         limits: Limits,
+        say: Callable[[str], None],
+        root: int,
     ) -> None:
+        self._say = say
+        self._said: set[str] = set()
         self._units = [unit for group in plan.groups for unit in group]
         self.groups: Sequence[int] = [number for number, group in enumerate(plan.groups) for _ in group]
         self._nodes = nodes
         self._gpus = devices([rank for unit in self._units for rank in unit], nodes, visible)
-        self._settings = Settings(options.threads, limits, None if options.output == "relay" else OUTPUT)
+        self._settings = Settings(options.threads, limits, None if options.output == "relay" else OUTPUT, root=root)
         self._transport = ObjectiveTransport(objective)
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
@@ -172,10 +183,15 @@ class MpiWorkers:
 
     def _take(self, sender: int, message: Any) -> bool:
         """Take one message in; whether it is about a training of this run, and from the rank that leads it."""
-        if not isinstance(message, Reported | Ended) or message.serial not in self._submitted:
+        if not isinstance(message, Reported | Noticed | Ended) or message.serial not in self._submitted:
             return False
         its = self._submitted[message.serial]
         if sender != self._units[its.slot][0]:
+            return False
+        if isinstance(message, Noticed):
+            if message.text not in self._said:
+                self._said.add(message.text)
+                self._say(message.text)
             return False
         if isinstance(message, Reported):
             self._reports.append(Progressed(its.task.trial, its.task.index, message.step, message.loss))
