@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable
 
-from hyppo.errors import StudyError
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.replica import Replica, Result, check_target
 
 HIGHER_IS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|auroc|f1|precision|recall|iou|dice|psnr|ssim|r2)(_|$)", re.I)
@@ -44,6 +44,7 @@ class Monitor:
         if mode == "min" and HIGHER_IS_BETTER.search(metric):
             warnings.warn(
                 f'{metric!r} is minimised; if higher is better, say mode="max": the loss is then minus {metric!r}',
+                category=HyppoWarning,
                 stacklevel=3,
             )
         self.replica = replica

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.errors import HyppoWarning
 from hyppo.training.frameworks import imported
 from hyppo.training.replica import Replica
 
@@ -63,6 +64,7 @@ class Saves:
             warnings.warn(
                 "the state of this training is not saved, and if interrupted it begins again: "
                 f"{type(error).__name__}: {error} (resume=False keeps quiet)",
+                category=HyppoWarning,
                 stacklevel=2,
             )
         finally:

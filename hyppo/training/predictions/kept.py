@@ -8,7 +8,7 @@ from typing import Any
 
 from hyppo.arguments import whole
 from hyppo.config import ENSEMBLE_LOSS
-from hyppo.errors import ObjectiveError, StudyError
+from hyppo.errors import HyppoWarning, ObjectiveError, StudyError
 from hyppo.stats import LossStats
 from hyppo.training.criterion import loss_of
 from hyppo.training.predictions.collection import FILE, Batch, Collection
@@ -55,6 +55,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
                 warnings.warn(
                     f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB a replica; "
                     "ask for them with predict=True or mc_dropout=",
+                    category=HyppoWarning,
                     stacklevel=2,
                 )
                 return
@@ -68,6 +69,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
         warnings.warn(
             f"no predictions are kept: {type(error).__name__}: {error} "
             "(predict=True makes this an error, predict=False keeps quiet)",
+            category=HyppoWarning,
             stacklevel=2,
         )
         return
@@ -84,7 +86,7 @@ def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> Lo
         message = "the criterion needs the validation targets: a batch that is (inputs, targets), or Result(targets=)"
         if replica.target == ENSEMBLE_LOSS:
             raise ObjectiveError(message)
-        warnings.warn(f"no losses of the predictions are known: {message}", stacklevel=3)
+        warnings.warn(f"no losses of the predictions are known: {message}", category=HyppoWarning, stacklevel=3)
         return None
     losses = [loss_of(replica.criterion, collection.whole("prediction"), targets)]
     losses += [loss_of(replica.criterion, unflatten(one), targets) for one in spool]
@@ -108,6 +110,7 @@ def keep_weights(replica: Replica, name: str, nbytes: int, save: Callable[[Path]
         warnings.warn(
             f"the weights are not kept: {type(error).__name__}: {error} (weights=True makes this an error, "
             "weights=False keeps quiet)",
+            category=HyppoWarning,
             stacklevel=2,
         )
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from hyppo.errors import StudyError
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.replica import Replica
 
 
@@ -90,6 +90,7 @@ class Group:
             warnings.warn(
                 f"x is a {type(x).__name__}: each of the {self.size} ranks of a replica trains on what it is given; "
                 "give each its own part, by replica.rank and replica.world_size",
+                category=HyppoWarning,
                 stacklevel=4,
             )
             return fit

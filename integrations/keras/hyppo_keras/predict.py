@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from hyppo.errors import HyppoWarning
 from hyppo.training.predictions import Batch
 
 
@@ -76,6 +77,7 @@ def batches(model: Any, validation: Any, passes: int) -> Iterator[Batch]:
         warnings.warn(
             f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes, and the uncertainty comes "
             "from the replicas alone",
+            category=HyppoWarning,
             stacklevel=2,
         )
         passes = 0

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from hyppo import Study
-from hyppo.errors import StudyError
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.predictions import Batch, Ensemble
 from hyppo_keras.predict import Passes, dropout_layers
 
@@ -81,7 +81,11 @@ def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each batch of a data set, or of rows of inputs."""
     layers = dropout_layers(model) if passes else []
     if passes and not layers:
-        warnings.warn(f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes", stacklevel=2)
+        warnings.warn(
+            f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes",
+            category=HyppoWarning,
+            stacklevel=2,
+        )
         passes = 0
     one_pass = Passes(model, layers)
     for x, y in _batches(data):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hyppo.errors import StudyError
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.metric import Monitor
 from hyppo.training.predictions import asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
@@ -135,6 +135,7 @@ class HyppoCallback(_Base):
                 f"{path} of an interrupted training holds more than tensors and plain values, and loading such a file "
                 "can run code: the training starts from the beginning. If you trust the file, name its classes to "
                 f"torch.serialization.add_safe_globals before fit ({str(error).splitlines()[0]})",
+                category=HyppoWarning,
                 stacklevel=2,
             )
             return

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
+from hyppo.errors import HyppoWarning
 from hyppo.training.predictions import Batch
 
 
@@ -94,6 +95,7 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
         warnings.warn(
             f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes, and the "
             "uncertainty comes from the replicas alone (functional dropout is not seen: use nn.Dropout)",
+            category=HyppoWarning,
             stacklevel=2,
         )
         passes = 0
@@ -116,6 +118,7 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
                         warnings.warn(
                             f"{type(module).__name__} has no predict_step of its own: predictions are those of the "
                             "first element of each validation batch",
+                            category=HyppoWarning,
                             stacklevel=2,
                         )
                     batch = batch[0]

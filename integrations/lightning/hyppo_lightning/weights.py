@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hyppo import Study
-from hyppo.errors import StudyError
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.predictions import Batch, Ensemble
 from hyppo_lightning.predict import dropout_layers, mode_kept, passes_through
 
@@ -75,7 +75,9 @@ def forward(module: Any, data: Any, passes: int) -> Iterator[Batch]:
     layers = dropout_layers(module) if passes else []
     if passes and not layers:
         warnings.warn(
-            f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes", stacklevel=2
+            f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes",
+            category=HyppoWarning,
+            stacklevel=2,
         )
         passes = 0
     default = type(module).predict_step.__module__.endswith("core.module")
