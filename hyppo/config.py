@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
 CONFIRMATION = 1_000_000  # index of the first training by `study.confirm`: no replica of a search comes so far
-DEFAULT_REPLICAS = 3  # trainings of a point if the user does not say: the fewest that tell a spread from an outlier
+DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Config:
     risk: float = 0.0
     surrogate: "str | Proposer" = "auto"
     target: str = MEAN_LOSS
-    replicas: tuple[int, int] = (DEFAULT_REPLICAS, DEFAULT_REPLICAS)
+    replicas: tuple[int, int] = DEFAULT_REPLICAS
     required: int = 1
     stopping: "Rule | None" = None
     folds: int | None = None

@@ -1,11 +1,13 @@
 """What comes out of a study: the recommended configuration, and its trials as a table."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
+from hyppo.text import counted
 from hyppo.trial import Trial
 
 if TYPE_CHECKING:
@@ -21,15 +23,20 @@ class Best:
     number : int
         Number of the trial.
     params : dict
+    estimate : float
+        Posterior mean of the loss of a fresh training: what to expect of this configuration. The observed `mean` of the
+        configuration that was chosen for it is too good on average.
     mean : float
-        Mean loss over its replicas.
+        Mean loss observed over its replicas.
     spread : float or None
         Sample standard deviation over its replicas; None for one replica.
     replicas : int
         Replicas with a loss.
+    failed : int
+        Its replicas that failed.
     interval : (float, float)
-        90 % interval for the mean loss of training this configuration afresh (of the ensemble's loss, where that is
-        the target).
+        90 % interval around `estimate` for the mean loss of training this configuration afresh (of the ensemble's loss
+        if that is the target); infinite if too little is known.
     reason : str
         Why this trial, and why not the one with the lowest mean, where they differ.
     ensemble_loss : float or None
@@ -42,9 +49,11 @@ class Best:
 
     number: int
     params: dict[str, Any]
+    estimate: float
     mean: float
     spread: float | None
     replicas: int
+    failed: int
     interval: tuple[float, float]
     reason: str
     ensemble_loss: float | None = None
@@ -52,8 +61,15 @@ class Best:
     checkpoints: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
-        spread = "spread unknown" if self.spread is None else f"{self.spread:.3g} from one training to the next"
-        return f"trial {self.number}: {self.params}\nloss {self.mean:.5g}, {spread} ({self.replicas} trained)"
+        low, high = self.interval
+        around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
+        spread = "" if self.spread is None else f" ± {self.spread:.3g}"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return (
+            f"trial {self.number}: {self.params}\n"
+            f"expected loss {self.estimate:.5g} ({around})\n"
+            f"observed {self.mean:.5g}{spread} over {counted(self.replicas, 'training')}{failed}"
+        )
 
 
 def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":

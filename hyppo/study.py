@@ -20,8 +20,10 @@ from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
 from hyppo.log.history import History
 from hyppo.results import Best, frame_of
+from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
-from hyppo.search.policy import Policy
+from hyppo.search.policy import Further, Policy
+from hyppo.search.propose import Proposal
 from hyppo.seeds import seed_for
 from hyppo.space import Space
 from hyppo.stopping import Rule
@@ -67,8 +69,7 @@ class Study:
         Study file (HDF5). An existing one goes on; it is opened at the first `ask` or `run`. Without it the study
         lives in memory. Relative paths and symbolic links are resolved here, once: a script may change its directory.
     replicas : int or (int, int), optional
-        Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default 3, and then
-        `tell` asks for no more than what it is told.
+        Trainings of every point, or the fewest and the most (adaptive: contenders earn more). Default (1, 8).
     seed : int
         Root seed: with it and the losses, every ask is determined.
     risk : float
@@ -102,7 +103,7 @@ class Study:
     >>> for _ in range(12):
     ...     trial = study.ask()
     ...     study.tell(trial.number, [trial.params["x"] ** 2 + trial.params["n"]])
-    >>> study.best.params["n"], len(study.trials)
+    >>> study.best.params["n"], sum(len(trial.replicas) for trial in study.trials)
     (1, 12)
     """
 
@@ -312,8 +313,8 @@ class Study:
     def ask(self) -> Trial:
         """The next trial: its `number`, its `params`, and the `seeds` of the replicas to train now.
 
-        A number that was asked before comes back where a known point is worth further replicas: always once a small
-        space is exhausted, and under adaptive replicas. Trials of `enqueue` come first.
+        A number that was asked before comes back with new seeds if a known point is worth a further replica: under
+        adaptive replicas, and always once a small space is exhausted. Trials of `enqueue` come first.
 
         Raises
         ------
@@ -328,8 +329,12 @@ class Study:
     def ask_batch(self, count: int) -> tuple[Trial, ...]:
         """Up to `count` trials from one look at the losses, at little more than the cost of one.
 
-        The first is the one that `ask` would give; each knows those before it as pending. Fewer come where the space
-        has no more new points: one at a time that is worth further replicas, then.
+        The first is the one that `ask` would give; each knows those before it as pending. A known trial that is worth
+        several further replicas comes once, with as many seeds. Fewer come if the space has no more new points.
+
+        Parameters
+        ----------
+        count : int
 
         Raises
         ------
@@ -344,16 +349,20 @@ class Study:
         >>> [trial.number for trial in Study(Space(x=Real(0, 1))).ask_batch(3)]
         [0, 1, 2]
         """
-        count = whole("count", count, least=1)
+        return self._ask(whole("count", count, least=1), UNKNOWN)
+
+    def _ask(self, count: int, left: Left) -> tuple[Trial, ...]:
+        """What `ask_batch` gives, when so much of a budget is left; nothing if that is no trial and nothing is open."""
         self._open()
         waiting = self._take_enqueued(count)
         if waiting:
             return waiting
-        chosen = self._policy.next(self._known(), count)
-        if isinstance(chosen, Trial):
-            return (self._replicate(chosen),)
+        chosen = self._policy.next(self._known(), count, left)
         first, now = len(self._history.trials), time.time()
+        points = [point for point in chosen if isinstance(point, Proposal)]
+        further = [known for known in chosen if isinstance(known, Further)]
         self._record(
+            *(self._replicate(f.trial, f.count, now) for f in further),
             *(
                 Asked(
                     number,
@@ -362,10 +371,11 @@ class Study:
                     point.step.to_json(),
                     now,
                 )
-                for number, point in enumerate(chosen, start=first)
-            )
+                for number, point in enumerate(points, start=first)
+            ),
         )
-        return tuple(self._history.trials[first:])
+        trials = self._history.trials
+        return (*(trials[f.trial.number] for f in further), *trials[first:])
 
     @_locked
     def enqueue(self, params: Mapping[str, Any], name: str | None = None) -> Trial:
@@ -434,12 +444,11 @@ class Study:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
         return trial.score(self.target, self.risk)
 
-    def _replicate(self, trial: Trial) -> Trial:
-        """Ask for one further replica of a known point."""
-        index = 1 + max(r.index for r in trial.replicas)
-        seed = seed_for(self.seed, trial.number, index)
-        self._record(Asked(trial.number, trial.params, ((index, seed),), {"by": "replicate"}, time.time()))
-        return self._history.trials[trial.number]
+    def _replicate(self, trial: Trial, count: int, now: float) -> Asked:
+        """The event that asks for `count` further replicas of a known point."""
+        first = 1 + max(r.index for r in trial.replicas)
+        replicas = tuple((index, seed_for(self.seed, trial.number, index)) for index in range(first, first + count))
+        return Asked(trial.number, trial.params, replicas, {"by": "replicate"}, now)
 
     # -- tell -----------------------------------------------------------------------------------------------------
 
@@ -596,9 +605,11 @@ class Study:
         return Best(
             trial.number,
             dict(trial.params),
+            recommendation.estimate,
             stats.mean,
             stats.std,
             stats.n,
+            sum(r.state is State.FAILED for r in trial.replicas),
             recommendation.interval,
             recommendation.reason,
             trial.ensemble_loss,

@@ -1,57 +1,76 @@
 """Replicate or explore."""
 
+import math
+import random
+
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from hyppo import Integer, Real, Space, Study
-from hyppo.search.replicate import knowledge_gradient
+from hyppo.search.budget import Left
+from hyppo.search.replicate import FINAL, SETTLED, SHARE, due
+
+SQUARE = Space(x=Real(-1, 1), y=Real(-1, 1))
 
 
-@pytest.mark.parametrize(("gap", "movement"), [(0.0, 1.0), (0.5, 1.0), (2.0, 0.7), (3.0, 10.0)])
-def test_knowledge_gradient_is_the_expected_gain(gap, movement):
-    # E[max(0, t Z - gap)] by quadrature over Z ~ N(0, 1)
-    z = np.linspace(-12, 12, 200_001)
-    expected = np.trapezoid(np.maximum(movement * z - gap, 0.0) * norm.pdf(z), z)
-    assert np.isclose(knowledge_gradient(np.array([gap]), np.array([movement]))[0], expected, rtol=1e-6)
+def bowl(params):
+    return params["x"] ** 2 + params["y"] ** 2
 
 
-def test_a_mean_that_cannot_move_gains_nothing():
-    assert knowledge_gradient(np.array([1.0, 0.0]), np.zeros(2)).tolist() == pytest.approx([0.0, 0.0], abs=1e-11)
-
-
-def drive(replicas, trainings, noise, seed=0):
-    study = Study(Space(x=Real(-1, 1), y=Real(-1, 1)), replicas=replicas, seed=seed)
-    generator = np.random.default_rng(seed)
+def drive(replicas, trainings, noise, seed=0, true=bowl, space=SQUARE, **options):
+    """Ask and tell one loss for each seed until so many trainings are spent."""
+    study = Study(space, replicas=replicas, seed=seed, **options)
     spent = 0
     while spent < trainings:
         trial = study.ask()
         spent += len(trial.seeds)
-        true = trial.params["x"] ** 2 + trial.params["y"] ** 2
-        study.tell(trial.number, true + noise * generator.standard_normal(len(trial.seeds)))
+        losses = [true(trial.params) + noise * random.Random(s).gauss(0, 1) for s in trial.seeds]
+        study.tell(trial.number, losses)
     return study
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_contenders_earn_replicas_and_bad_points_do_not(seed):
-    study = drive((2, 6), 90, 0.1, seed)
-    counts = np.array([len(t.replicas) for t in study.trials])
-    true = np.array([t.params["x"] ** 2 + t.params["y"] ** 2 for t in study.trials])
-    assert counts.min() == 2
-    assert counts.max() <= 6
-    assert counts.max() > 2
-    assert true[counts > 2].mean() < true[counts == 2].mean()
-    assert np.sum(counts - 2) <= counts.sum() / 3 + 1
+def counts(study):
+    return np.array([len(t.replicas) for t in study.trials])
+
+
+def test_the_share_of_further_replicas():
+    unknown = Left()
+    spent = further = 0
+    while spent < 200:
+        further += due(spent - further, spent, further, 1, unknown, exhausted=False)
+        spent += 1
+    assert further == pytest.approx(SHARE * 200, abs=1.0)
+    assert due(50, 70, 20, 8, Left(trials=0), exhausted=False) == 8
+    assert due(50, 50 + int(SETTLED * 50), int(SETTLED * 50), 8, Left(trials=0), exhausted=False) == 0
+    assert due(40, 60, 20, 4, Left(trainings=60 * FINAL / (1 - FINAL) + 1), exhausted=False) < 4
+    assert due(40, 60, 20, 4, Left(trainings=60 * FINAL / (1 - FINAL) - 1), exhausted=False) == 4
+    assert due(9, 90, 81, 2, unknown, exhausted=True) == 2
+
+
+@pytest.mark.parametrize("replicas", [None, (2, 6)])
+def test_contenders_earn_replicas_and_bad_points_do_not(replicas):
+    study = drive(replicas, 70, 0.1)
+    fewest, most = study.replicas
+    asked, true = counts(study), np.array([bowl(t.params) for t in study.trials])
+    assert asked.min() == fewest
+    assert fewest + 1 < asked.max() <= most
+    assert true[asked > fewest].mean() < true[asked == fewest].mean()
+    assert (asked - fewest).sum() <= SHARE * asked.sum() + 1
     assert study.best.replicas >= 2
 
 
+def test_without_noise_next_to_nothing_is_repeated():
+    for seed in range(3):
+        assert (counts(drive(None, 50, 0.0, seed)) - 1).sum() <= 2
+
+
 def test_fixed_replicas_stay_fixed():
-    assert {len(t.replicas) for t in drive(3, 45, 0.1).trials} == {3}
+    assert set(counts(drive(3, 45, 0.1))) == {3}
+    assert set(counts(drive(1, 45, 0.1))) == {1}
 
 
 def test_a_trial_with_pending_replicas_is_not_asked_again():
-    study = Study(Space(n=Integer(1, 40)), replicas=(2, 4), seed=1)
-    generator = np.random.default_rng(0)
+    study = Study(Space(n=Integer(1, 40)), seed=1)
     waiting = []
     for _ in range(60):
         trial = study.ask()
@@ -60,5 +79,71 @@ def test_a_trial_with_pending_replicas_is_not_asked_again():
         waiting.append(trial)
         if len(waiting) == 4:
             done = waiting.pop(0)
-            study.tell(done.number, done.params["n"] * 0.1 + generator.standard_normal(len(done.seeds)))
-    assert max(len(t.replicas) for t in study.trials) > 2
+            study.tell(done.number, [done.params["n"] * 0.1 + random.Random(s).gauss(0, 1) for s in done.seeds])
+    assert counts(study).max() > 1
+
+
+@pytest.mark.parametrize("pending", [8, 64])
+def test_a_batch_holds_new_points_and_contenders(pending):
+    study = drive(None, 60, 0.1)
+    before = counts(study).sum()
+    batch = study.ask_batch(pending)
+    assert len({t.number for t in batch}) == len(batch)
+    assert sum(len(t.seeds) for t in batch) == pending == counts(study).sum() - before
+    known = [t for t in batch if t.stats is not None]
+    assert 0 < len(known) < len(batch)
+    assert (counts(study) - 1).sum() <= SHARE * counts(study).sum() + 1
+
+
+def noisy(replica):
+    return bowl(replica.params) + random.Random(replica.seed).gauss(0, 0.1)
+
+
+def test_a_budget_of_trials_asks_them_and_then_settles_the_contenders(capsys):
+    study = Study(SQUARE, noisy, isolate=False, seed=1)
+    study.run(trials=25, progress=False)
+    asked = counts(study)
+    assert len(asked) == 25
+    assert asked.max() <= 8
+    assert 10 < (asked - 1).sum() <= SETTLED * 25
+    assert "contenders are trained again" in capsys.readouterr().err
+    study.run(trials=25, progress=False)
+    assert counts(study).tolist() == asked.tolist()
+    assert "nothing left to do" in capsys.readouterr().err
+
+
+def test_a_budget_of_trials_costs_no_more_without_noise():
+    study = Study(SQUARE, lambda replica: bowl(replica.params), isolate=False)
+    study.run(trials=25, progress=False)
+    assert len(study.trials) == 25
+    assert (counts(study) - 1).sum() <= 3
+
+
+def test_the_end_of_a_budget_of_trainings_goes_to_contenders():
+    study = Study(SQUARE, noisy, isolate=False, seed=1)
+    study.run(trainings=60, progress=False)
+    assert counts(study).sum() == 60
+    first = max(i for i, t in enumerate(study.trials) if t.replicas[0].start)
+    asked_last = study.trials[first].replicas[0].start
+    after = sum(r.start > asked_last for t in study.trials for r in t.replicas)
+    assert after > 0.7 * FINAL * 60
+
+
+def test_a_small_space_is_settled():
+    study = Study(Space(n=Integer(0, 5)), lambda r: 0.1 * r.params["n"] + random.Random(r.seed).gauss(0, 0.2),
+                  isolate=False, seed=2)  # fmt: skip
+    study.run(trials=30, progress=False)
+    assert len(study.trials) == 6
+    assert 1 < counts(study).max() <= 8
+
+
+def test_failures_and_a_penalty_of_the_spread():
+    def true(params):
+        return math.nan if params["x"] > 0.5 else bowl(params)
+
+    study = drive(None, 60, 0.1, true=true, risk=1.0)
+    assert counts(study).max() > 1
+    assert study.best.params["x"] <= 0.5
+    best = study.best
+    assert best.interval[0] <= best.estimate <= best.interval[1]
+    assert abs(best.estimate - bowl(best.params)) < 0.25

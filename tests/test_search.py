@@ -205,8 +205,8 @@ def test_degenerate_losses(objective, surrogate, risk):
     data = observations(points, losses)
     best = recommend(known(MIXED, data, memory=Memory.of(steps), risk=risk))
     assert 0 <= best.row < 14
-    assert math.isfinite(best.mean)
-    assert best.interval[0] <= best.mean <= best.interval[1]
+    assert math.isfinite(best.estimate)
+    assert best.interval[0] <= best.estimate <= best.interval[1]
     assert best.reason
     if risk == 0.0 and data.count.max() == 1:  # with replicas, a lucky mean may lie outside
         seen = float(np.clip(np.mean(losses[best.row]), -1e150, 1e150))  # beyond, losses are equal to the search
@@ -248,7 +248,7 @@ def test_equal_points_with_different_losses():
     assert propose(known(CUBE, data), np.random.default_rng(0))
     best = recommend(known(CUBE, data))
     assert best.row == 0
-    assert best.mean == pytest.approx(2.125)
+    assert best.estimate == pytest.approx(2.125)
     equal = observations(unit[:2], [[1.0], [1.0]])
     assert propose(known(CUBE, equal, pending=unit[2:]), np.random.default_rng(0))
 
@@ -286,7 +286,7 @@ def test_nothing_to_recommend():
 
 def test_few_points_give_the_best_observed():
     best = recommend(known(CUBE, observations(np.eye(3)[:2], [[2.0], [1.0]])))
-    assert (best.row, best.mean, best.interval) == (1, 1.0, (-math.inf, math.inf))
+    assert (best.row, best.estimate, best.interval) == (1, 1.0, (-math.inf, math.inf))
 
 
 def test_replicas_required():

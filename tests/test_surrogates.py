@@ -345,7 +345,27 @@ def test_merge_equals_statistics_of_all_replicas():
 
 def test_spread_is_shrunk_towards_the_pool():
     assert spread.shrink(np.array([1.0]), np.array([0.0])) is None
-    shrunk = spread.shrink(np.array([0.0, 4.0, 9.9]), np.array([2.0, 2.0, 0.0]))
-    np.testing.assert_allclose(shrunk, [4.0 / 3.0, 8.0 / 3.0, 2.0])
+    variance, freedom = np.array([0.0, 0.02, 9.9]), np.array([2.0, 2.0, 0.0])
+    pooled = np.exp(spread.level(variance, freedom)[0])
+    shrunk = spread.shrink(variance, freedom)
+    np.testing.assert_allclose(shrunk, [4.0 * pooled / 6.0, (4.0 * pooled + 2.0 * 0.02) / 6.0, pooled])
+    assert 0.002 < pooled < 0.02
+
+
+def test_the_level_of_the_noise_is_robust():
+    generator = np.random.default_rng(0)
+    freedom = np.full(30, 3.0)
+    variance = 0.01 * generator.chisquare(3.0, 30) / 3.0
+    mean, std = spread.level(variance, freedom)
+    assert abs(mean - np.log(0.01)) < 3.0 * std < 0.6
+    wild = np.append(variance, 1e4)
+    assert spread.level(wild, np.append(freedom, 3.0))[0] < mean + 0.5
+    # Losses in steps often tie, which says that the noise is small and not that there is none.
+    tied, _ = spread.level(np.where(np.arange(30) % 2, variance, 0.0), freedom)
+    assert np.log(0.003) < tied < mean
+    assert spread.level(np.zeros(2), np.ones(2))[0] > np.log(1e-6)
+
+
+def test_shrunk_spread_keeps_what_many_replicas_say():
     # Many replicas keep their own.
     assert spread.shrink(np.array([0.0, 4.0]), np.array([1e6, 1e6]))[0] < 1e-4

@@ -12,17 +12,33 @@ from benchmarks.optimizers import problems
 from benchmarks.optimizers.peers import OPTIMIZERS, Point, Recommended, Setting, create
 
 CHECKPOINTS = 10  # recommendations asked for on the way, evenly spaced, the last at the end
+SPENT = (60, 150, 300)  # trainings after which a race at equal trainings asks for a recommendation
+CONTENDERS = 10  # best visited points among which the truly best is to be picked
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a race is of; two with equal entries are the same race."""
+    """One race; two with equal entries are the same race.
+
+    Attributes
+    ----------
+    problem, optimizer : str
+    seed, budget : int
+    pending : int
+        Points out at a time.
+    unit : {"evaluations", "trainings"}
+        What the budget counts. An evaluation is as many trainings of a point as the problem says.
+    replicas : int, optional
+        Trainings of a point when the budget counts trainings; None leaves them to the optimiser.
+    """
 
     problem: str
     optimizer: str
     seed: int
     budget: int
     pending: int = 1
+    unit: str = "evaluations"
+    replicas: int | None = None
 
 
 @dataclass
@@ -46,6 +62,8 @@ class Outcome:
         Least loss of all points tried: what a perfect choice among them would have been.
     interval : (float, float), optional
         The optimiser's own 90 % interval for `final`.
+    spent : dict of int to dict
+        At equal trainings, after so many of them: see `_state`.
     ask_seconds, recommend_seconds : float
         Mean CPU time of an ask with its tell, and of a recommendation: the clock would see the neighbours.
     error : str, optional
@@ -60,6 +78,7 @@ class Outcome:
     final: float | None = None
     oracle: float | None = None
     interval: tuple[float, float] | None = None
+    spent: dict[int, dict[str, Any]] = field(default_factory=dict)
     ask_seconds: float = 0.0
     recommend_seconds: float = 0.0
     error: str | None = None
@@ -89,10 +108,25 @@ def race(entry: Entry) -> dict[str, Any]:
 
 
 def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
-    budget = entry.budget * problem.replicas
+    if entry.unit == "trainings":
+        each, budget, replicas = 1, entry.budget, entry.replicas or 1
+        evaluations = entry.budget // replicas
+        marks = sorted({m for m in SPENT if m < budget} | {budget})
+    else:
+        each, budget, replicas = problem.replicas, entry.budget * problem.replicas, problem.replicas
+        evaluations = entry.budget
+        marks = [round(entry.budget * (i + 1) / CHECKPOINTS) for i in range(CHECKPOINTS)]
     peer = create(
         entry.optimizer,
-        Setting(problem.space, entry.budget, problem.replicas, problem.noisy, entry.seed, entry.pending),
+        Setting(
+            problem.space,
+            evaluations,
+            replicas,
+            problem.noisy,
+            entry.seed,
+            entry.pending,
+            adaptive=entry.unit == "trainings" and entry.replicas is None,
+        ),
     )
     clock = getattr(peer, "clock", time.process_time)  # an optimiser in a process of its own brings its clock
     arrival = np.random.default_rng([entry.seed, 8])
@@ -100,10 +134,12 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
     out: list[Point] = []
     asked = tells = 0
     working = recommending = 0.0
-    marks = [round(entry.budget * (i + 1) / CHECKPOINTS) for i in range(CHECKPOINTS)]
 
     def best_observed() -> _Observed:
         return min(tried.values(), key=lambda o: sum(o.losses) / len(o.losses))
+
+    def identity(params: Any) -> bytes:
+        return problem.space.keys(problem.space.encode(params)[None, :])[0]
 
     while outcome.trainings < budget:
         while len(out) < entry.pending and asked < budget:
@@ -114,8 +150,7 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
             asked += point.replicas
             out.append(point)
         point = out.pop(int(arrival.integers(len(out))))
-        key = problem.space.keys(problem.space.encode(point.params)[None, :])[0]
-        seen = tried.setdefault(key, _Observed(point.params, problem.true(point.params), []))
+        seen = tried.setdefault(identity(point.params), _Observed(point.params, problem.true(point.params), []))
         losses = problem.losses(point.params, entry.seed, len(seen.losses), point.replicas)
         counted = [problem.failed if math.isnan(loss) else loss for loss in losses]
         seen.losses += counted
@@ -124,16 +159,37 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
         working += clock() - start
         tells += 1
         outcome.trainings += point.replicas
-        done = outcome.trainings // problem.replicas
+        done = outcome.trainings // each
         # An adaptive optimiser tells less or more than an evaluation at a time; curves are by trainings spent.
         outcome.observed += [best_observed().true] * (done - len(outcome.observed))
+        outcome.oracle = min(o.true for o in tried.values())
         while marks and done >= marks[0]:
             start = clock()
             answer = peer.recommend()
             recommending += clock() - start
             answer = answer or Recommended(best_observed().params)
-            outcome.final = outcome.recommended[marks.pop(0)] = problem.true(answer.params)
+            mark = marks.pop(0)
+            outcome.final = outcome.recommended[mark] = problem.true(answer.params)
             outcome.interval = answer.interval
-        outcome.oracle = min(o.true for o in tried.values())
+            if entry.unit == "trainings":
+                outcome.spent[mark] = _state(tried, identity(answer.params), answer)
         outcome.ask_seconds = working / tells
         outcome.recommend_seconds = recommending / max(1, len(outcome.recommended))
+
+
+def _state(tried: dict[bytes, _Observed], chosen: bytes, answer: Recommended) -> dict[str, Any]:
+    """What a race has come to: true, reported and observed loss of the recommended point, and what it chose from.
+
+    `among` holds the true losses of the best visited points, ascending; `replicas` those of the recommended one.
+    """
+    point = tried[chosen]
+    observed = sum(point.losses) / len(point.losses)
+    return {
+        "true": point.true,
+        "observed": observed,
+        "estimate": observed if answer.estimate is None else answer.estimate,
+        "interval": answer.interval,
+        "among": sorted(o.true for o in tried.values())[:CONTENDERS],
+        "visited": len(tried),
+        "replicas": len(point.losses),
+    }

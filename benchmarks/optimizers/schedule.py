@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.optimizers.peers import OPTIMIZERS
 from benchmarks.optimizers.race import Entry, race
 
 # Before numpy is imported in a worker: one compute thread each, or the time of an ask is that of the neighbours.
@@ -26,6 +27,27 @@ def entries(
         for seed in range(seeds)
         for problem in names
         for optimizer in optimizers
+    ]
+
+
+def at_equal_trainings(
+    problems: Iterable[str],
+    optimizers: Sequence[str],
+    split: str,
+    seeds: int,
+    trainings: int,
+    replicas: Sequence[int | None],
+    pending: int = 1,
+) -> list[Entry]:
+    """All races at equal trainings; an optimiser that cannot choose its replicas runs with each number given."""
+    names = list(problems)
+    return [
+        Entry(problem, optimizer, SEEDS[split] + seed, trainings, pending, "trainings", r)
+        for seed in range(seeds)
+        for problem in names
+        for optimizer in optimizers
+        for r in replicas
+        if r is not None or OPTIMIZERS[optimizer].module == "study"
     ]
 
 
@@ -47,7 +69,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def entry_of(record: dict[str, Any]) -> Entry:
-    return Entry(record["problem"], record["optimizer"], record["seed"], record["budget"], record["pending"])
+    fields = ("problem", "optimizer", "seed", "budget", "pending", "unit", "replicas")
+    return Entry(**{name: record[name] for name in fields if name in record})
 
 
 def run(races: Sequence[Entry], path: Path, jobs: int = 1, time_limit: float | None = None, show: bool = True) -> int:

@@ -260,15 +260,12 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     name = getattr(study.trials[best.number], "name", None)
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
     low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in best.interval)
-    estimate = getattr(best, "estimate", None)
-    interval = f"90 % interval {low} .. {high}"
-    yield "estimate", interval if estimate is None else f"{estimate:.6g}, {interval}, for the loss of a fresh training"
+    yield "estimate", f"{best.estimate:.6g}, 90 % interval {low} .. {high}, for the loss of a fresh training"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
-    failed = sum(r.failure is not None for r in study.trials[best.number].replicas)
     yield (
         "observed",
         f"mean {best.mean:.6g}, {spread}, over {counted(best.replicas, 'replica')}"
-        + (f"; {failed} failed" if failed else ""),
+        + (f"; {best.failed} failed" if best.failed else ""),
     )
     if best.ensemble_loss is not None:
         ends = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""

@@ -15,6 +15,7 @@ from hyppo.loop.options import Options
 from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, View, Workers
 from hyppo.loop.queue import Queue
 from hyppo.loop.session import Session
+from hyppo.search.budget import Left
 from hyppo.stopping import Curves
 from hyppo.training.replica import Failure, Outcome, Task
 from hyppo.trial import State
@@ -69,6 +70,8 @@ class Loop:
         self.alike: Counter[tuple[str, str]] = Counter()  # failures of this run, while nothing has succeeded
         self.cut: Counter[tuple[int, int]] = Counter()  # how often a signal has cut a training short
         self.finished = False  # nothing is left to ask
+        self.deciding = False  # all trials of the budget were asked, and contenders are trained again
+        self.asked_in_vain: tuple[int, int] | None = None  # results that were known when an ask last brought nothing
         self.curves = Curves(trials if session.config.stopping is not None else ())
         self.stopping: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
         workers.on_report(self._take_reports)
@@ -176,22 +179,17 @@ class Loop:
         return math.ceil(max(0, replicas) / self.session.config.replicas[0])
 
     def _ask(self, count: int) -> None:
-        """Queue the replicas of up to `count` trials that become pending now."""
+        """Queue the replicas that become pending now, of up to `count` trials."""
         if not self._may_ask:
             return
-        if self.options.trials is not None:
-            count = min(count, self.options.trials - len(self.session.trials))
-            if self.session.exhausted:
-                # Asks would go on with further replicas of known points: welcome for a budget of trainings or of time
-                # alone, but they bring the number of trials no nearer.
-                self._finish()
-                return
+        left = self._left()
+        if left.trials is not None:
+            count = min(count, left.trials) or count
         if self.options.trainings is not None:
-            left = self.options.trainings - self.settled - len(self.running) - len(self.queue)
-            count = min(count, max(1, self._trials_for(left)))
+            count = min(count, max(1, self._trials_for(self._trainings_left)))
         began = self.clock()
         try:
-            asked = self.session.ask(count)
+            asked = self.session.ask(count, left)
         except StudyError:
             if not self.session.exhausted:
                 raise
@@ -199,6 +197,16 @@ class Loop:
                 self._finish()
             return
         self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
+        if not asked:
+            self.asked_in_vain = self._known_results
+            if not self.running and not self.evaluations:
+                self._finish()
+        elif left.trials == 0 and not self.deciding:
+            self.deciding = True
+            self.view.say(
+                f"all {len(self.session.trials)} trials were asked; their contenders are trained again, up to "
+                f"{self.session.config.replicas[1]} times each, until their order is clear"
+            )
         for trial in asked:
             for task in self.session.tasks(trial):
                 if not self._is_taken(task):
@@ -208,6 +216,20 @@ class Loop:
         """Whether a pending replica is queued, runs, or has ended and waits to be settled."""
         waits = any(ended.index == task.index for ended, _ in self.evaluations.of(task.trial))
         return waits or (task.trial, task.index) in self.shown or self.queue.holds(task.trial, task.index)
+
+    def _left(self) -> Left:
+        """What is left of the budget. An exhausted space has no further trial for a budget of trials."""
+        trials: int | None = None
+        if self.options.trials is not None:
+            trials = 0 if self.session.exhausted else max(0, self.options.trials - len(self.session.trials))
+        trainings: float | None = None
+        if self.options.trainings is not None:
+            trainings = self._trainings_left
+        if self.options.time_limit is not None and self.training_seconds:
+            seconds = self.options.time_limit - (self.clock() - self.began)
+            possible = seconds * len(self.workers.groups) / self.training_seconds - len(self.queue)
+            trainings = min(max(possible, 0.0), math.inf if trainings is None else trainings)
+        return Left(trials, trainings)
 
     def _ask_ahead(self) -> None:
         """Ask now what slots that become free will want, where a search would keep them waiting."""
@@ -224,7 +246,8 @@ class Loop:
 
     def _finish(self) -> None:
         self.finished = True
-        self.view.say(f"the space is exhausted: each of its {len(self.session.trials)} points was tried")
+        if self.session.exhausted:
+            self.view.say(f"the space is exhausted: each of its {len(self.session.trials)} points was tried")
 
     @property
     def _out_of_time(self) -> bool:
@@ -233,8 +256,23 @@ class Loop:
 
     @property
     def _may_ask(self) -> bool:
+        """Whether an ask can bring something: a new trial, or under adaptive replicas a contender's further one."""
+        if self.finished or self.asked_in_vain == self._known_results:
+            return False
+        fewest, most = self.session.config.replicas
         another = self.options.trials is None or len(self.session.trials) < self.options.trials
-        return another and not self.finished
+        return another or fewest < most
+
+    @property
+    def _known_results(self) -> tuple[int, int]:
+        """Trainings that have settled, and those whose mean prediction was evaluated."""
+        return self.settled, self.evaluations.released
+
+    @property
+    def _trainings_left(self) -> int:
+        """Trainings of the budget that are neither begun nor queued."""
+        assert self.options.trainings is not None
+        return self.options.trainings - self.settled - len(self.running) - len(self.queue)
 
     @property
     def _another_training(self) -> bool:
@@ -242,8 +280,7 @@ class Loop:
 
     @property
     def _more_trainings_than_queued(self) -> bool:
-        begun = self.settled + len(self.running) + len(self.queue)
-        return self.options.trainings is None or begun < self.options.trainings
+        return self.options.trainings is None or self._trainings_left > 0
 
     # -- what came back -------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hyppo.config import Config
+from hyppo.search.budget import UNKNOWN, Left
 from hyppo.seeds import data_seed_for
 from hyppo.study import Study
 from hyppo.training.criterion import pack
@@ -53,9 +54,20 @@ class Session:
         with self.study._lock:
             return size is not None and len(self.study._known().taken) >= size
 
-    def ask(self, count: int) -> Sequence[Trial]:
-        """Up to `count` trials to train; see `Study.ask_batch`."""
-        return self.study.ask_batch(count)
+    @property
+    def undecided(self) -> bool:
+        """Whether the order of the contenders is open, and one of them may have a further replica."""
+        with self.study._lock:
+            self.study._load()
+            return bool(self.study._policy.next(self.study._known(), 1, Left(trials=0)))
+
+    def ask(self, count: int, left: Left = UNKNOWN) -> Sequence[Trial]:
+        """Up to `count` trials to train, given what is left of the budget; see `Study.ask_batch`.
+
+        Without trials left none comes once the order of the contenders is clear.
+        """
+        with self.study._lock:
+            return self.study._ask(count, left)
 
     def tasks(self, trial: Trial) -> list[Task]:
         """One task for each pending replica of a trial, which the study takes as in training from here on."""

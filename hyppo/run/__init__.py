@@ -68,7 +68,7 @@ def run(
         session = Session(study)
         if chosen.retry_failed and (again := session.retry_failed()):
             view.say(f"{counted(again, 'failed training')} will be repeated")
-        if _nothing_to_do(study, chosen):
+        if _nothing_to_do(session, chosen):
             session.merge()
             view.say(f"nothing left to do: {_spent(study, chosen)}")
             _refuse_failures_alone(study)
@@ -114,14 +114,14 @@ def _refuse_failures_alone(study: Study) -> None:
         )
 
 
-def _nothing_to_do(study: Study, options: Options) -> bool:
-    trials = study.trials
+def _nothing_to_do(session: Session, options: Options) -> bool:
+    trials = session.trials
     settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
     if options.trainings is not None and settled >= options.trainings:
         return True
     if any(t.pending for t in trials):
         return False
-    return options.trials is not None and len(trials) >= options.trials
+    return options.trials is not None and len(trials) >= options.trials and not session.undecided
 
 
 def _spent(study: Study, options: Options) -> str:

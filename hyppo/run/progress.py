@@ -131,9 +131,10 @@ class Progress:
             return ""
         best = self._best
         spread = "" if best.spread is None else f" ± {best.spread:.2g}"
-        value = f"{best.mean:.4g}{spread}"
         if self._study.target == ENSEMBLE_LOSS:
-            value = f"ensemble loss {number(best.ensemble_loss)} (mean {value})"
+            value = f"ensemble loss {number(best.ensemble_loss)} (mean {best.mean:.4g}{spread})"
+        else:
+            value = f"{best.estimate:.4g}{spread}"
         params = ", ".join(f"{printable(k)}={shown(v)}" for k, v in best.params.items())
         return f"incumbent: trial {best.number}, {value} ({params})"
 

@@ -53,6 +53,8 @@ class Columns:
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
         self._pruned: BoolArray = np.empty(0, dtype=np.bool_)
         self.trials: list[Trial] = []
+        self.asked = 0  # trainings, pending ones among them
+        self.failed = 0  # trainings
         self.taken: set[bytes] = set()  # identities of all points; like the trials not to be changed
         self.memory = Memory()  # of the steps that proposed the trials
 
@@ -62,6 +64,9 @@ class Columns:
         changed = [i for i, (old, new) in enumerate(zip(self.trials, trials, strict=False)) if old is not new]
         new = trials[known:]
         memory = self.memory
+        for sign, some in ((-1, [self.trials[i] for i in changed]), (1, [*(trials[i] for i in changed), *new])):
+            self.asked += sign * sum(len(trial.replicas) for trial in some)
+            self.failed += sign * sum(r.state is State.FAILED for trial in some for r in trial.replicas)
         if new:
             self._reserve(len(trials))
             units = self._space.encode_all([trial.params for trial in new])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hyppo.surrogates.outputs import Outputs
 
 
+EXACTLY = 20.0  # degrees of freedom that equal losses are worth for each, if losses do not come in steps
 CENSORED_AT = 0.75  # quantile of the losses that a pruned trial is taken for
 
 
@@ -65,10 +66,11 @@ class Evidence:
     score: FloatArray  # (m,)
     y: FloatArray  # (m,)
     noise: FloatArray | None  # (m,) variance of y; None where no point has replicas
-    freedom: float  # degrees of freedom behind `noise`
+    level_std: float  # standard deviation of the logarithm of the level of `noise`
     count: IntArray  # (m,)
     settled: npt.NDArray[np.bool_]  # (m,) whether the point has a loss, and is no pruned trial's
     outputs: "Outputs"
+    added: FloatArray | None = None  # (m,) risk * spread, part of the score; None without it
     spread: tuple[float, ...] | None = None  # hyperparameters of the spread's process, None without one
 
     @property
@@ -83,10 +85,11 @@ class Evidence:
             self.score[rows],
             self.y[rows],
             None if self.noise is None else self.noise[rows],
-            self.freedom,
+            self.level_std,
             self.count[rows],
             self.settled[rows],
             self.outputs,
+            None if self.added is None else self.added[rows],
             self.spread,
         )
 
@@ -96,9 +99,21 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
     x = space.features(unit)
-    variance, theta = surrogates.spread.smooth(x, merged.variance, merged.freedom, space.owner, spread_start)
-    score = merged.mean if variance is None else merged.mean + risk * np.sqrt(variance)
-    outputs = surrogates.outputs.fit(score)
+    outputs = surrogates.outputs.fit(merged.mean)
+    # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
+    slope = np.maximum(outputs.derivative(merged.mean), 1e-150) ** 2
+    relative = merged.variance * slope
+    freedom = merged.freedom
+    if not relative.any() and np.unique(merged.mean).size == merged.mean.size:
+        # Replicas agree to the last digit where different points differ: training is deterministic.
+        freedom = EXACTLY * freedom
+    smoothed, theta = surrogates.spread.smooth(x, relative, freedom, space.owner, spread_start)
+    variance = None if smoothed is None else smoothed / slope
+    score, added = merged.mean, None
+    if variance is not None and risk > 0.0:
+        added = risk * np.sqrt(variance)
+        score = merged.mean + added
+        outputs = surrogates.outputs.fit(score)
     y = outputs.forward(score)
     noise: FloatArray | None = None
     if variance is not None:
@@ -107,8 +122,8 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
         deviation = np.sqrt(variance * (1.0 / merged.count + spread_term)) * outputs.derivative(score)
         noise = np.clip(deviation, 1e-4, np.sqrt(10.0)) ** 2
     settled = merged.row < data.mean.size - data.censored
-    freedom = float(merged.freedom.sum())
-    return Evidence(merged.row, unit, x, score, y, noise, freedom, merged.count, settled, outputs, theta)
+    level_std = 0.0 if noise is None else surrogates.spread.level(relative, freedom)[1]
+    return Evidence(merged.row, unit, x, score, y, noise, level_std, merged.count, settled, outputs, added, theta)
 
 
 def thinned(evidence: Evidence, limit: int) -> IntArray:

@@ -42,8 +42,7 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
             owner=space.owner,
             starts=starts,
             iterations=50 if fitted_at == 0 or evidence.n <= REFIT_ALWAYS else 10,
-            # The pooled variance is itself an estimate: its logarithm has the variance 2 / freedom.
-            noise_std=math.sqrt(0.25 + 2.0 / max(evidence.freedom, 1.0)),
+            noise_std=math.sqrt(0.25 + evidence.level_std**2),
         )
         start, fitted_at = model.theta, evidence.n
         if fitted.n == shown.n:

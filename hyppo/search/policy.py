@@ -4,20 +4,22 @@ A function of what is known and of the root seed alone, so that a study which go
 uninterrupted one would have asked. What is recommended comes from the same models, and so from here too.
 """
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyppo.config import Config
 from hyppo.errors import SpaceExhausted
+from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
 from hyppo.search.design import design_size, sobol
 from hyppo.search.known import Known
 from hyppo.search.memory import Step
 from hyppo.search.propose import Proposal, propose
 from hyppo.seeds import generator_for
-from hyppo.space import FloatArray, Space
+from hyppo.space import FloatArray, IntArray, Space
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
     from hyppo.search.surface import Surface
 
 SEARCH_PURPOSE = 2  # keeps the search's random streams apart from those of the designs
+REPLICATE_PURPOSE = 4
+FAILING = 0.1  # of all trainings; from there failures are frequent
+
+
+@dataclass(frozen=True)
+class Further:
+    """Further trainings of a known trial."""
+
+    trial: Trial
+    count: int
 
 
 class Policy:
@@ -49,11 +61,11 @@ class Policy:
         self.config = config
         self._design: FloatArray = np.empty((0, space.dimension))  # a memo of what the seed determines
 
-    def next(self, columns: Columns, count: int) -> list[Proposal] | Trial:
-        """The next new points, up to `count`, or a known trial that deserves the next training more.
+    def next(self, columns: Columns, count: int, left: Left = UNKNOWN) -> list[Proposal | Further]:
+        """The next trainings: new points and further replicas of known ones, at least one and up to `count` in all.
 
-        Each point knows those before it as pending. A known trial comes if the space has no new point, and under
-        adaptive replicas.
+        Each point knows those before it as pending. Nothing comes once `left` has no trials and the order of the
+        contenders is clear, or waits for trainings that run.
 
         Raises
         ------
@@ -61,10 +73,14 @@ class Policy:
             No new point is left, and no known one can be trained again now.
         """
         known = columns.known(self.config.risk)
-        points = self._points(columns, known, count)
-        if not points:
-            return self._neediest(columns)
-        return self._contender(columns, known, points[0]) or points
+        further = self._contenders(columns, known, count, left)
+        room = count - sum(f.count for f in further)
+        if left.trials is not None:
+            room = min(room, left.trials)
+        points = self._points(columns, known, room) if room > 0 else []
+        if not further and not points and left.trials != 0:
+            return [Further(self._neediest(columns), 1)]
+        return [*further, *points]
 
     def _points(self, columns: Columns, known: Known, count: int) -> list[Proposal]:
         """The next new points, up to `count`; none if none is left."""
@@ -94,17 +110,24 @@ class Policy:
             length *= 2
         return []
 
-    def _contender(self, columns: Columns, known: Known, point: Proposal) -> Trial | None:
-        """The trial that deserves the next training more than the new `point`; None under fixed replicas."""
+    def _contenders(self, columns: Columns, known: Known, count: int, left: Left) -> list[Further]:
+        """Contenders that deserve some of the next `count` trainings more than new points do."""
         fewest, most = self.config.replicas
-        settled = columns.settled_trials()
-        free = np.array([not t.pending and len(t.replicas) < most for t in settled], dtype=np.bool_)
-        if fewest == most or not free.any():
-            return None
-        from hyppo.search.replicate import contender
+        if fewest == most:
+            return []
+        from hyppo.search.replicate import contenders, due
 
-        row = contender(known, free, point, fewest)
-        return None if row is None else settled[row]
+        spent, points = columns.asked, len(columns.trials)
+        exhausted = self.space.size is not None and len(known.taken) >= self.space.size
+        number = due(points, spent, spent - fewest * points, count, left, exhausted)
+        if number == 0:
+            return []
+        settled = columns.settled_trials()
+        room = np.array([0 if t.pending else max(0, most - len(t.replicas)) for t in settled], dtype=np.int64)
+        failed = self._failed(settled, known)
+        generator = generator_for(self.config.seed, REPLICATE_PURPOSE, spent)
+        found = contenders(known, room, failed, columns.failed > FAILING * spent, generator, number)
+        return [Further(settled[row], more) for row, more in found.items()]
 
     def _neediest(self, columns: Columns) -> Trial:
         """Of an exhausted space, the best of the trials with the fewest replicas.
@@ -122,6 +145,13 @@ class Policy:
             )
         return min(free, key=lambda t: (len(t.replicas), t.score(self.config.target, self.config.risk), t.number))
 
+    @staticmethod
+    def _failed(settled: Sequence[Trial], known: Known) -> IntArray:
+        """Failed trainings of each row of the observations, (n,); none of the censored ones after `settled`."""
+        failed = np.zeros(known.data.mean.size, dtype=np.int64)
+        failed[: len(settled)] = [sum(r.state is State.FAILED for r in trial.replicas) for trial in settled]
+        return failed
+
     def recommendation(self, columns: Columns) -> "tuple[Trial, Recommendation] | None":
         """The trial to recommend, and why; None where no trial has a loss."""
         from hyppo.search.recommend import recommend
@@ -129,7 +159,8 @@ class Policy:
         settled = columns.settled_trials()
         if not settled:
             return None
-        found = recommend(columns.known(self.config.risk), required=self.config.required)
+        known = columns.known(self.config.risk)
+        found = recommend(known, required=self.config.required, failed=self._failed(settled, known))
         return None if found is None else (settled[found.row], found)
 
     def surface(self, columns: Columns) -> "Surface | None":

@@ -1,86 +1,128 @@
-"""Replicate or explore: whether the next trainings go to a known point or to a new one.
+"""Replicate or explore: whether the next trainings go to known points or to new ones.
 
     symbol  meaning
-    m_i     posterior mean of the score at a visited point, transformed scale
-    s_i     posterior standard deviation there
-    v_i     variance of one more training there
-    t_i     s_i^2 / sqrt(s_i^2 + v_i / r): by how much r further trainings move m_i, as a standard deviation
-    gap_i   |m_i - min_{j != i} m_j|
-    KG_i    t_i h(gap_i / t_i),  h(z) = phi(z) - z Phi(-z)
+    f       (k,) true scores of the contenders on the scale of the targets: normal, by the process's joint posterior
+    C       (k, k) its covariance
+    v       (k,) variance of one training
+    p       (k,) probability of being the best, by draws of f
+    lead    the contender of the least posterior mean
+    loss    E[f_lead - min f], what recommending the lead is expected to lose against the best contender
 
-KG_i is what r further trainings of a point are expected to improve the recommended point's mean by: they can show that
-a contender is better than the incumbent, or that the incumbent is worse than the runner-up. A new point's is the same
-with its own posterior. The larger gain a training wins: bad points stay at the fewest replicas, the incumbent earns
-more until its lead is certain or it has the most. The process is surer of what it has not seen than it should be, which
-makes new points look idle: without the cap on the share of further replicas half of all trainings went there, and with
-150 trainings the recommendation was no better for it.
+Every point gets the fewest trainings first. The contenders are those points whose posterior mean, less their standard
+deviation, is among the least. A further training goes to the largest p (1 - p) C_ii^2 / (C_ii + v_i): how open it is
+whether the point is the best, times how much the training lowers its variance. So trainings go to the top as long as
+its order is open, and bad points stay at the fewest. Several at a time are chosen one by one, each with the covariance
+that the one before leaves. Nothing is replicated once `loss` is small: without noise, or if the order is clear.
 
 References
 ----------
-Frazier, Powell & Dayanik 2009, INFORMS J. Computing 21:599 (knowledge gradient, independent beliefs).
 Binois, Huang, Gramacy & Ludkovski 2019, Technometrics 61:7 (replication or exploration).
+Chen, Lin, Yucesan & Chick 2000, Discrete Event Dynamic Systems 10:251 (optimal computing budget allocation).
 """
 
 import numpy as np
-import numpy.typing as npt
-from scipy.special import ndtr
 
+from hyppo.search.budget import Left
 from hyppo.search.known import Known
-from hyppo.search.propose import Proposal
 from hyppo.search.threads import on_one_thread
-from hyppo.space import FloatArray
+from hyppo.space import FloatArray, IntArray
 
-SHARE = 1 / 3  # of all trainings that may be further replicas
+SHARE = 0.3  # of all trainings that are further replicas while points are asked
+FINAL = 0.4  # of a known budget of trainings that is kept for contenders at its end
+SETTLED = 1.0  # further replicas for each point at most, once all points of a budget of trials were asked
+CONTENDERS = 20
+CLEAR = 0.01  # expected loss, in standard deviations of all scores, from which the order of the contenders is clear
+DRAWS = 256
+TESTED = 3  # trainings of the lead if failures are frequent
 
 
-def knowledge_gradient(gap: FloatArray, movement: FloatArray) -> FloatArray:
-    """Expected gain t h(gap / t) of moving a mean by a standard deviation of `movement` across `gap`, (n,) each.
+def due(points: int, spent: int, further: int, count: int, left: Left, exhausted: bool) -> int:
+    """Trainings of the next `count` that go to further replicas, if contenders need them.
 
-    >>> knowledge_gradient(np.array([0.0, 1.0]), np.array([1.0, 0.0])).round(4)
-    array([0.3989, 0.    ])
+    Parameters
+    ----------
+    points, spent, further : int
+        Points and trainings asked so far, and those of them beyond the fewest of their point.
+    count : int
+        Trainings to be asked now.
+    left : Left
+    exhausted : bool
+        Whether the space has no new point.
+
+    Examples
+    --------
+    >>> due(points=70, spent=99, further=29, count=1, left=Left(), exhausted=False)
+    1
+    >>> due(points=69, spent=99, further=30, count=1, left=Left(), exhausted=False)
+    0
+    >>> due(points=69, spent=99, further=30, count=8, left=Left(trials=0), exhausted=False)
+    8
     """
-    t = np.maximum(movement, 1e-12)
-    z = gap / t
-    return np.asarray(t * np.maximum(np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi) - z * ndtr(-z), 0.0))
+    if left.trials == 0:
+        return max(0, min(count, int(SETTLED * points) - further))
+    if exhausted:
+        return count
+    if left.trainings is not None and left.trainings <= FINAL * (spent + left.trainings):
+        return count
+    return max(0, min(count, int(SHARE * (spent + count)) - further))
 
 
 @on_one_thread
-def contender(known: Known, eligible: npt.NDArray[np.bool_], proposal: Proposal, least: int) -> int | None:
-    """Row of the visited point that deserves the next training more than `proposal` does; None where none does.
+def contenders(
+    known: Known, room: IntArray, failed: IntArray, failing: bool, generator: np.random.Generator, count: int
+) -> dict[int, int]:
+    """Rows of the visited points that deserve further trainings, and how many each, `count` in all at most.
 
     Parameters
     ----------
     known : Known
-    eligible : (n,) bool array
-        Settled trials that may have a further replica.
-    proposal : Proposal
-        The new point that would be tried instead.
-    least : int
-        Trainings that a new point costs.
+    room, failed : (n,) arrays
+        Further trainings that each row of the observations may have, and its failed ones.
+    failing : bool
+        Whether failures are frequent: then the lead must have been trained TESTED times.
+    generator : numpy.random.Generator
+        Of this ask alone.
+    count : int
     """
-    if not eligible.any() or not known.enough:
-        return None
-    evidence = known.evidence
-    if evidence.noise is None:
-        return None
-    further = int(np.maximum(evidence.count - least, 0).sum())
-    if further + 1 > SHARE * (int(evidence.count.sum()) + 1):
-        return None
-    model = known.model
-    evidence = evidence.at(np.flatnonzero(evidence.settled))
-    assert evidence.noise is not None
-    visited = model.predict(evidence.x)
-    variance = evidence.noise * evidence.count * model.noise_factor
-    best_two = np.argsort(visited.mean, kind="stable")[:2]
-    others = np.where(np.arange(evidence.n) == best_two[0], visited.mean[best_two[1]], visited.mean[best_two[0]])
-    movement = visited.std**2 / np.sqrt(visited.std**2 + variance)
-    gain = knowledge_gradient(np.abs(visited.mean - others), movement)
-    gain[~eligible[evidence.row]] = -1.0
-    at = int(np.argmax(gain))
-    new = model.predict(known.space.features(proposal.unit[None]))
-    moved = new.std**2 / np.sqrt(new.std**2 + np.median(variance) / least)
-    best = float(visited.mean[best_two[0]])
-    lead = float(new.mean[0]) - best
-    # A new point below the incumbent gains its lead for certain, and what the trainings may still show.
-    explore = float(knowledge_gradient(np.array([abs(lead)]), moved)[0]) + max(-lead, 0.0)
-    return int(evidence.row[at]) if gain[at] > explore / least else None
+    if not known.enough or not room.any():
+        return {}
+    evidence = known.evidence.at(
+        np.flatnonzero(known.evidence.settled & (failed[known.evidence.row] <= known.evidence.count))
+    )
+    visited = known.model.predict(evidence.x)
+    top = np.argsort(visited.mean - visited.std, kind="stable")[:CONTENDERS]
+    left = room[evidence.row[top]].copy()
+    mean, covariance = known.model.joint(evidence.x[top])
+    normal = generator.standard_normal((DRAWS, top.size))
+    draws = _draws(mean, covariance, normal)
+    lead = int(np.argmin(mean))
+    # One repeated training tells noise from a rough surface, a few whether the lead fails more often than not.
+    trained = int(evidence.count[top[lead]] + failed[evidence.row[top[lead]]])
+    untested = evidence.noise is None or (failing and trained < TESTED)
+    if not (untested and left[lead]) and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
+        return {}
+    single = np.full(top.size, known.model.noise_factor)
+    if evidence.noise is not None:
+        single *= evidence.noise[top] * evidence.count[top]
+    chosen: dict[int, int] = {}
+    for k in range(min(count, int(left.sum()))):
+        if k == 0 and untested and left[lead]:
+            at = lead
+        else:
+            share = np.bincount(np.argmin(draws, axis=1), minlength=top.size) / DRAWS
+            variance = np.maximum(np.diag(covariance), 1e-12)
+            worth = share * (1.0 - share) * variance**2 / (variance + single)
+            at = int(np.argmax(np.where(left > 0, worth, -1.0)))
+        column = covariance[:, at] / np.sqrt(covariance[at, at] + single[at])
+        covariance = covariance - np.outer(column, column)
+        draws = _draws(mean, covariance, normal)
+        left[at] -= 1
+        row = int(evidence.row[top[at]])
+        chosen[row] = chosen.get(row, 0) + 1
+    return chosen
+
+
+def _draws(mean: FloatArray, covariance: FloatArray, normal: FloatArray) -> FloatArray:
+    """Draws from a joint normal, from those of a standard one, (k,), (k, k), (DRAWS, k) -> (DRAWS, k)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(mean + normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)

@@ -128,6 +128,19 @@ class GP:
             variance[rows] = self.signal - np.einsum("ij,ij->j", half, half) + unexplained**2 / precision
         return Prediction(mean, np.sqrt(np.maximum(variance, 0.0)))
 
+    def joint(self, x: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Posterior mean and covariance of the latent function, (q, D) -> (q,), (q, q)."""
+        points = as_points("x", x, self.x.shape[1])
+        cross = self._cross(points)
+        unexplained = 1.0 - cross @ self.ones
+        half, _ = lapack.dtrtrs(self.factor, cross.T, lower=0, trans=1)
+        covariance = np.empty((points.shape[0], points.shape[0]))
+        scaled = points / self.lengthscales[self.owner]
+        matern_matrix(scaled, np.ascontiguousarray(scaled.T), self.signal, np.zeros(points.shape[0]), covariance)
+        covariance = np.tril(covariance) + np.tril(covariance, -1).T
+        covariance += np.outer(unexplained, unexplained) / float(self.ones.sum()) - half.T @ half
+        return self.mu + cross @ self.alpha, covariance
+
     def predict_mean(self, x: npt.ArrayLike) -> FloatArray:
         """Posterior mean alone, in O(n) a point, (q, D) -> (q,)."""
         points = as_points("x", x, self.x.shape[1])

@@ -2,7 +2,8 @@
 
     symbol   shape   meaning
     y        (n,)    losses, or their logarithms where a half of them spans more than three decades
-    a, b     float   centre and scale: u = clip((y - a) / b, low, high)
+    a, b     float   centre and scale: u = clip((y - a) / b, low, high). Mean and standard deviation; if a few outliers
+                     make these, the median and OUTLYING times the median absolute deviation
     lambda   float   power of Yeo & Johnson (2000), by maximum likelihood
     t        (n,)    (YJ(u; lambda) - m) / s: mean 0, variance 1
 
@@ -25,6 +26,7 @@ POWERS = (-2.0, 2.5)
 LARGEST = 1e150  # losses beyond are equal to the search; their squares would overflow
 SMALLEST = 1e-300
 WIDE = 1e3  # median to least, or largest to median
+OUTLYING = 5.0  # standard deviations, by the median absolute one, above which a few losses make the standard deviation
 FAR = 1e6  # times median minus least, above the median: what diverged farther is as bad
 
 
@@ -115,6 +117,11 @@ def fit(y: npt.ArrayLike, *, clip: float = 8.0) -> Outputs:
         values = np.log(values)
     centre = float(np.mean(values)) if values.size else 0.0
     scale = float(np.std(values)) if values.size else 0.0
+    if values.size >= 4:
+        middle = float(np.median(values))
+        usual = 1.4826 * float(np.median(np.abs(values - middle)))
+        if 0.0 < OUTLYING * usual < scale:
+            centre, scale = middle, OUTLYING * usual
     if not scale > 1e-13 * abs(centre):
         return Outputs(centre, max(abs(centre), 1.0), -clip, clip, 1.0, 0.0, 1.0)
     u = np.clip((values - centre) / scale, -clip, clip)

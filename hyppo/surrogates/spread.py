@@ -4,14 +4,15 @@
     x        (n, D)  features
     s2       (n,)    sample variance over a point's replicas
     f        (n,)    its degrees of freedom, replicas - 1
-    g        (n,)    log s2 + log(f/2) - digamma(f/2): unbiased for the log of the true variance
+    w        (n,)    (vbar + f s2) / (f + 1), vbar the pooled variance
+    g        (n,)    log w + log((f + 1)/2) - digamma((f + 1)/2): unbiased for the log of the true variance
     v        (n,)    the result: the variance of a single training at each point
 
 The variance of three replicas is off by a factor of two as often as not, so each point borrows from the others. Few
 points are shrunk to their pooled variance: v = (k vbar + f s2) / (k + f), a scaled inverse chi-squared prior with k
 degrees of freedom (Smyth 2004). With more points the noise becomes a function of the point: g has the variance
-trigamma(f/2) for any noise, so a Gaussian process with that noise smooths it (stochastic kriging of the spread:
-Ankenman, Nelson & Staum 2010, section 3.3; Binois, Gramacy & Ludkovski 2018).
+trigamma((f + 1)/2) for any noise, so a Gaussian process with that noise smooths it (stochastic kriging of the spread:
+Ankenman, Nelson & Staum 2010, section 3.3; Binois, Gramacy & Ludkovski 2018), and vbar is then the smoothed variance.
 """
 
 import numpy as np
@@ -21,21 +22,43 @@ from hyppo.space import FloatArray, IntArray
 from hyppo.surrogates import gp
 
 PRIOR_FREEDOM = 4.0
+NOISE_PRIOR = (-6.0, 2.0)  # of log v; `gp.prior` has the same
+WILD = 10.0
 SMOOTHED_FROM = 8  # points with replicas
 SMOOTHED_ON = 300  # points at most, spread over time: the spread is smooth
-SMALLEST = 1e-3  # of the median: losses on a grid give a variance of 0, whose logarithm must not rule
+
+
+def level(variance: FloatArray, freedom: FloatArray) -> tuple[float, float]:
+    """Mean and standard deviation of tau = log v, v the variance of single trainings on the scale of the targets.
+
+    The prior is the one of the noise that a process learns from single trainings, the likelihood that of scaled
+    chi-squared variances: p(tau) ~ N(tau; m, s^2) prod_i exp(-f_i / 2 (tau + s2_i exp(-tau))). Ties (losses
+    in steps) pull the level down, and never to zero; one wild point counts as at most WILD times the median.
+
+    >>> mean, std = level(np.array([0.01] * 40), np.full(40, 2.0))
+    >>> bool(abs(mean - np.log(0.01)) < 0.1 and std < 0.2)
+    True
+    """
+    tau = np.linspace(-14.0, 1.5, 311)
+    log_density = -0.5 * ((tau - NOISE_PRIOR[0]) / NOISE_PRIOR[1]) ** 2
+    positive = variance[(freedom > 0.0) & (variance > 0.0)]
+    bounded = np.minimum(variance, WILD * float(np.median(positive))) if positive.size else variance
+    log_density -= 0.5 * (float(freedom.sum()) * tau + float(freedom @ bounded) * np.exp(-tau))
+    weight = np.exp(log_density - log_density.max())
+    weight /= weight.sum()
+    mean = float(weight @ tau)
+    return mean, float(np.sqrt(weight @ (tau - mean) ** 2))
 
 
 def shrink(variance: FloatArray, freedom: FloatArray) -> FloatArray | None:
     """Variances of single trainings, (n,), (n,) -> (n,), shrunk to the pooled variance; None if no point has replicas.
 
-    >>> shrink(np.array([0.0, 6.0, 0.0]), np.array([2.0, 2.0, 0.0]))
-    array([2., 4., 3.])
+    >>> shrink(np.array([0.0, 0.06, 0.0]), np.array([40.0, 40.0, 0.0])).round(3)
+    array([0.003, 0.057, 0.03 ])
     """
-    total = float(freedom.sum())
-    if not total > 0.0:
+    if not float(freedom.sum()) > 0.0:
         return None
-    pooled = float(np.sum(freedom / total * variance))
+    pooled = float(np.exp(level(variance, freedom)[0]))
     return np.asarray((PRIOR_FREEDOM * pooled + freedom * variance) / (PRIOR_FREEDOM + freedom))
 
 
@@ -75,9 +98,10 @@ def smooth(
     rows = np.flatnonzero(freedom > 0.0)
     if rows.size > SMOOTHED_ON:
         rows = rows[np.linspace(0, rows.size - 1, SMOOTHED_ON).astype(np.int64)]
-    half = 0.5 * freedom[rows]
-    floor = SMALLEST * float(np.median(variance[positive]))
-    log_variance = np.log(np.maximum(variance[rows], floor)) + np.log(half) - digamma(half)
+    # Replicas that tie have a variance of 0, whose logarithm must not rule: each point gets one degree of the pool.
+    half = 0.5 * (freedom[rows] + 1.0)
+    pooled = np.exp(level(variance, freedom)[0])
+    log_variance = np.log((pooled + freedom[rows] * variance[rows]) / (2.0 * half)) + np.log(half) - digamma(half)
     model = gp.fit(
         x[rows],
         log_variance - log_variance.mean(),
@@ -87,4 +111,7 @@ def smooth(
         iterations=20,
         noise_std=0.1,
     )
-    return np.asarray(np.exp(log_variance.mean() + model.predict_mean(x))), tuple(model.theta.tolist())
+    around = np.exp(log_variance.mean() + model.predict_mean(x))
+    # The process takes a point that is much noisier than its neighbours for chance; its own replicas still count.
+    own = (PRIOR_FREEDOM * around + freedom * variance) / (PRIOR_FREEDOM + freedom)
+    return np.asarray(own), tuple(model.theta.tolist())

@@ -23,6 +23,8 @@ class Setting:
     seed : int
     pending : int
         Points out at a time.
+    adaptive : bool
+        Whether the optimiser chooses the trainings of a point itself.
     """
 
     space: hyppo.Space
@@ -31,6 +33,7 @@ class Setting:
     noisy: bool
     seed: int
     pending: int = 1
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Recommended:
-    """What a peer would have its user take, and its 90 % interval for the mean loss there, where it gives one."""
+    """The configuration that a peer recommends, and its estimate and 90 % interval of the mean loss, if it has any."""
 
     params: Mapping[str, Any]
     interval: tuple[float, float] | None = None
+    estimate: float | None = None
 
 
 def native(parameter: Any, number: float) -> Any:

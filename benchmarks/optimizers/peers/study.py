@@ -17,7 +17,8 @@ class StudyPeer:
     def __init__(self, setting: Setting, *, means: bool = False, **options: Any) -> None:
         self.means = means
         self.asked = setting.replicas if means else 0
-        options.setdefault("replicas", 1 if means else setting.replicas)
+        if not setting.adaptive:
+            options.setdefault("replicas", 1 if means else setting.replicas)
         self.study = hyppo.Study(setting.space, seed=setting.seed, **options)
 
     def ask(self) -> Point:
@@ -30,7 +31,7 @@ class StudyPeer:
 
     def recommend(self) -> Recommended:
         best = self.study.best
-        return Recommended(best.params, best.interval)
+        return Recommended(best.params, best.interval, best.estimate)
 
 
 def default(setting: Setting) -> StudyPeer:
