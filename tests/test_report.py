@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 import hyppo
+from hyppo.config import CONFIRMATION
 from hyppo.plots import tables
+from hyppo.trial import Asked, ReplicaRecord, Settled, State
 from tests.studies import hostile_study, small_study
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
 
-FIGURES = [name for name in hyppo.plots.__all__ if name not in ("parameter", "front", "coverage")]
+OF_THEIR_OWN = ("parameter", "front", "coverage", "confirmation")  # tested below
+FIGURES = [name for name in hyppo.plots.__all__ if name not in OF_THEIR_OWN]
 
 
 def specifications(html):
@@ -80,6 +83,46 @@ def test_earlier_estimates_know_only_what_had_ended(study):
     earlier = tables.as_of(study, pairs[:10])
     assert sum(r.loss is not None for t in earlier.trials for r in t.replicas) == 10
     assert earlier.best.number in {t.number for t, _ in pairs[:10]}
+
+
+def test_confirmation_and_baseline_stand_in_the_answer(tmp_path):
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=tmp_path / "study.h5", replicas=3) as study:
+        baseline = study.enqueue({"x": 0.9}, name="my <b>baseline</b>")
+        for k in range(8):
+            trial = study.ask()
+            study.tell(trial.number, [trial.params["x"] + 0.01 * (k + r) for r in range(3)])
+        best = study.best
+        asked = tuple((CONFIRMATION + i, 100 + i) for i in range(4))
+        losses = [best.mean + 0.001 * i for i in range(4)]
+        records = tuple(
+            ReplicaRecord(index, seed, State.DONE, loss=loss) for (index, seed), loss in zip(asked, losses, strict=True)
+        )
+        study._record(Asked(best.number, best.params, asked, {"by": "confirm"}, 0.0), Settled(best.number, records))
+    html = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"<dt>Confirmation</dt><dd>mean [^<]*over 4 fresh trainings: (in|out)side the predicted", html)
+    assert f"<dt>Against my &lt;b&gt;baseline&lt;/b&gt;</dt><dd>{study.compare(best.number, baseline.number)}" in html
+    assert "<dt>command</dt>" in html
+    told = [r["loss"] for r in figure_rows(hyppo.plots.confirmation(study)) if r.get("kind") == "confirmation"]
+    assert told == pytest.approx(losses, rel=1e-5)
+
+
+def figure_rows(figure):
+    """All rows of a figure."""
+    return [row for rows in figure.to_dict()["datasets"].values() for row in rows]
+
+
+def test_coverage_is_that_of_the_predictions(tmp_path):
+    def train(replica):
+        rng = np.random.default_rng(replica.seed)
+        targets = np.linspace(0.0, 1.0, 200)
+        return hyppo.Result(replica.params["x"], targets + 0.1 * rng.normal(size=200), targets=targets)
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0.1, 1)), train, log=tmp_path / "s.h5", replicas=3, isolate=False)
+    study.run(trials=4, progress=False)
+    rows = {r["level"]: r["covered"] for r in figure_rows(hyppo.plots.coverage(study)) if 0 < r["level"] < 1}
+    found = hyppo.calibration(study.predictions(study.best.number), crps=False)
+    for level, share in found.coverage.items():
+        assert rows[level] == pytest.approx(share)
 
 
 def test_the_page_needs_no_network(html):

@@ -112,7 +112,7 @@ class Columns:
             "replicas": lambda t: str(t.stats.n if t.stats else 0),
         }
         failed = {"failed": lambda t: str(sum(r.failure is not None for r in t.replicas))}
-        named = {"name": lambda t: shown(getattr(t, "name", None) or "-")}
+        named = {"name": lambda t: shown(t.name or "-")}
         metrics = {f"metrics.{printable(name)}": _metric(name) for name in metric_names(study.trials)}
         taken = {*numbers, *failed, *named, *metrics, "state", "by"}
         params = {
@@ -121,7 +121,7 @@ class Columns:
         }
         usual = dict(params)
         usual |= metrics
-        if any(getattr(t, "name", None) for t in study.trials):
+        if any(t.name for t in study.trials):
             usual = named | usual
         if any(r.failure is not None for t in listed for r in t.replicas):
             usual = failed | usual
@@ -257,7 +257,7 @@ def _recommended(screen: Console, study: Study) -> None:
 
 
 def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
-    name = getattr(study.trials[best.number], "name", None)
+    name = study.trials[best.number].name
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
     low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in best.interval)
     yield "estimate", f"{best.estimate:.6g}, 90 % interval {low} .. {high}, for the loss of a fresh training"
@@ -344,7 +344,7 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
 def _trial_record(study: Study, trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
-        "name": getattr(trial, "name", None),
+        "name": trial.name,
         "state": trial.state.value,
         "score": _finite(study.score(trial)),
         "mean": trial.mean,

@@ -5,6 +5,7 @@ without a network. `study.report("report.html")` puts all of them on one page.
 """
 
 from hyppo.plots.figures import (
+    confirmation,
     convergence,
     coverage,
     failures,
@@ -14,11 +15,13 @@ from hyppo.plots.figures import (
     parameter,
     parameters,
     sobol,
+    sources,
     spread,
     timeline,
 )
 
 __all__ = [
+    "confirmation",
     "convergence",
     "coverage",
     "failures",
@@ -28,6 +31,7 @@ __all__ = [
     "parameter",
     "parameters",
     "sobol",
+    "sources",
     "spread",
     "timeline",
 ]

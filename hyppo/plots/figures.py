@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.analysis.blocks import spread_by_source
 from hyppo.analysis.sensitivity import PartialDependence, Sensitivity, partial_dependence, sensitivity
 from hyppo.errors import StudyError
 from hyppo.plots import tables
@@ -29,7 +30,7 @@ from hyppo.plots.style import (
 from hyppo.space import Integer, Real
 from hyppo.study import Study
 from hyppo.text import number, shown
-from hyppo.trial import State
+from hyppo.trial import State, Trial
 
 SOBOL_NOTE = (
     "Sobol indices of the surrogate: in total (with interactions) and alone; lines: 95 % intervals of the estimator"
@@ -731,6 +732,85 @@ def front(study: Study, metric: str = "parameters") -> Figure:
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def confirmation(study: Study) -> Figure:
+    """Losses of confirmations beside those of the search, and the interval that was predicted for the recommended.
+
+    Raises
+    ------
+    StudyError
+        No trial was confirmed.
+    """
+    alt = altair()
+    confirmed = [t for t in study.trials if any(r.loss is not None for r in t.confirmations)]
+    _refuse_empty(confirmed, "no trial was confirmed; study.confirm(replicas=10) does")
+    best = study.best
+    rows: list[dict[str, Any]] = [
+        {"who": _called(t, best.number), "kind": kind, "replica": r.index, "loss": rounded(r.loss)}
+        for t in confirmed
+        for kind, records in (("search", t.replicas), ("confirmation", t.confirmations))
+        for r in records
+        if r.loss is not None
+    ]
+    order = [_called(t, best.number) for t in confirmed]
+    x = alt.X("loss:Q", title="loss", scale=loss_scale([row["loss"] for row in rows]))
+    y = alt.Y("who:N", title=None, sort=order)
+    offset = alt.YOffset("kind:N", sort=["search", "confirmation"])
+    kinds = alt.Color(
+        "kind:N", title=None, scale=alt.Scale(domain=["search", "confirmation"], range=[SKY, RED]),
+        legend=alt.Legend(orient="top"),
+    )  # fmt: skip
+    tips = ["who:N", "kind:N", "replica:Q", alt.Tooltip("loss:Q", format=".6g")]
+    points = alt.Chart(data(rows)).mark_tick(thickness=2.5).encode(x=x, y=y, yOffset=offset, color=kinds, tooltip=tips)
+    layers = [points]
+    if best.number in {t.number for t in confirmed} and np.all(np.isfinite(best.interval)):
+        low, high = best.interval
+        band = [{"who": _called(study.trials[best.number], best.number), "low": rounded(low), "high": rounded(high)}]
+        layers.insert(
+            0,
+            alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
+        )
+    return finished(
+        alt.layer(*layers),
+        "Confirmation\nblue: 90 % interval that was predicted for the mean of fresh trainings of the recommended",
+        f"{sum(row['kind'] == 'confirmation' for row in rows)} confirmations of {len(confirmed)} trials.",
+        width=WIDTH,
+        height=90 * len(confirmed),
+    )
+
+
+def _called(trial: Trial, best: int) -> str:
+    name = f" ({shown(trial.name)})" if trial.name else ""
+    return f"trial {trial.number}{name}" + (", recommended" if trial.number == best else "")
+
+
+def sources(study: Study) -> Figure:
+    """The spread of the loss by its source: the data that replicas share, and training.
+
+    Raises
+    ------
+    StudyError
+        Too few trials have several replicas.
+    """
+    alt = altair()
+    found = spread_by_source(study)
+    rows = [
+        {"source": "data (split, fold)", "std": rounded(found.data, 4)},
+        {"source": "training (weights, order, hardware)", "std": rounded(found.training, 4)},
+        {"source": "both", "std": rounded(found.total, 4)},
+    ]
+    chart = (
+        alt.Chart(data(rows))
+        .mark_bar(color=BLUE)
+        .encode(
+            x=alt.X("std:Q", title="standard deviation of the loss", scale=alt.Scale(domainMin=0)),
+            y=alt.Y("source:N", title=None, sort=[row["source"] for row in rows], axis=alt.Axis(labelLimit=230)),
+            tooltip=["source:N", "std:Q"],
+        )
+    )
+    note = f"from {found.replicas} replicas of {found.trials} trials"
+    return finished(alt.layer(chart), f"Sources of spread\n{note}", str(found), width=WIDTH, height=100)
 
 
 def coverage(study: Study) -> Figure:

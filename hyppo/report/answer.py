@@ -1,5 +1,6 @@
 """The answer of a study as HTML: the recommendation as code to paste, its estimate and interval, and why."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 from html import escape
@@ -8,6 +9,7 @@ from typing import Any
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.results import Best
+from hyppo.stats import LossStats
 from hyppo.study import Study
 from hyppo.text import counted, number, printable
 
@@ -38,7 +40,7 @@ class Answer:
         if self.best is None:
             return f'<div class="answer"><h2>No recommendation yet</h2><p>{text(self.why_not)}</p></div>'
         best = self.best
-        name = getattr(self.study.trials[best.number], "name", None)
+        name = self.study.trials[best.number].name
         title = f"trial {best.number}" + (f" ({text(name)})" if name else "")
         facts = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in self._facts(best))
         return (
@@ -75,11 +77,34 @@ class Answer:
             if best.loss_interval is not None:
                 ends = f", l ± 2u: {number(best.loss_interval[0], 6)} to {number(best.loss_interval[1], 6)}"
             facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
+        facts += self._confirmed(best)
+        facts += self._versus(best)
         metrics = getattr(trial, "metrics", {})
         if metrics:
             facts.append(("Metrics", ", ".join(f"{text(name)} {number(value)}" for name, value in metrics.items())))
         if best.checkpoints:
             facts.append(("Networks", "<br>".join(text(path) for path in best.checkpoints)))
+        return facts
+
+    def _confirmed(self, best: Best) -> list[tuple[str, str]]:
+        """The mean of the recommended trial's confirmations, and whether the predicted interval holds it."""
+        stats = LossStats.of(r.loss for r in self.study.trials[best.number].confirmations if r.loss is not None)
+        if stats is None:
+            return []
+        low, high = best.interval
+        held = "inside" if low <= stats.mean <= high else "outside"
+        said = f"mean {number(stats.mean, 6)}, spread {number(stats.std)}, over {counted(stats.n, 'fresh training')}"
+        return [("Confirmation", f"{said}: {held} the predicted interval")]
+
+    def _versus(self, best: Best) -> list[tuple[str, str]]:
+        """The recommended trial compared with each one that the user named."""
+        facts = []
+        for trial in self.study.trials:
+            if trial.name is None or trial.number == best.number or trial.stats is None:
+                continue
+            with contextlib.suppress(StudyError):
+                found = self.study.compare(best.number, trial.number)
+                facts.append((f"Against {text(trial.name)}", text(found)))
         return facts
 
 

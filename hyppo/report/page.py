@@ -146,6 +146,7 @@ class Section:
 Draw = Callable[[Study], Any]
 
 FIGURES: tuple[tuple[str, str, Draw], ...] = (
+    ("confirmation", "Confirmation", figures.confirmation),
     ("convergence", "Convergence", figures.convergence),
     ("spread", "Loss and spread", figures.spread),
     ("parallel", "Parameters and loss", figures.parallel),
@@ -153,6 +154,7 @@ FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("timeline", "Timeline", figures.timeline),
     ("failures", "Failures", figures.failures),
     ("front", "Loss and size", figures.front),
+    ("sources", "Sources of spread", figures.sources),
     ("coverage", "Calibration of the predictions", figures.coverage),
 )
 
@@ -232,7 +234,35 @@ def _sobol(study: Study) -> Section:
 
 def _tables(study: Study) -> Iterator[Section]:
     ranked = sorted((t for t in study.trials if math.isfinite(study.score(t))), key=study.score)
-    yield Section("trials", "Best trials", _trials_table(study, ranked[:LISTED]), "")
+    yield Section("trials", "Best trials", _trials_table(study, ranked[:LISTED]))
+    yield Section("provenance", "Provenance", _provenance(study), "provenance (the study has no session with a file)")
+
+
+SESSION = ("python", "host", "cpu", "gpus", "driver", "cuda", "git_commit", "git_dirty", "script", "script_sha256")
+
+
+def _provenance(study: Study) -> str:
+    """Sessions of the study, the newest first, each with the packages that matter."""
+    sessions = study.provenance
+    if not sessions:
+        return ""
+    parts = []
+    for session in reversed(sessions[-LISTED:]):
+        began = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(session["time"]))
+        pairs = [("command", " ".join(map(str, session.get("command", []))))]
+        pairs += [(name.replace("_", " "), _said(session[name])) for name in SESSION if name in session]
+        pairs += [("packages", ", ".join(f"{name} {version}" for name, version in session.get("packages", {}).items()))]
+        pairs += [("job", _said(session["job"]))] if "job" in session else []
+        rows = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs)
+        parts.append(f"<h3>Session of {text(began)}</h3><dl>{rows}</dl>")
+    left = len(sessions) - len(parts)
+    return "".join(parts) + (f"<p>and {left} earlier ones: hyppo show --provenance</p>" if left else "")
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def table(
@@ -263,7 +293,7 @@ def _trials_table(study: Study, trials: Sequence[Trial]) -> str:
     headings += [f"metrics.{text(name)}" for name in metrics]
     rows = [
         [
-            str(t.number) + _name(t),
+            str(t.number) + (f" ({text(t.name)})" if t.name else ""),
             number(tables.value_of(t, study), 6),
             number(t.spread, 3),
             str(t.stats.n if t.stats else 0),
@@ -273,11 +303,6 @@ def _trials_table(study: Study, trials: Sequence[Trial]) -> str:
         for t in trials
     ]
     return table(headings, rows, numeric=range(4))
-
-
-def _name(trial: Trial) -> str:
-    name = getattr(trial, "name", None)
-    return f" ({text(name)})" if name else ""
 
 
 def _failures_table(study: Study) -> str:
