@@ -30,6 +30,16 @@ def test_indices_of_a_known_function():
     assert np.all(found.first_width >= 0)
 
 
+def test_intervals_are_reproducible_and_take_nothing_from_numpys_global_generator():
+    study = fitted(Space(a=Real(0, 1), b=Real(0, 1)), lambda a, b: 4 * a + 2 * b, 12)
+    assert study.seed == 0
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    first = hyppo.sensitivity(study)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+    again = hyppo.sensitivity(study)
+    assert first.first_width.tolist() == again.first_width.tolist()
+
+
 def test_an_interaction_is_seen():
     space = Space(a=Real(-1, 1), b=Real(-1, 1))
     found = hyppo.sensitivity(fitted(space, lambda a, b: a * b, 60))

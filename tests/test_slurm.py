@@ -165,8 +165,9 @@ def test_names_with_spaces_quotes_and_hashes_survive():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"nodes": 2, "ranks_per_node": 4, "mpi": "pmix"}, {"ranks_per_node": 2, "mpi": "mpiexec", "restarts": 0}],
-)
+    [{}, {"nodes": 2, "ranks_per_node": 4, "mpi": "pmix"}, {"ranks_per_node": 2, "mpi": "mpiexec", "restarts": 0},
+     {"origin": "hyppo slurm --setup 'module load a\nmodule load b (new' tune.py"}],
+)  # fmt: skip
 def test_it_is_a_shell_script(changes):
     text = job(**changes).script()
     run = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)

@@ -224,7 +224,8 @@ class Job:
         lines = [f"#SBATCH {quoted(option)}" for option, _ in options]
         width = min(max(map(len, lines)), 44)
         lines = [f"{line:{width}}  # {why}" if why else line for line, (_, why) in zip(lines, options, strict=True)]
-        return ["#!/bin/bash", *lines, "", f"{MARK}: {self.origin}"]
+        first, *rest = self.origin.splitlines() or [""]  # an argument may have several lines
+        return ["#!/bin/bash", *lines, "", f"{MARK}: {first}", *(f"# {line}" for line in rest)]
 
     def _why_so_many(self) -> str:
         if self.alone:

@@ -179,6 +179,16 @@ def idle():
     time.sleep(4.0)
 
 
+def collective():
+    from mpi4py import MPI
+
+    from hyppo.launch.mpi import world
+
+    world.STUCK_AFTER = 1.0
+    study_of(lambda replica: 1.0).run(trials=2)
+    MPI.COMM_WORLD.Barrier()
+
+
 def busy():
     study_of(slow).run(trials=20)
 

@@ -16,7 +16,7 @@ import pytest
 import hyppo
 from hyppo.seeds import seed_for
 
-from .test_mpi import ENVIRON, MPIEXEC, TUNE, family, finish, gone, start, trials_of, until
+from .test_mpi import ENVIRON, MPICH, MPIEXEC, SCENES, TUNE, family, finish, gone, start, trials_of, until
 
 LONG = os.environ.get("HYPPO_LONG") == "1"
 KILLS = 50 if LONG else 1  # of each victim
@@ -96,3 +96,28 @@ def test_killed_at_random_moments(tmp_path, ranks):
         command = [sys.executable, str(TUNE), str(tmp_path / "serial.h5"), str(number)]
         subprocess.run(command, check=True, timeout=600, env=ENVIRON)
         assert trials_of(log) == trials_of(tmp_path / "serial.h5")
+
+
+@pytest.mark.skipif(not MPICH, reason="the launcher of Open MPI has other processes")
+def test_ranks_end_when_their_launchers_were_killed(tmp_path):
+    job = start(3, SCENES, "busy", tmp_path)
+    until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+    everyone = family(job.pid)
+    launchers = [p for p in everyone if "hydra" in p.name()]
+    assert launchers
+    kill([*launchers, psutil.Process(job.pid)])
+    assert gone([p for p in everyone if p not in launchers], 20.0)
+    job.communicate(timeout=20)
+
+
+def test_a_collective_call_after_the_run_says_why_it_waits(tmp_path):
+    job = start(2, SCENES, "collective", tmp_path)
+    line = job.stderr.readline()
+    while "has waited" not in line:
+        assert line, "the job has ended"
+        line = job.stderr.readline()
+    assert "MPI.COMM_WORLD.Barrier()" in line
+    assert "the other ranks serve trainings" in line
+    everyone = family(job.pid)
+    kill([*everyone, psutil.Process(job.pid)])
+    job.communicate(timeout=20)

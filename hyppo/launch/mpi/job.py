@@ -12,7 +12,7 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Bye, Hello, Release
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.mpi.rank import Rank
-from hyppo.launch.mpi.world import join_world
+from hyppo.launch.mpi.world import Launcher, join_world, watch_for_collective_calls
 
 FORWARDED = 0.5  # s that mpiexec gets to pass an error on before the job is aborted: it drops what it holds then
 MISSED_AFTER = 30.0  # s until a notice says which ranks have not come
@@ -33,6 +33,7 @@ class Job:
     def __init__(self) -> None:
         self.workers_present: dict[int, Hello] = {}
         self.own_rank: Rank | None = None
+        self.launcher = Launcher()
         self._guarded = self._releases = False
 
     @cached_property
@@ -91,10 +92,12 @@ class Job:
     def attend(self) -> None:
         """Serve, and never return, on every rank but the first; there, release the others when the script ends."""
         if self.rank > 0:
-            Rank(self.messenger).serve()
+            Rank(self.messenger).serve(self.launcher)
         if not self._releases:
             self._releases = True
             atexit.register(self._release)
+            if self.size > 1:
+                watch_for_collective_calls(lambda text: print(f"hyppo: {text}", file=sys.stderr, flush=True))
 
     def train_here(self) -> Rank:
         """Rank 0 as one that trains."""

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Noticed, Release, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
+from hyppo.launch.mpi.world import Launcher
 from hyppo.launch.process import Ending, TrainingProcess, relay
 from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
@@ -72,8 +73,8 @@ class Rank:
         self._training: _Training | None = None
         self._ports = 0
 
-    def serve(self) -> NoReturn:
-        """Train what rank 0 says until it releases this rank."""
+    def serve(self, launcher: Launcher) -> NoReturn:
+        """Train as rank 0 says until it releases this rank, or the launcher of the job is gone."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
         self._messenger.send(0, introduction())
@@ -88,6 +89,9 @@ class Rank:
                 pause = SHORTEST
             else:
                 pause = self.rest(pause)
+                if launcher.is_gone():
+                    self.close()
+                    os._exit(1)  # MPI's end would wait for ranks that are gone
 
     def rest(self, pause: float) -> float:
         """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""

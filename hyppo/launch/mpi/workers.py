@@ -114,6 +114,7 @@ class MpiWorkers:
         self._known: set[tuple[int, int]] = set()
         self._reports: list[Progressed] = []
         self._messenger = job.messenger
+        self._launcher = job.launcher
         self._own = job.train_here() if plan.shared else job.own_rank
         leaders = {unit[0] for unit in self._units} - {0}
         self._longest = LONGEST if all(self._messenger.can_wake(rank) for rank in leaders) else FAR
@@ -173,6 +174,10 @@ class MpiWorkers:
                 continue
             if ended_or_reported:
                 return
+            if self._launcher.is_gone():
+                raise LaunchError(
+                    "the launcher of this MPI job was killed, so the job ends; the same command goes on with the study"
+                )
             left = end - time.monotonic()
             if left <= 0:
                 return

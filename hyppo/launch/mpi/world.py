@@ -1,7 +1,12 @@
 """Whether this process is a rank of an MPI job. mpi4py is imported only if a launcher says so."""
 
+import linecache
 import os
+import re
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from hyppo.errors import LaunchError
@@ -77,3 +82,51 @@ def join_world() -> Any:
 
 def _library(mpi: Any) -> str:
     return str(mpi.Get_library_version()).splitlines()[0].strip(" \0")
+
+
+class Launcher:
+    """The process that started this rank: MPICH's proxy, srun's step daemon.
+
+    If it is killed, nobody ends the job any more.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getppid()
+
+    def is_gone(self) -> bool:
+        return os.getppid() != self._pid
+
+
+STUCK_AFTER = 10.0  # s that the script may spend in one collective call until a notice says why it waits
+COLLECTIVE = re.compile(
+    r"\b(barrier|bcast|i?gatherv?|i?allgatherv?|i?scatterv?|i?reduce|i?allreduce|i?alltoallv?|scan|exscan|split|dup"
+    r"|create_group)\s*\(",
+    re.IGNORECASE,
+)
+
+
+def watch_for_collective_calls(say: Callable[[str], None]) -> None:
+    """Say so if the script of rank 0 waits in a collective call of its own: the other ranks serve, and do not come."""
+    main = threading.main_thread().ident
+
+    def watch() -> None:
+        before, since = None, time.monotonic()
+        while True:
+            time.sleep(1.0)
+            frame = sys._current_frames().get(main or 0)
+            if frame is None:
+                return
+            place = (id(frame), frame.f_lasti)
+            if place != before:
+                before, since = place, time.monotonic()
+                continue
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            if COLLECTIVE.search(line) and time.monotonic() - since >= STUCK_AFTER:
+                say(
+                    f"rank 0 has waited {STUCK_AFTER:g} s in `{line}` ({frame.f_code.co_filename}:{frame.f_lineno}). "
+                    "If this is a collective call of MPI, it does not return: after study.run the other ranks serve "
+                    "trainings until this script ends. Make such calls before study.run, or leave them out"
+                )
+                return
+
+    threading.Thread(target=watch, daemon=True, name="hyppo-collective-calls").start()
