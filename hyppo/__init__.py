@@ -23,6 +23,7 @@ _HOME = {
     "Calibration": "analysis.calibration",
     "calibration": "analysis.calibration",
     "Comparison": "analysis.comparison",
+    "Confirmation": "analysis.confirmation",
     "SpreadBySource": "analysis.blocks",
     "spread_by_source": "analysis.blocks",
     "Sensitivity": "analysis.sensitivity",
@@ -48,6 +49,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "Comparison",
+    "Confirmation",
     "HyppoError",
     "HyppoWarning",
     "Integer",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which can
     from hyppo.analysis.calibration import Calibration as Calibration
     from hyppo.analysis.calibration import calibration as calibration
     from hyppo.analysis.comparison import Comparison as Comparison
+    from hyppo.analysis.confirmation import Confirmation as Confirmation
     from hyppo.analysis.sensitivity import PartialDependence as PartialDependence
     from hyppo.analysis.sensitivity import Sensitivity as Sensitivity
     from hyppo.analysis.sensitivity import partial_dependence as partial_dependence

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hyppo.analysis.comparison import Comparison
+    from hyppo.analysis.confirmation import Confirmation
     from hyppo.search.propose import Proposer
     from hyppo.search.surface import Surface
     from hyppo.training.predictions import Predictions
@@ -580,6 +581,48 @@ class Study:
         from hyppo.run import run
 
         run(self, trials=trials, trainings=trainings, time_limit=time_limit, **options)
+
+    def confirm(
+        self, replicas: int | tuple[int, int] = 10, against: int | str | None = None, **options: Any
+    ) -> "Confirmation":
+        """Train the recommended configuration again, with seeds that no trial saw, and say whether it holds.
+
+        The trainings go through the same workers as those of `run`, also under MPI, and into the same study file; no
+        search, estimate or recommendation ever sees them. A call that was interrupted goes on when it is made again.
+
+        Parameters
+        ----------
+        replicas : int or (int, int)
+            Trainings, at least 2; or the fewest and the most: after each few the verdict is looked at, and a clear one
+            ends the confirmation.
+        against : int or str, optional
+            Number or name of a trial to compare with, such as "baseline". It is trained as often, in turn with the
+            recommended one.
+        **options
+            As for `run`, without a budget.
+
+        Returns
+        -------
+        Confirmation
+            Mean, spread, whether the predicted interval held, the comparison, and a paragraph for a methods section.
+
+        Raises
+        ------
+        StudyError
+            No objective, no loss yet, `against` is no other trial, or every confirmation failed.
+
+        Examples
+        --------
+        >>> from hyppo.space import Real
+        >>> study = Study(Space(x=Real(0, 1)), lambda replica: replica.params["x"] + replica.seed % 5, isolate=False)
+        >>> study.run(trials=4, progress=False)
+        >>> confirmation = study.confirm(replicas=3, progress=False)
+        >>> len(confirmation.losses), confirmation.number == study.best.number
+        (3, True)
+        """
+        from hyppo.run.confirm import confirm
+
+        return confirm(self, replicas, against, **options)
 
     # -- what came out --------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The command line: `hyppo run`, `hyppo show`, `hyppo watch`, `hyppo report` and others."""
+"""The command line: `hyppo run`, `hyppo confirm`, `hyppo show`, `hyppo watch`, `hyppo report` and others."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hyppo._version import __version__
+from hyppo.cli.confirm import confirm
 from hyppo.cli.export import export
 from hyppo.cli.report import report
 from hyppo.cli.run import run
@@ -41,6 +42,9 @@ def main(
 
 
 commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
+commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    confirm
+)
 commands.command()(show)
 commands.command()(watch)
 commands.command()(report)

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,34 +15,47 @@ from hyppo.errors import HyppoError
 from hyppo.launch.mpi.world import launched_by_mpi
 from hyppo.loop.options import FAULTS, OVERRIDES
 
+Script = Annotated[
+    Path, typer.Argument(help="Python script that makes a study and runs it.", exists=True, dir_okay=False)
+]
+Steal = Annotated[
+    bool,
+    typer.Option(
+        "--steal",
+        help="Take the study over from a process on another host that is gone.",
+        rich_help_panel=FAULTS,
+    ),
+]
+
 
 def run(
     context: typer.Context,
-    script: Annotated[
-        Path, typer.Argument(help="Python script that makes a study and runs it.", exists=True, dir_okay=False)
-    ],
-    steal: Annotated[
-        bool,
-        typer.Option(
-            "--steal",
-            help="Take the study over from a process on another host that is gone.",
-            rich_help_panel=FAULTS,
-        ),
-    ] = False,
+    script: Script,
+    steal: Steal = False,
     **overrides: Any,
 ) -> None:
     """Run a script, alone or under mpirun, with arguments of its study.run overridden.
 
     Options that hyppo does not know go to the script, and so does everything after a --.
     """
+    override(overrides, steal)
+    execute(script, context.args)
+
+
+def override(overrides: Mapping[str, Any], steal: bool) -> None:
+    """Leave arguments for the `study.run` of the script in the environment."""
     for name, value in overrides.items():
         if value is not None:
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
     if steal:
         os.environ["HYPPO_STEAL"] = "1"
+
+
+def execute(script: Path, arguments: list[str]) -> None:
+    """Run a script with `arguments` as `python script` does."""
     launch.guard()
     path = script.resolve()
-    sys.argv[:] = [str(script), *context.args]
+    sys.argv[:] = [str(script), *arguments]
     if not sys.flags.safe_path:
         sys.path[0] = str(path.parent)
     main = types.ModuleType("__main__")
@@ -60,16 +74,17 @@ def run(
         _report(path)
 
 
-def _with_overrides() -> inspect.Signature:
-    """The signature of `run` for Typer: an option for each argument of `study.run` in the place of `overrides`."""
-    context, script, steal, _ = inspect.signature(run).parameters.values()
+def take_overrides(command: Callable[..., None], without: tuple[str, ...] = ()) -> None:
+    """Give `command` an option for each argument of `study.run` in the place of its `**overrides`."""
+    *own, last, _ = inspect.signature(command).parameters.values()
     options = []
     for name, about in OVERRIDES.items():
-        option = typer.Option(min=about["least"], help=about["help"], rich_help_panel=about["panel"])
-        kind: Any = about["kind"] | None
-        options.append(inspect.Parameter(name, script.kind, default=None, annotation=Annotated[kind, option]))
-    run.__annotations__ |= {option.name: option.annotation for option in options}
-    return inspect.Signature([context, script, *options, steal])
+        if name not in without:
+            option = typer.Option(min=about["least"], help=about["help"], rich_help_panel=about["panel"])
+            kind: Any = about["kind"] | None
+            options.append(inspect.Parameter(name, last.kind, default=None, annotation=Annotated[kind, option]))
+    command.__annotations__ |= {option.name: option.annotation for option in options}
+    command.__signature__ = inspect.Signature([*own, *options, last])  # type: ignore[attr-defined]
 
 
 def _report(path: Path) -> None:
@@ -83,4 +98,4 @@ def _report(path: Path) -> None:
     raise SystemExit(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
 
-run.__signature__ = _with_overrides()  # type: ignore[attr-defined]
+take_overrides(run)

@@ -19,7 +19,7 @@ LAUNCHER = re.compile(
     r"|MPI_LOCALRANKID$|MPI_LOCALNRANKS$"
     r"|SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|NPROCS|NTASKS|TASKS_PER|STEP|LAUNCH_NODE|SRUN_COMM|MPI_TYPE|PMI)"
     r"|FLUX_(TASK_|PMI_|JOB_SIZE$|JOB_NNODES$)"
-    rf"|HYPPO_({'|'.join(name.upper() for name in OVERRIDES)})$)"
+    rf"|HYPPO_({'|'.join(name.upper() for name in (*OVERRIDES, 'confirm'))})$)"
 )
 THREADS = (
     "OMP_NUM_THREADS",

@@ -10,8 +10,8 @@
     /asks/{trial,replica,seed} (a,)    a replica that was asked
     /further/{trial,params_json,origin}
                                (f,)    an ask for more replicas of a trial that exists
-    /replicas/<column>         (n,)    a replica that ended; NaN is none; `host` and `failure` are rows of /hosts and
-                                       /failures
+    /replicas/<column>         (n,)    a replica that ended, or a confirmation (`replica` from 1 000 000 on); NaN is
+                                       none; `host` and `failure` are rows of /hosts and /failures
     /replicas/losses{,_mean,_std}, /replicas/ensemble_loss
                                (n,)    of its predictions, by the criterion: their number, 0 for none, and statistics
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them

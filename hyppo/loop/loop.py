@@ -13,7 +13,6 @@ from hyppo.loop.evaluations import Evaluations
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
 from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, View, Workers
-from hyppo.loop.queue import Queue
 from hyppo.loop.session import Session
 from hyppo.search.budget import Left
 from hyppo.stopping import Curves
@@ -56,7 +55,7 @@ class Loop:
         trials = session.trials
         self.evaluations = Evaluations(session, evaluator, view.say)
         self.may_ask_after: dict[int, int] = {}  # by free slot: how many evaluated trainings it waits for
-        self.queue = Queue()
+        self.queue = session.queue()
         for trial in trials:
             for task in session.tasks(trial):
                 self.queue.add(task)

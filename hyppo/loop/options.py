@@ -12,6 +12,7 @@ from typing import Any
 from hyppo.arguments import number, one_of, whole
 from hyppo.errors import StudyError
 
+CONFIRM = "HYPPO_CONFIRM"  # arguments of `study.confirm` as JSON: `study.run` confirms instead of searching
 BUDGET = "Budget"
 RANKS = "MPI ranks"
 FAULTS = "Faults"

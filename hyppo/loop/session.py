@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hyppo.config import Config
+from hyppo.loop.queue import Queue
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.seeds import data_seed_for
 from hyppo.study import Study
@@ -35,6 +36,8 @@ class Session:
     >>> [(task.trial, task.index) for task in session.tasks(trial)]
     [(0, 0), (0, 1)]
     """
+
+    evaluates = True  # whether the criterion is evaluated for the mean prediction of a trial's replicas
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -68,6 +71,10 @@ class Session:
         """
         with self.study._lock:
             return self.study._ask(count, left)
+
+    def queue(self) -> Queue:
+        """An empty queue, which sets the order of the trainings."""
+        return Queue()
 
     def tasks(self, trial: Trial) -> list[Task]:
         """One task for each pending replica of a trial, which the study takes as in training from here on."""

@@ -1,0 +1,44 @@
+"""`hyppo confirm tune.py`: the script's study confirms its recommendation instead of searching."""
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+from hyppo.arguments import quoted
+from hyppo.cli.run import Script, Steal, execute, override, take_overrides
+from hyppo.errors import StudyError
+from hyppo.loop.options import CONFIRM
+
+
+def confirm(
+    context: typer.Context,
+    script: Script,
+    replicas: Annotated[
+        str, typer.Option(help="Trainings with new seeds: a number, or FEWEST,MOST to stop when the answer is clear.")
+    ] = "10",
+    against: Annotated[
+        str | None, typer.Option(help="Name or number of a trial to compare with, which is trained as often.")
+    ] = None,
+    steal: Steal = False,
+    **overrides: Any,
+) -> None:
+    """Train the recommendation of a script's study again, and say whether it holds.
+
+    The script is run, alone or under mpirun, up to its study.run, which confirms instead of searching. The same command
+    goes on if it was interrupted. Options that hyppo does not know go to the script, and so does everything after a --.
+
+    Example: hyppo confirm tune.py --replicas 10 --against baseline
+    """
+    try:
+        several = [int(number) for number in replicas.split(",")]
+    except ValueError:
+        raise StudyError(f"--replicas: expected a number, or two with a comma, got {quoted(replicas)}") from None
+    which = int(against) if against is not None and against.isdecimal() else against
+    os.environ[CONFIRM] = json.dumps({"replicas": several[0] if len(several) == 1 else several, "against": which})
+    override(overrides, steal)
+    execute(script, context.args)
+
+
+take_overrides(confirm, without=("trials", "trainings", "time_limit"))

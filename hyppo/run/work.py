@@ -1,0 +1,116 @@
+"""One run: the workers that there are, the loop on them, and what a stop leaves behind."""
+
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import fields
+from typing import Any
+
+from hyppo.errors import ObjectiveError, StudyError
+from hyppo.launch.choose import evaluator_for, workers_for
+from hyppo.loop import Interrupt, Loop, Options, Session
+from hyppo.run.progress import Progress
+from hyppo.study import Study
+from hyppo.text import counted
+from hyppo.trial import State
+
+
+def options_of(method: str, **options: Any) -> Options:
+    """The arguments of a run, with those of the environment.
+
+    Raises
+    ------
+    StudyError
+        An argument that `Options` does not have, or a value that it cannot have.
+    """
+    known = [f.name for f in fields(Options)]
+    if unknown := sorted(set(options) - set(known)):
+        raise StudyError(f"{method}() does not know {', '.join(unknown)}; it takes {', '.join(known)}")
+    return Options(**options).overridden(os.environ)
+
+
+def work(session: Session, options: Options) -> None:
+    """Train what the session asks for until the budget is spent.
+
+    Raises
+    ------
+    StudyError
+        Options that do not go together.
+    ObjectiveError
+        The objective returns no loss, or every training has failed.
+    LaunchError
+        Processes that cannot be started or arranged as asked.
+    """
+    study, config = session.study, session.config
+    assert study.objective is not None
+    with ExitStack() as stack:
+        stack.callback(study.close)  # whatever comes next, the study file is whole and free for others
+        interrupt = stack.enter_context(Interrupt())
+        view = stack.enter_context(Progress(study, options))
+        if options.retry_failed and (again := session.retry_failed()):
+            view.say(f"{counted(again, 'failed training')} will be repeated")
+        if _nothing_to_do(session, options):
+            session.merge()
+            view.say(f"nothing left to do: {_spent(session, options)}")
+            _refuse_failures_alone(study)
+            return
+        if options.executor is not None and config.stopping is not None:
+            raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
+        workers, plan = workers_for(study.objective, study.isolate, config.replicas[0], options, view.say, config.seed)
+        stack.callback(workers.close)
+        session.note(f"{socket.gethostname()}: {plan}")
+        evaluator = None
+        if session.evaluates:
+            evaluator = evaluator_for(study.isolate)
+            stack.callback(evaluator.close)
+        loop = Loop(session, workers, options, view, interrupt, evaluator=evaluator)
+        try:
+            loop.go()
+        except KeyboardInterrupt:
+            if interrupt.asked is None:
+                raise
+        view.show(loop.status(), force=True)
+        asked = interrupt.asked
+        if asked is not None:
+            pending = sum(len(t.pending) for t in session.trials)
+            stay = "stays" if pending == 1 else "stay"
+            view.say(
+                f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending, and the same command goes on "
+                "with them under the same numbers and seeds"
+            )
+        else:
+            _refuse_failures_alone(study)
+    if asked is not None and not hasattr(sys, "ps1"):
+        # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
+        raise SystemExit(130 if asked is signal.SIGINT else 0)
+
+
+def _refuse_failures_alone(study: Study) -> None:
+    """Fail if no training of the study has succeeded: nothing that follows in the script could use it."""
+    replicas = [r for t in study.trials for r in t.replicas]
+    failed = [r.failure for r in replicas if r.failure is not None]
+    if failed and not any(r.loss is not None for r in replicas):
+        raise ObjectiveError(
+            f"all {counted(len(failed), 'training')} of the study failed, the last with {failed[-1]}. Mend the cause "
+            "and run again with retry_failed=True (hyppo run --retry-failed), which trains them again under their "
+            "numbers"
+        )
+
+
+def _nothing_to_do(session: Session, options: Options) -> bool:
+    trials = session.trials
+    settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+    if options.trainings is not None and settled >= options.trainings:
+        return True
+    if any(t.pending for t in trials):
+        return False
+    return options.trials is not None and len(trials) >= options.trials and not session.undecided
+
+
+def _spent(session: Session, options: Options) -> str:
+    trials = session.trials
+    settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
+    goal = f"trials={options.trials}" if options.trials is not None else f"trainings={options.trainings}"
+    return f"the log holds {counted(len(trials), 'trial')} with {counted(settled, 'training')}, {goal} was asked for"
