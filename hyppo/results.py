@@ -96,6 +96,7 @@ def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
             "start": min((r.start for r in t.replicas if r.start is not None), default=None),
             "end": max((r.end for r in t.replicas if r.end is not None), default=None),
             **t.params,
+            **{f"metrics.{name}": value for name, value in t.metrics.items()},
         }
         for t in trials
     ]

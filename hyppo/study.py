@@ -28,7 +28,7 @@ from hyppo.seeds import seed_for
 from hyppo.space import Space
 from hyppo.stopping import Rule
 from hyppo.training.criterion import Criterion, has_default
-from hyppo.training.replica import Failure, Replica
+from hyppo.training.replica import Failure, Goal, Replica
 from hyppo.trial import ENQUEUED, Asked, Began, Event, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
@@ -440,6 +440,11 @@ class Study:
             if trial.pending and not any((trial.number, r.index) in self._in_training for r in trial.pending):
                 taken.append(trial)
         return tuple(taken)
+
+    @property
+    def goal(self) -> Goal | None:
+        """The metric that the losses are, if a callback monitored one: `study.goal.shown(loss)` has its own sign."""
+        return next((trial.goal for trial in self.trials if trial.goal is not None), None)
 
     def score(self, trial: Trial) -> float:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""

@@ -19,7 +19,7 @@ from hyppo.config import CONFIRMATION, MEAN_LOSS
 from hyppo.curve import EMPTY, Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
-from hyppo.training.replica import Failure, Outcome, Task
+from hyppo.training.replica import Failure, Goal, Outcome, Task
 
 ENQUEUED = "enqueued"  # origin of a trial that the user asked for
 
@@ -40,7 +40,8 @@ class ReplicaRecord:
     `start` and `end` are unix seconds; `curve` holds the reports as (step, loss), thinned to `hyppo.curve.POINTS`;
     `attempts` counts the tries.
     `losses` are the criterion's, of this replica's predictions; `ensemble_loss` is that of the mean prediction of the
-    trial's replicas up to and including this one.
+    trial's replicas up to and including this one. `metrics` are further numbers of the training by name; `goal` says
+    which metric the loss is.
     """
 
     index: int
@@ -55,6 +56,8 @@ class ReplicaRecord:
     attempts: int = 1
     losses: LossStats | None = None
     ensemble_loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    goal: Goal | None = None
 
     @staticmethod
     def told(index: int, seed: int, loss: float, now: float) -> "ReplicaRecord":
@@ -84,6 +87,8 @@ class ReplicaRecord:
             host=outcome.host,
             attempts=task.attempt,
             losses=outcome.losses,
+            metrics=dict(sorted(outcome.metrics.items())),  # in the order in which a file gives them back
+            goal=outcome.goal,
         )
 
 
@@ -183,6 +188,21 @@ class Trial:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
         observed = self.observed(target)
         return math.inf if observed is None else observed.score(risk)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, float]:
+        """Mean of each further number over the replicas with a loss: `seconds`, `memory`, and those logged."""
+        values: dict[str, list[float]] = {}
+        for record in self.replicas:
+            if record.loss is not None:
+                for name, value in record.metrics.items():
+                    values.setdefault(name, []).append(value)
+        return {name: math.fsum(found) / len(found) for name, found in values.items()}
+
+    @property
+    def goal(self) -> Goal | None:
+        """The metric that the losses are, if a callback monitored one."""
+        return next((r.goal for r in self.replicas if r.goal is not None), None)
 
     @property
     def mean(self) -> float | None:

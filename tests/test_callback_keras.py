@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -203,12 +204,132 @@ def restored_weights_and_their_loss(folder):
 @check
 def weights_of_no_epoch_are_evaluated(folder):
     averaged = lambda: net(optimizer=keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5))  # noqa: E731
-    for model, options in ((averaged, {}), (net, {"validation_freq": 2, "epochs": 3})):
-        outcome, kept = fitted(folder, model, **options)
-        close(outcome.loss, validated(kept))
-        assert outcome.loss != outcome.curve[-1][1]
+    outcome, kept = fitted(folder, averaged)
+    close(outcome.loss, validated(kept))
+    assert outcome.loss != outcome.curve[-1][1]
     score, kept = fitted(folder, averaged, monitor="val_mae", mode="max")
     close(-score.loss, kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)["mae"])
+
+
+@check
+def the_last_epoch_is_validated(folder):
+    for frequency, epochs in ((2, [1, 2]), (5, [2])):
+        outcome, kept = fitted(folder, validation_freq=frequency, epochs=3)
+        assert [step for step, _ in outcome.curve] == epochs
+        close(outcome.loss, validated(kept))
+
+
+@check
+def best_epoch_counts(folder):
+    """Its loss, its predictions and its network; resumed in between or not."""
+
+    class Lowest(keras.callbacks.Callback):
+        """Make the validation loss lowest after the second epoch."""
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = abs(epoch - 1.0)
+
+    folder.mkdir()
+    best = folder / "best.weights.h5"
+    saved = keras.callbacks.ModelCheckpoint(best, save_best_only=True, save_weights_only=True)
+    options = {"monitor_best": True, "metrics": ["val_mae"], "epochs": 4}
+    outcome, kept = fitted(folder / "a", callbacks=[Lowest(), saved], predict=True, **options)
+    assert [loss for _, loss in outcome.curve] == [1.0, 0.0, 1.0, 2.0]
+    assert outcome.loss == 0.0
+    scored = kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)
+    close(outcome.metrics["val_mae"], scored["mae"])
+    reference = net()
+    reference.load_weights(best)
+    for model in (kept["model"], keras.models.load_model(folder / "a" / "weights.keras")):
+        for one, other in zip(model.get_weights(), reference.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    found = combine([folder / "a"])
+    close(np.mean(np.abs(found.mean - found.targets)), scored["mae"], 1e-4)
+
+    one = replica(folder / "b")
+    one._stop_asked = lambda: len(one.curve) >= 3
+    fitted(folder / "b", one=one, callbacks=[Lowest()], **options)
+    again, kept = fitted(folder / "b", callbacks=[Lowest()], **options)
+    assert again.loss == 0.0
+    close(kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)["mae"], again.metrics["val_mae"])
+
+
+@check
+def metrics_beside_the_loss(folder):
+    outcome, kept = fitted(folder, metrics=["val_mae", "mae"])
+    history = kept["history"].history
+    assert outcome.metrics["val_mae"] == history["val_mae"][-1]
+    assert outcome.metrics["mae"] == history["mae"][-1]
+    assert outcome.metrics["parameters"] == kept["model"].count_params()
+    assert "'val_los' was never logged" in error_of(fitted(folder, metrics=["val_los"], epochs=50)[0])
+
+
+@check
+def stops_within_a_long_epoch(folder):
+    """Its state is that of the last whole epoch; within a short one it waits for the end."""
+
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.batches = getattr(self, "batches", 0) + 1
+            if self.batches > 3:
+                time.sleep(0.3)
+
+    one = replica(folder)
+    slow = Slow()
+    one._stop_asked = lambda: getattr(slow, "batches", 0) >= 5
+    outcome, _ = fitted(folder, one=one, epochs=2, batch_size=1, callbacks=[slow], resume=False)
+    assert slow.batches < 10
+    assert not outcome.whole
+    assert outcome.curve == ()
+
+
+@check
+def subclassed_networks_keep_their_weights(folder):
+    import hyppo
+
+    folder.mkdir()
+
+    class Bare(keras.Model):
+        """Without get_config: Keras cannot save it whole."""
+
+        def __init__(self, width):
+            super().__init__()
+            self.hidden = keras.layers.Dense(width, activation="relu")
+            self.out = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    def made():
+        model = Bare(5)
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        return model
+
+    def objective(replica):
+        fitted(None, made, one=replica, weights=True)
+
+    space = hyppo.Space(width=hyppo.Integer(5, 5), batch=hyppo.Integer(1, 8))
+    with hyppo.Study(space, objective, log=folder / "study.h5", replicas=2, isolate=False) as study:
+        study.run(trials=1, progress=False)
+    assert study.trials[0].stats.n == 2
+    assert {path.name for path in study.checkpoints(0)} == {"weights.weights.h5"}
+    x, _ = data(24, 1)
+    ensemble = hyppo_keras.load_ensemble(study, 0, build=Bare)
+    np.testing.assert_allclose(ensemble.predict(x).mean, study.predictions(0).mean, atol=1e-5)
+    with pytest.raises(StudyError, match="give build="):
+        hyppo_keras.load_ensemble(study, 0)
+
+
+@check
+def models_of_another_keras_are_refused(folder):
+    class Model:
+        __module__ = "tf_keras.src.engine.functional"
+
+        def fit(self, x, callbacks):
+            callbacks[0].set_model(self)
+
+    for fit in (lambda r: hyppo_keras.fit(r, Model(), 1), lambda r: Model().fit(1, [hyppo_keras.HyppoCallback(r)])):
+        assert "tf_keras and TF_USE_LEGACY_KERAS=1 are Keras 2" in error_of(train(fit, replica(folder)))
 
 
 @check
@@ -400,8 +521,13 @@ def no_dropout_no_passes_and_a_notice(folder):
 
 @check
 def predictions_asked_for_without_data(folder):
-    message = error_of(fitted(folder, validation_data=None, monitor="loss", predict=True)[0])
-    assert "no validation data" in message
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = {"verbose": 0, "monitor": "loss", "predict": True}
+        one = replica(folder)
+        outcome = train(lambda replica: hyppo_keras.fit(replica, net(), *data(), **options) and None, one)
+    assert outcome.loss is not None
+    assert any("no validation data" in str(one.message) for one in caught)
 
 
 @check

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -23,6 +24,7 @@ torchmetrics = pytest.importorskip("torchmetrics")
 
 import hyppo_lightning  # noqa: E402
 from hyppo_lightning import HyppoCallback  # noqa: E402
+from hyppo_lightning.callback import whole_networks  # noqa: E402
 from hyppo_lightning.predict import batches, dropout_layers  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset, TensorDataset  # noqa: E402
@@ -468,14 +470,255 @@ def test_predictions_that_cannot_be(tmp_path):
     with pytest.warns(UserWarning, match="no predictions here"):
         outcome, _ = fit(replica(tmp_path), Blind)
     assert outcome.loss is not None
-    assert "no predictions here" in error_of(fit(replica(tmp_path), Blind, callback={"predict": True})[0])
-    assert "no validation data" in error_of(
-        fit(
+    with pytest.warns(UserWarning, match="no predictions here"):
+        outcome, _ = fit(replica(tmp_path), lambda: Blind(0.5), callback={"mc_dropout": 2})
+    assert outcome.loss is not None, "a finished training keeps its loss"
+    with pytest.warns(UserWarning, match="no validation data"):
+        outcome, _ = fit(
             replica(tmp_path),
             loaders=lambda: (data(), None),
             callback={"monitor": "train_loss", "predict": True},
-        )[0]
-    )
+        )
+    assert outcome.loss is not None
+    task = Task(0, 0, 11, {}, str(tmp_path / "r"), 1, "ensemble_loss", pack(mse))
+    assert "no predictions here" in error_of(fit(Replica(task), Blind)[0]), "without predictions no ensemble's loss"
+
+
+@pytest.mark.parametrize("options", [{"val_check_interval": 0.5}, {"max_steps": 6, "val_check_interval": 1}])
+def test_each_validation_within_an_epoch_is_a_report(tmp_path, options):
+    outcome, kept = fit(replica(tmp_path), loaders=lambda: (data(batch=6), data(seed=2)), **options)
+    assert [step for step, _ in outcome.curve] == list(range(4 if "max_steps" not in options else 6))
+    assert outcome.loss == outcome.curve[-1][1] == pytest.approx(validated(kept), rel=1e-6)
+
+
+def test_stops_and_saves_within_an_endless_epoch_and_goes_on(tmp_path):
+    """Validation by steps, no end of the epoch in sight: the state is saved when the stop is asked."""
+    options = {"max_steps": 12, "val_check_interval": 4, "check_val_every_n_epoch": None, "epochs": -1}
+    endless = lambda: (data(n=4000), data(seed=2))  # noqa: E731
+    one = replica(tmp_path)
+    one._stop_asked = lambda: len(one.curve) >= 1
+    outcome, kept = fit(one, Slow, loaders=endless, **options)
+    assert kept["trainer"].global_step == 5, "one batch after the first validation"
+    assert not outcome.whole
+    assert len(list((tmp_path / "replica").glob("resume.*.ckpt"))) == 1
+    again, kept = fit(replica(tmp_path), Slow, loaders=endless, **options)
+    assert [step for step, _ in again.curve] == [0, 1, 2]
+    assert again.curve[0] == outcome.curve[0]
+    assert again.whole
+    assert kept["trainer"].global_step == 12
+
+
+class Slow(Net):
+    def training_step(self, batch, index):
+        time.sleep(0.05)
+        return super().training_step(batch, index)
+
+
+def test_validation_rarer_than_there_are_epochs(tmp_path):
+    outcome, kept = fit(replica(tmp_path), epochs=2, check_val_every_n_epoch=5)
+    assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 1, "check_val_every_n_epoch": None}])
+def test_the_metrics_name_is_checked_at_the_first_validation(tmp_path, options):
+    for callback in ({"monitor": "val_los"}, {"metrics": ["val_acc"]}):
+        outcome, kept = fit(replica(tmp_path), epochs=50, callback=callback, **options)
+        assert "was never logged (logged were:" in error_of(outcome)
+        assert kept["trainer"].current_epoch <= 1
+
+
+class Scored(Net):
+    """Its validation loss is lowest after its second epoch."""
+
+    def validation_step(self, batch, index):
+        self.log("val_loss", abs(self.current_epoch - 1.0) + 0.0 * self.loss(batch))
+        self.log("val_mse", self.loss(batch))
+
+
+def test_best_epoch_counts(tmp_path):
+    """Its loss, its predictions and its network; resumed in between or not."""
+    saved = L.callbacks.ModelCheckpoint(tmp_path / "own", monitor="val_loss")
+    options = {"epochs": 4, "before": [saved], "enable_checkpointing": True}
+    callback = {"monitor_best": True, "metrics": ["val_mse"]}
+    outcome, kept = fit(replica(tmp_path), Scored, callback=callback, **options)
+    assert [loss for _, loss in outcome.curve] == [1.0, 0.0, 1.0, 2.0]
+    assert outcome.loss == float(saved.best_model_score) == 0.0
+    best = torch.load(saved.best_model_path)["state_dict"]
+    left = kept["net"].state_dict()
+    assert all(torch.equal(best[name], left[name]) for name in best)
+    assert outcome.metrics["val_mse"] == pytest.approx(validated(kept), rel=1e-5)
+    kept_network = torch.load(tmp_path / "replica" / "weights.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(best[name], kept_network[name]) for name in best)
+    found = combine([tmp_path / "replica"])
+    assert mse(found.mean, found.targets) == pytest.approx(validated(kept), rel=1e-5)
+
+    one = replica(tmp_path / "resumed")
+    one._stop_asked = lambda: len(one.curve) >= 3
+    fit(one, Scored, callback=callback, epochs=4)
+    again, kept = fit(replica(tmp_path / "resumed"), Scored, callback=callback, epochs=4)
+    assert (again.loss, again.metrics["val_mse"]) == (0.0, outcome.metrics["val_mse"])
+    assert all(torch.equal(best[name], kept["net"].state_dict()[name]) for name in best)
+
+
+def test_a_returned_score_counts(tmp_path):
+    """Also as a tensor, in the metric's own sign; a notice says which weights are kept."""
+
+    def objective(score, mode):
+        def train_once(replica):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="lightning")
+                ours = HyppoCallback(replica, mode=mode, predict=False)
+                run = L.Trainer(max_epochs=2, callbacks=[ours], accelerator="cpu", **QUIET)
+                run.fit(Net(), data(), data(seed=2))
+            return score(replica) if callable(score) else score
+
+        return train_once
+
+    with pytest.warns(UserWarning, match="the returned one counts"):
+        assert train(objective(torch.tensor(0.25), "min"), replica(tmp_path)).loss == 0.25
+    with pytest.warns(UserWarning, match="the returned one counts"):
+        outcome = train(objective(torch.tensor(0.75), "max"), replica(tmp_path))
+    assert (outcome.loss, outcome.goal.shown(outcome.loss)) == (-0.75, 0.75)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for sign, mode in ((1, "min"), (-1, "max"), (1, "max")):
+            outcome = train(objective(lambda one, sign=sign: sign * one.result.loss, mode), replica(tmp_path))
+            assert outcome.loss == outcome.curve[-1][1]
+
+
+def test_metrics_beside_the_loss(tmp_path):
+    outcome, kept = fit(replica(tmp_path), callback={"metrics": ["train_loss"]})
+    assert outcome.metrics["train_loss"] == float(kept["trainer"].callback_metrics["train_loss"])
+    assert outcome.metrics["parameters"] == 4 * 8 + 8 + 8 + 1
+    assert outcome.metrics["seconds"] == outcome.end - outcome.start
+    assert 1e7 < outcome.metrics["memory"] < 1e11
+    for metrics in ("val_loss", [3]):
+        with pytest.raises(StudyError, match="expected a list of names"):
+            HyppoCallback(replica(tmp_path), metrics=metrics)
+
+
+def test_default_folders_are_the_replicas(tmp_path, monkeypatch):
+    """Loggers, checkpoints and whatever else a Trainer writes: not into the working directory, unless told so."""
+    monkeypatch.chdir(tmp_path)
+    options = {"logger": True, "enable_checkpointing": True}
+    for package in (L, pytest.importorskip("pytorch_lightning")):
+        root = tmp_path / package.__name__
+        one = Replica(Task(0, 0, 1, {}, str(root)))
+        net = Net if package is L else None
+        if net:
+            fit(one, net, **options)
+            assert list(root.glob("lightning_logs/version_0/checkpoints/*.ckpt"))
+        else:
+            trainer = package.Trainer(callbacks=[HyppoCallback(one)], accelerator="cpu", **QUIET)
+            assert trainer.default_root_dir == str(root)
+    assert not (tmp_path / "lightning_logs").exists()
+    _, kept = fit(replica(tmp_path), default_root_dir=str(tmp_path / "mine"), **options)
+    assert kept["trainer"].default_root_dir == str(tmp_path / "mine")
+    (tmp_path / "replica" / "config.yaml").touch()
+    _, kept = fit(replica(tmp_path))
+    assert kept["trainer"].default_root_dir == str(tmp_path / "replica" / "attempt-2")
+
+
+class Compiled(Net):
+    def setup(self, stage):
+        self.body = torch.compile(self.body, backend="eager")
+
+
+class Configured(Net):
+    def __init__(self):
+        super().__init__()
+        self.made, self.body = self.body, None
+        del self.made
+
+    def configure_model(self):
+        if self.body is None:
+            self.body = nn.Linear(4, 1)
+
+
+class InSetup(Configured):
+    def configure_model(self):
+        pass
+
+    def setup(self, stage):
+        self.body = nn.Linear(4, 1)
+
+
+class Unpacking(Net):
+    def predict_step(self, batch, index):
+        x, _ = batch
+        return self(x)
+
+
+class Given(Net):
+    """README's way: the first element of a batch."""
+
+    def __init__(self, width):
+        super().__init__(body=nn.Linear(4, width))
+
+    def predict_step(self, batch, index):
+        return self(batch[0])
+
+
+def studied(path, made, space):
+    """A study of one trial of two replicas of the network that `made` makes."""
+
+    def objective(replica):
+        fit(replica, made)
+
+    with hyppo.Study(space, objective, log=path, replicas=2, isolate=False) as study:
+        study.run(trials=1, progress=False)
+    return hyppo.load(path)
+
+
+@pytest.mark.parametrize("kind", [Compiled, Configured, InSetup, Unpacking, Given])
+def test_networks_of_any_make_predict_arrays(tmp_path, kind):
+    """An array has as many predictions as rows, those of the replica's own pass; unknown parameters are left out."""
+    made = kind if kind is not Given else lambda: Given(1)
+    space = hyppo.Space(width=hyppo.Integer(1, 1), batch=hyppo.Integer(1, 9))
+    study = studied(tmp_path / "s.h5", made, space)
+    ensemble = hyppo_lightning.load_ensemble(study, kind, 0)
+    x = data(seed=2).dataset.tensors[0]
+    for inputs in (x, x.numpy(), DataLoader(TensorDataset(x, x), 5)):
+        np.testing.assert_allclose(ensemble.predict(inputs).mean, study.predictions(0).mean, atol=1e-5)
+
+
+def test_a_predict_step_that_needs_more_than_inputs_says_so(tmp_path):
+    class Weighing(Net):
+        def predict_step(self, batch, index):
+            return self(batch[0]) * batch[1].mean()
+
+    class First(Net):
+        def predict_step(self, batch, index):
+            return self(batch[0][0])
+
+    for kind, words in ((Weighing, "give a loader whose batches"), (First, r"returned \[1\] predictions for 24 rows")):
+        study = studied(tmp_path / f"{kind.__name__}.h5", kind, hyppo.Space(x=hyppo.Real(0, 1)))
+        with pytest.raises(StudyError, match=words):
+            hyppo_lightning.load_ensemble(study, kind, 0).predict(data(seed=2).dataset.tensors[0])
+
+    class Needy(Net):
+        def __init__(self, depth):
+            super().__init__()
+
+    with pytest.raises(StudyError, match=r"Needy\(\) makes no network .* give a function that does"):
+        hyppo_lightning.load_ensemble(study, Needy, 0)
+
+
+def test_a_network_that_is_not_kept_is_said_once_and_costs_nothing(tmp_path, monkeypatch):
+    from hyppo.training.predictions import kept as module
+
+    monkeypatch.setattr(module, "UNASKED_BYTES", 100)
+    with pytest.warns(UserWarning, match="trained networks are not kept: each has over") as caught:
+        outcome, _ = fit(replica(tmp_path), callback={"predict": False})
+    assert outcome.loss is not None
+    assert len(caught) == 1
+
+
+def test_sharded_strategies_keep_no_predictions():
+    strategies = L.strategies
+    whole = [strategies.SingleDeviceStrategy, strategies.DDPStrategy]
+    sharded = [strategies.FSDPStrategy, strategies.DeepSpeedStrategy, strategies.ModelParallelStrategy]
+    assert [whole_networks(object.__new__(kind)) for kind in whole + sharded] == [True] * 2 + [False] * 3
 
 
 def test_predict_false_keeps_nothing_and_forgets_an_earlier_attempt(tmp_path):

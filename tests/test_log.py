@@ -19,7 +19,7 @@ from hyppo.log import Header, MemoryLog, StudyLog, codec, disk, frame, hdf5, ope
 from hyppo.log.journal import journal_of
 from hyppo.log.schema import Extent
 from hyppo.space import Choice, Space
-from hyppo.training.replica import Failure
+from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, HEADER, SPACE, write
@@ -87,6 +87,8 @@ replica_records = st.builds(
     curves,
     text,
     indices,
+    metrics=st.dictionaries(text, finite, max_size=3).map(lambda found: dict(sorted(found.items()))),
+    goal=st.none() | st.builds(Goal, text, st.sampled_from(["min", "max"])),
 )
 params = st.dictionaries(st.sampled_from(SPACE.names) | text, json_scalars, max_size=6)
 numbers = st.integers(0, 4) | st.integers(0, 2**63 - 1)

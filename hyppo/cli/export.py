@@ -154,7 +154,9 @@ def _rows(study: Study) -> Rows:
         "losses_std": lambda t, r: r.losses.std if r.losses else None,
     }
     rows = {name: [value(t, r) for t, r in of] for name, value in columns.items()}
-    return rows | {f"params.{name}": [t.params.get(name) for t, _ in of] for name in study.space.names}
+    rows |= {f"params.{name}": [t.params.get(name) for t, _ in of] for name in study.space.names}
+    names = dict.fromkeys(name for _, r in of for name in r.metrics)
+    return rows | {f"metrics.{name}": [r.metrics.get(name) for _, r in of] for name in names}
 
 
 def _csv(study: Study, header: Header, events: Iterable[Event]) -> bytes:
@@ -256,6 +258,7 @@ def _trial(t: Trial, asked: float | None) -> dict[str, Any]:
         "spread": t.spread,
         "ensemble_loss": t.ensemble_loss,
         "losses": _statistics(t),
+        "metrics": t.metrics,
         "origin": t.origin,
         "replicas": [
             {
@@ -270,6 +273,7 @@ def _trial(t: Trial, asked: float | None) -> dict[str, Any]:
                 "curve": list(r.curve),
                 "ensemble_loss": r.ensemble_loss,
                 "losses": _statistics(r),
+                "metrics": r.metrics,
                 "failure": None
                 if r.failure is None
                 else {"type": r.failure.type, "message": r.failure.message, "traceback": r.failure.traceback},

@@ -23,6 +23,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from hyppo.errors import HyppoWarning
@@ -279,8 +280,7 @@ class Server:
             del os.environ[name]
         os.environ.update(before)
         if outcome.failure is not None:
-            failure = shorten(outcome.failure)
-            outcome = Outcome(None, failure, outcome.start, outcome.end, outcome.curve, outcome.host)
+            outcome = replace(outcome, loss=None, failure=shorten(outcome.failure), losses=None, criterion=None)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the user's function may have closed or replaced it
                 stream.flush()

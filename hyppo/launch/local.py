@@ -70,7 +70,7 @@ class InProcess:
 
             outcome = train(self._objective, Replica(task, on_report=report, stop_asked=stop_asked))
             self._asked_to_stop.discard((task.trial, task.index))
-            settle_future(future, Stopped(outcome) if saw_stop else outcome)
+            settle_future(future, Stopped(outcome) if saw_stop and not outcome.whole else outcome)
         self._waiting.clear()
 
     def reports(self) -> list[Progressed]:

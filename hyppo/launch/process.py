@@ -341,7 +341,7 @@ class TrainingProcess:
                     if self.task is not None:
                         self._on_notice(self.task, text)
                 case Done(outcome, saw_stop, resident):
-                    ending = Stopped(outcome) if saw_stop else outcome
+                    ending = Stopped(outcome) if saw_stop and not outcome.whole else outcome
                     self._trained += 1
                     if self._trained <= SETTLED:
                         self._resident = max(self._resident, resident)

@@ -14,7 +14,7 @@ import numpy as np
 from hyppo.curve import Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
-from hyppo.training.replica import Failure
+from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
 
 
@@ -50,6 +50,10 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_json, value))
     return value is None or isinstance(value, str | bool | np.bool_) or _is_finite(value)
+
+
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) and _is_finite(value[name]) for name in value)
 
 
 def _is_statistics(value: Any) -> bool:
@@ -105,6 +109,8 @@ RULES: Mapping[type[Any], Mapping[str, Rule]] = {
         "attempts": _COUNT,
         "losses": _or_none(Rule("statistics of losses", _is_statistics)),
         "ensemble_loss": _or_none(_FINITE),
+        "metrics": Rule("a mapping of names to finite numbers", _is_metrics),
+        "goal": _or_none(Rule("a Goal", lambda value: isinstance(value, Goal) and _TEXT.holds(value.metric))),
     },
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 from hyppo.curve import Curve
 from hyppo.errors import LogError
 from hyppo.stats import LossStats
-from hyppo.training.replica import Failure
+from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
 
 STATES = tuple(State)
@@ -65,9 +65,10 @@ def _encode(event: Event) -> bytes:
             for r in records:
                 failure = None if r.failure is None else [r.failure.type, r.failure.message, r.failure.traceback]
                 texts: list[Any] = [r.host, failure]
-                if r.losses is not None or r.ensemble_loss is not None:  # else as before there were such losses
-                    losses_of = None if r.losses is None else [r.losses.n, r.losses.mean, r.losses.std]
-                    texts += [losses_of, r.ensemble_loss]
+                losses_of = None if r.losses is None else [r.losses.n, r.losses.mean, r.losses.std]
+                goal = None if r.goal is None else [r.goal.metric, r.goal.mode]
+                metrics = {name: number(value) for name, value in r.metrics.items()}
+                texts += [losses_of, r.ensemble_loss, metrics, goal]
                 text = to_json(texts).encode()
                 curve = Curve.of(r.curve)
                 parts.append(
@@ -123,8 +124,9 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
     for _ in range(count):
         index, seed, state, loss, start, end, attempts, points, length = _RECORD.unpack_from(body, offset)
         offset += _RECORD.size
-        host, failure, *predicted = json.loads(body[offset : offset + length])
-        losses_of, ensemble_loss = predicted or (None, None)
+        # Journals of earlier versions end after the second or the fourth of these.
+        host, failure, *later = json.loads(body[offset : offset + length])
+        losses_of, ensemble_loss, metrics, goal = [*later, None, None, None, None][:4]
         offset += length
         steps = np.frombuffer(body, np.int64, points, offset).copy()
         losses = np.frombuffer(body, np.float64, points, offset + points * 8).copy()
@@ -143,6 +145,8 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
                 attempts,
                 None if losses_of is None else LossStats(*losses_of),
                 ensemble_loss,
+                metrics or {},
+                None if goal is None else Goal(*goal),
             )
         )
     return Settled(trial, tuple(records), closed, time)

@@ -31,6 +31,7 @@ from hyppo.log.schema import (
     FORMAT,
     FORMAT_VERSION,
     FURTHER,
+    METRICS_TILE,
     NEW,
     NOTE,
     SETTLED,
@@ -43,7 +44,7 @@ from hyppo.log.schema import (
     text_of,
 )
 from hyppo.space import Space
-from hyppo.training.replica import Failure
+from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Event
 
 
@@ -107,6 +108,7 @@ def empty(header: Header) -> bytes:
             track_times=False,
         )
         curve.attrs["dims"] = ["replica", "epoch"]
+        _create_metrics(file, 0)
         file["replicas/status"].attrs["names"] = [str(state) for state in codec.STATES]
         file["events/kind"].attrs["names"] = json.dumps(
             {"asked": NEW, "asked further": FURTHER, "settled": SETTLED, "note": NOTE, "began": BEGAN}
@@ -114,6 +116,18 @@ def empty(header: Header) -> bytes:
         for name in ("events/time", "trials/time", "replicas/start", "replicas/end", "notes/time"):
             file[name].attrs["units"] = "seconds since 1970-01-01T00:00:00Z"
     return contents.getvalue()
+
+
+def _create_metrics(file: h5py.File, replicas: int) -> h5py.Dataset:
+    return file.create_dataset(
+        "replicas/metrics",
+        (replicas, 0),
+        "f8",
+        maxshape=(None, None),
+        chunks=(CHUNK, METRICS_TILE),
+        fillvalue=np.nan,
+        track_times=False,
+    )
 
 
 def append(path: str | Path, before: Extent, added: Batch, header: Header, *, closed: bool) -> None:
@@ -132,15 +146,18 @@ def append(path: str | Path, before: Extent, added: Batch, header: Header, *, cl
             for name, fill in ADDED.items():
                 if name not in file:
                     size = rows[name.split("/")[0]]
+                    text = COLUMNS[name] == TEXT
                     file.create_dataset(
                         name,
                         (size,),
-                        COLUMNS[name],
+                        h5py.string_dtype() if text else COLUMNS[name],
                         maxshape=(None,),
                         chunks=(CHUNK,),
                         fillvalue=fill,
                         track_times=False,
                     )
+            if "replicas/metrics" not in file:
+                _create_metrics(file, rows["replicas"])
             for name, values in added.columns.items():
                 _extend(file[name], values)
             if len(added.params):
@@ -148,6 +165,7 @@ def append(path: str | Path, before: Extent, added: Batch, header: Header, *, cl
                 dataset.resize(before.rows["trials"] + len(added.params), axis=0)
                 dataset[before.rows["trials"] :] = added.params
             _extend_curves(file["replicas/curve"], before.rows["replicas"], added.curves)
+            _extend_metrics(file["replicas/metrics"], before.rows["replicas"], added)
             file.attrs.modify("seq", added.extent.sequence)
             file.attrs.modify("closed", int(closed))
             config = json.dumps(header.config)
@@ -175,6 +193,17 @@ def _extend_curves(dataset: h5py.Dataset, first: int, curves: Sequence[Curve]) -
             for i, curve in enumerate(block):
                 padded[i, : len(curve)] = curve.losses
             dataset[first + lo : first + lo + len(block), :width] = padded
+
+
+def _extend_metrics(dataset: h5py.Dataset, first: int, added: Batch) -> None:
+    names = added.extent.metrics
+    dataset.resize((first + len(added.metrics), len(names)))
+    if added.metrics and names:
+        values = np.full((len(added.metrics), len(names)), np.nan)
+        for i, metrics in enumerate(added.metrics):
+            for name, value in metrics.items():
+                values[i, names[name]] = value
+        dataset[first:] = values
 
 
 # -- reading ------------------------------------------------------------------------------------------------------
@@ -207,7 +236,10 @@ def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int]]
         float(attrs["created"]),
         attrs["hyppo_version"],
     )
-    rows = {table: int(file[column].shape[0]) for table, column in TABLES.items()}
+    rows = {
+        table: 0 if column in ADDED and column not in file else int(file[column].shape[0])
+        for table, column in TABLES.items()
+    }
     if rows["events"] != attrs["seq"]:
         raise LogError(f"{path} is damaged: it holds {rows['events']} events and says {attrs['seq']}")
     return header, rows
@@ -228,11 +260,21 @@ def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Ev
         with _opened(path, "r") as file, _collector_paused():
             header, rows = _checked(file, path)
             table = _Table(file, since.rows)
-            hosts = [*since.hosts, *map(text_of, table("hosts"))]
-            texts = [map(text_of, table(f"failures/{column}")) for column in ("type", "message", "traceback")]
-            failures = [*since.failures, *map(Failure, *texts)]
-            events = list(events_of(table, hosts, failures))
-            extent = Extent(rows, {h: i for i, h in enumerate(hosts)}, {f: i for i, f in enumerate(failures)})
+
+            def texts(*columns: str) -> list[Any]:
+                return list(zip(*(map(text_of, table(column)) for column in columns), strict=True))
+
+            hosts = [*since.hosts, *(host for (host,) in texts("hosts"))]
+            names = [*since.metrics, *(name for (name,) in texts("metrics"))]
+            failures = [
+                *since.failures,
+                *(Failure(*found) for found in texts("failures/type", "failures/message", "failures/traceback")),
+            ]
+            goals = [*since.goals, *(Goal(*pair) for pair in texts("goals/metric", "goals/mode"))]
+            extent = Extent(
+                rows, *({text: i for i, text in enumerate(found)} for found in (hosts, failures, names, goals))
+            )
+            events = list(events_of(table, extent))
             return header, events, extent, bool(file.attrs["closed"])
     except (LogError, FileNotFoundError):
         raise
@@ -265,11 +307,19 @@ class _Table:
         table = name.split("/")[0]
         first = self.first[table]
         if name in ADDED and name not in self.file:
-            return [ADDED[name]] * (len(self.file[TABLES[table]]) - first)
+            there = len(self.file[TABLES[table]]) if TABLES[table] in self.file else first
+            return [ADDED[name]] * (there - first)
         values: list[Any] = self.file[name][first:].tolist()
         return values
 
     def curves(self, lo: int, hi: int, width: int) -> npt.NDArray[np.float64]:
         first = self.first["replicas"]
         rows: npt.NDArray[np.float64] = self.file["replicas/curve"][first + lo : first + hi, :width]
+        return rows
+
+    def metrics(self) -> npt.NDArray[np.float64]:
+        first, there = self.first["replicas"], len(self.file[TABLES["replicas"]])
+        if "replicas/metrics" not in self.file:
+            return np.empty((there - first, 0))
+        rows: npt.NDArray[np.float64] = self.file["replicas/metrics"][first:]
         return rows

@@ -15,13 +15,13 @@ from hyppo.curve import EMPTY, Curve
 from hyppo.errors import SpaceError
 from hyppo.log import codec
 from hyppo.log.schema import (
-    ADDED,
     BEGAN,
     CHUNK,
     COLUMNS,
     CURVE_TILE,
     CURVE_WIDTH,
     FURTHER,
+    METRICS_TILE,
     NEW,
     NOTE,
     SETTLED,
@@ -34,7 +34,6 @@ from hyppo.log.schema import (
 )
 from hyppo.space import Space
 from hyppo.stats import LossStats
-from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled
 
 # -- events to rows -----------------------------------------------------------------------------------------------
@@ -47,6 +46,7 @@ class Batch:
     columns: Mapping[str, Sequence[Any]]
     params: npt.NDArray[np.float64]  # (new trials, d)
     curves: Sequence[Curve]  # one a replica
+    metrics: Sequence[Mapping[str, float]]  # the same
     extent: Extent
 
     @property
@@ -67,7 +67,8 @@ class Batch:
             block = self.curves[lo : lo + CHUNK]
             chunks = (first + lo + len(block) - 1) // CHUNK - (first + lo) // CHUNK + 1
             tiles = -(-max(map(len, block)) // CURVE_TILE)
-            bytes_ += chunks * tiles * (CHUNK * CURVE_TILE * 8 + 128)
+            tiles_of_metrics = -(-len(self.extent.metrics) // METRICS_TILE)
+            bytes_ += chunks * (tiles * CURVE_TILE + tiles_of_metrics * METRICS_TILE) * (CHUNK * 8 + 16)
         return bytes_
 
 
@@ -80,6 +81,8 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
     """Rows that append `events` to a file that goes as far as `extent`."""
     columns: dict[str, list[Any]] = defaultdict(list)
     rows, hosts, failures = dict(extent.rows), dict(extent.hosts), dict(extent.failures)
+    names, goals = dict(extent.metrics), dict(extent.goals)
+    metrics: list[Mapping[str, float]] = []
     points: list[Mapping[str, Any]] = []
     curves: list[Curve] = []
 
@@ -98,6 +101,15 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             failures[failure] = len(failures)
             texts = {"type": failure.type, "message": failure.message, "traceback": failure.traceback}
             add("failures", **{column: stored(text) for column, text in texts.items()})
+        for name in [name for name in record.metrics if name not in names]:
+            names[name] = len(names)
+            columns["metrics"].append(stored(name))
+            rows["metrics"] += 1
+        metrics.append(record.metrics)
+        goal = record.goal
+        if goal is not None and goal not in goals:
+            goals[goal] = len(goals)
+            add("goals", metric=stored(goal.metric), mode=goal.mode)
         curve, at = Curve.of(record.curve), -1
         if len(curve) > CURVE_WIDTH or not curve.counts_up:
             at = rows["curves"]
@@ -124,6 +136,7 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             losses_mean=codec.number(None if record.losses is None else record.losses.mean),
             losses_std=codec.number(None if record.losses is None else record.losses.std),
             ensemble_loss=codec.number(record.ensemble_loss),
+            goal=-1 if goal is None else goals[goal],
         )
 
     for event in events:
@@ -150,7 +163,7 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             case Began(provenance, time):
                 add("events", kind=BEGAN, trial=-1, time=time, closed=0, count=0)
                 add("notes", time=time, text=stored(codec.to_json(dict(provenance))))
-    return Batch(columns, _numbers(space, points), curves, Extent(rows, hosts, failures))
+    return Batch(columns, _numbers(space, points), curves, metrics, Extent(rows, hosts, failures, names, goals))
 
 
 def _numbers(space: Space, points: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
@@ -185,15 +198,19 @@ class Table(Protocol):
         """Rows lo to hi of /replicas/curve, counted from the first, (hi - lo, width)."""
         ...
 
+    def metrics(self) -> npt.NDArray[np.float64]:
+        """Rows of /replicas/metrics, (n, M)."""
+        ...
 
-def events_of(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[Event]:
-    """The events that `batch` made the rows of."""
+
+def events_of(table: Table, extent: Extent) -> Iterator[Event]:
+    """The events that `batch` made the rows of; `extent` has the texts of the whole file."""
     asked = {
         NEW: (_json_values(table("trials/params_json")), _json_values(table("trials/origin"))),
         FURTHER: (_json_values(table("further/params_json")), _json_values(table("further/origin"))),
     }
     seeds = zip(table("asks/replica"), table("asks/seed"), strict=True)
-    records = _records(table, hosts, failures)
+    records = _records(table, extent)
     notes = map(text_of, table("notes/text"))
     columns = [table(f"events/{column}") for column in ("kind", "trial", "time", "closed", "count")]
     for kind, trial, time, closed, count in zip(*columns, strict=True):
@@ -208,12 +225,14 @@ def events_of(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -
             yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)
 
 
-def _records(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) -> Iterator[ReplicaRecord]:
-    names = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
-    columns = [table(f"replicas/{column}") for column in (*names, *(name.split("/")[1] for name in ADDED))]
-    for (index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble), curve in zip(
-        zip(*columns, strict=True), _curves(table), strict=True
-    ):
+def _records(table: Table, extent: Extent) -> Iterator[ReplicaRecord]:
+    read = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
+    added = ("losses", "losses_mean", "losses_std", "ensemble_loss", "goal")
+    columns = [table(f"replicas/{column}") for column in (*read, *added)]
+    hosts, failures, goals = list(extent.hosts), list(extent.failures), list(extent.goals)
+    rows = zip(zip(*columns, strict=True), _curves(table), _metrics(table, list(extent.metrics)), strict=True)
+    for row, curve, metrics in rows:
+        index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble, goal = row
         yield ReplicaRecord(
             index,
             seed,
@@ -227,7 +246,15 @@ def _records(table: Table, hosts: Sequence[str], failures: Sequence[Failure]) ->
             attempts,
             LossStats(n, mean, codec.optional(std)) if n else None,
             codec.optional(ensemble),
+            metrics,
+            None if goal < 0 else goals[goal],
         )
+
+
+def _metrics(table: Table, names: Sequence[str]) -> Iterator[Mapping[str, float]]:
+    in_order = sorted(range(len(names)), key=names.__getitem__)
+    for row in table.metrics().tolist():
+        yield {names[j]: row[j] for j in in_order if j < len(row) and row[j] == row[j]}
 
 
 def _curves(table: Table) -> Iterator[Curve]:

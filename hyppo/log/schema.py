@@ -14,11 +14,14 @@
                                        none; `host` and `failure` are rows of /hosts and /failures
     /replicas/losses{,_mean,_std}, /replicas/ensemble_loss
                                (n,)    of its predictions, by the criterion: their number, 0 for none, and statistics
+    /replicas/metrics          (n, M)  further numbers of a replica, NaN for none; row j of /metrics is the name of
+                                       column j
+    /replicas/goal             (n,)    row of /goals: the metric that its loss is, and "min" or "max"; -1: unknown
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
     /curves/{step,loss}        (c,)    curves in full where they are longer than that, or their steps are not 0, 1,
                                        2 ...; `/replicas/curve_at` says where one begins, -1: not here
     /notes/{time,text}         (m,)    a note, or the provenance of a session (JSON) that began
-    /hosts, /failures/{type,message,traceback}
+    /hosts, /failures/{type,message,traceback}, /metrics, /goals/{metric,mode}
 
 Times are unix seconds. Text with a NUL or a lone surrogate, which HDF5 cannot hold, is stored as JSON; so is text that
 begins with a quotation mark, which tells the two apart. One dataset per column, none per trial: a group per trial was
@@ -33,13 +36,14 @@ from typing import Any
 import numpy as np
 
 from hyppo.space import AnyParameter, Choice, Integer, Real
-from hyppo.training.replica import Failure
+from hyppo.training.replica import Failure, Goal
 
 FORMAT = "hyppo-study"
 FORMAT_VERSION = 1
 CHUNK = 1024  # rows; 64 read half as fast
 CURVE_TILE = 32  # columns of a chunk of /replicas/curve
 CURVE_WIDTH = 1024
+METRICS_TILE = 8  # columns of a chunk of /replicas/metrics
 
 NEW, FURTHER, SETTLED, NOTE, BEGAN = 1, 2, 3, 4, 5
 """Codes of /events/kind."""
@@ -78,6 +82,7 @@ COLUMNS: Mapping[str, str] = {
     "replicas/losses_mean": "f8",
     "replicas/losses_std": "f8",
     "replicas/ensemble_loss": "f8",
+    "replicas/goal": "i4",
     "curves/step": "i8",
     "curves/loss": "f8",
     "notes/time": "f8",
@@ -86,6 +91,9 @@ COLUMNS: Mapping[str, str] = {
     "failures/type": TEXT,
     "failures/message": TEXT,
     "failures/traceback": TEXT,
+    "metrics": TEXT,
+    "goals/metric": TEXT,
+    "goals/mode": TEXT,
 }
 # Columns of later versions, and what a file without them is taken to hold.
 ADDED: Mapping[str, Any] = {
@@ -93,6 +101,10 @@ ADDED: Mapping[str, Any] = {
     "replicas/losses_mean": np.nan,
     "replicas/losses_std": np.nan,
     "replicas/ensemble_loss": np.nan,
+    "replicas/goal": -1,
+    "metrics": None,
+    "goals/metric": None,
+    "goals/mode": None,
 }
 TABLES = {name.split("/")[0]: name for name in reversed(list(COLUMNS))}  # table -> its first column
 
@@ -104,6 +116,8 @@ class Extent:
     rows: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
     hosts: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[Failure, int] = field(default_factory=dict)
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    goals: Mapping[Goal, int] = field(default_factory=dict)
 
     @property
     def sequence(self) -> int:

@@ -7,21 +7,28 @@ import math
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hyppo.arguments import quoted
 from hyppo.config import ENSEMBLE_LOSS
-from hyppo.errors import ObjectiveError
+from hyppo.errors import HyppoWarning, ObjectiveError
+from hyppo.training.memory import PeakMemory
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
 from hyppo.training.seeding import restored_switches, seed_everything
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
-    """The result of a training from what its function returned and what was handed over; they must agree."""
+    """The result of a training, from what its function returned and what a callback handed over.
+
+    A returned loss counts: it is what the user computed last. A number returned beside a callback is in the sign of the
+    monitored metric, so the best accuracy of a training with mode="max" is returned as it is.
+    """
     handed = replica.result
     if returned is None:
         if handed is None:
@@ -40,14 +47,28 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
                 f"{objective_name} returned {quoted(returned)} of type {type(returned).__name__}; "
                 "return the loss as a float, or a hyppo.Result"
             ) from None
-    if handed is not None:
-        if not np.isclose(handed.loss, result.loss, rtol=1e-6, atol=0.0, equal_nan=True):
-            raise ObjectiveError(
-                f"{objective_name} returned the loss {result.loss!r}, but a callback handed over {handed.loss!r}; "
-                "return nothing, or the same value"
-            )
-        return handed if result.prediction is None else result
+    for name, value in (result.metrics or {}).items():
+        replica.log(name, value)
+    if handed is None:
+        return result
+    if _same(result.loss, handed.loss):
+        return replace(result, loss=handed.loss)
+    if replica.goal is not None and not isinstance(returned, Result):
+        result = replace(result, loss=replica.goal.sign * result.loss)
+        if _same(result.loss, handed.loss):
+            return replace(result, loss=handed.loss)
+    warnings.warn(
+        f"{objective_name} returned another loss than that of the weights that the fit left: the returned one counts, "
+        "while predictions and networks that are kept are of these weights. With monitor_best=True in the callback all "
+        "three are of the best epoch, and nothing has to be returned",
+        category=HyppoWarning,
+        stacklevel=2,
+    )
     return result
+
+
+def _same(loss: float, handed: float) -> bool:
+    return bool(np.isclose(handed, loss, rtol=1e-6, atol=0.0, equal_nan=True))
 
 
 def name_of(objective: Callable[..., Any]) -> str:
@@ -79,6 +100,7 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     loss: float | None = None
     failure: Failure | None = None
     criterion: bytes | None = None
+    memory = PeakMemory()
     try:
         if replica.rank == 0:
             discard(replica.location)
@@ -99,4 +121,17 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     except (Exception, SystemExit) as error:
         failure = Failure.of(error)
     end = time.time()
-    return Outcome(loss, failure, start, end, tuple(replica.curve), socket.gethostname(), replica.losses, criterion)
+    metrics = {"seconds": end - start, **memory.measured(), **replica.metrics}
+    return Outcome(
+        loss,
+        failure,
+        start,
+        end,
+        tuple(replica.curve),
+        socket.gethostname(),
+        replica.losses,
+        criterion,
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        goal=replica.goal,
+        whole=replica.whole and failure is None,
+    )

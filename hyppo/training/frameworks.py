@@ -50,6 +50,13 @@ class Framework:
         """A tensor of this framework as something that `numpy.asarray` takes; anything else as it is."""
         return leaf
 
+    def reset_peak(self, module: Any) -> None:
+        """Forget the peak of the memory on GPUs so far."""
+
+    def peak(self, module: Any) -> int | None:
+        """Peak of the memory on GPUs in bytes; None if no GPU was used."""
+        return None
+
     def environ(self, seed: int) -> dict[str, str]:
         """Environment variables of a training with this seed, set before the framework is imported."""
         return {}
@@ -138,6 +145,16 @@ class Torch(Framework):
         leaf = leaf.detach().cpu()
         # numpy has no bfloat16
         return (leaf.float() if leaf.is_floating_point() and leaf.element_size() < 4 else leaf).numpy()
+
+    def reset_peak(self, module: Any) -> None:
+        if module.cuda.is_initialized():
+            for device in range(module.cuda.device_count()):
+                module.cuda.reset_peak_memory_stats(device)
+
+    def peak(self, module: Any) -> int | None:
+        if not module.cuda.is_initialized():
+            return None
+        return sum(int(module.cuda.max_memory_allocated(device)) for device in range(module.cuda.device_count()))
 
 
 def _to_text(generator: Any) -> str:

@@ -1,17 +1,40 @@
 """A metric of a framework seen as a loss: what every integration does with it, once."""
 
+import math
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from hyppo.arguments import number
 from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.replica import Replica, Result, check_target
+from hyppo.training.replica import Goal, Replica, Result, check_target
 
-HIGHER_IS_BETTER = re.compile(r"(^|_)(acc|accuracy|auc|auroc|f1|precision|recall|iou|dice|psnr|ssim|r2)(_|$)", re.I)
+HIGHER_IS_BETTER = re.compile(
+    r"(acc|accuracy|auc|auroc|auprc|aupr|ap|map|f1|f1score|fbeta|precision|recall|sensitivity|specificity|iou|miou|jaccard|"
+    r"dice|psnr|ssim|msssim|r2|r2score|kappa|mcc|nse|kge|bleu|rouge|meteor|ndcg|mrr|pearson|spearman|kendall|"
+    r"correlation|corr|score|reward|top1|top5|likelihood)"
+)
+LOWER_IS_BETTER = frozenset({"loss", "error", "err", "nll"})
+WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+\d*|[A-Z]\d*|\d+")
+STEP_PAUSE = 5.0  # s; a stop that is asked this long before an epoch's end, or less, waits for it
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a metric of this name is usually maximised.
+
+    >>> [higher_is_better(name) for name in ("val/acc", "val_mAP", "valAccuracy", "nse", "val_loss", "mapping_error")]
+    [True, True, True, True, False, False]
+    """
+    words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", metric)}
+    words |= {word.lower() for word in WORD.findall(metric)}
+    return any(map(HIGHER_IS_BETTER.fullmatch, words)) and not words & LOWER_IS_BETTER
 
 
 class Monitor:
-    """The metric that decides, reported and handed over as a loss: the sign of a maximised one is flipped here.
+    """The metric that is the loss, and the metrics kept beside it.
+
+    The sign of a maximised metric is flipped here, once: everything inside is minimised.
 
     Parameters
     ----------
@@ -21,27 +44,36 @@ class Monitor:
         Its name in the framework's logs.
     mode : {"min", "max"}
         Whether lower or higher is better; with "max" the loss is minus the metric.
+    metrics : sequence of str
+        Further names in the framework's logs, kept as `trial.metrics`.
+    best : bool
+        The loss is the lowest that was reported, not the last.
 
     Raises
     ------
     StudyError
-        Another mode.
+        Another mode, or `metrics` that are not names.
 
     Examples
     --------
     >>> from hyppo.training.replica import Task
     >>> replica = Replica(Task(trial=0, index=0, seed=7, params={}, directory="."))
-    >>> monitor = Monitor(replica, "val_accuracy", "max")
-    >>> monitor.report(0, 0.75)
+    >>> monitor = Monitor(replica, "val_accuracy", "max", ["val_loss"])
+    >>> monitor.report(0, {"val_accuracy": 0.75, "val_loss": 0.5})
+    True
     >>> monitor.hand_over([])
-    >>> replica.result.loss
-    -0.75
+    >>> replica.result.loss, replica.metrics
+    (-0.75, {'val_loss': 0.5})
     """
 
-    def __init__(self, replica: Replica, metric: str, mode: str) -> None:
+    def __init__(
+        self, replica: Replica, metric: str, mode: str, metrics: Sequence[str] = (), best: bool = False
+    ) -> None:
         if mode not in ("min", "max"):
             raise StudyError(f'mode must be "min" or "max" (then the loss is minus {metric!r}), not {mode!r}')
-        if mode == "min" and HIGHER_IS_BETTER.search(metric):
+        if isinstance(metrics, str) or not all(isinstance(name, str) for name in metrics):
+            raise StudyError(f'metrics: expected a list of names as in the logs, like ["val_acc"], got {metrics!r}')
+        if mode == "min" and higher_is_better(metric):
             warnings.warn(
                 f'{metric!r} is minimised; if higher is better, say mode="max": the loss is then minus {metric!r}',
                 category=HyppoWarning,
@@ -49,60 +81,94 @@ class Monitor:
             )
         self.replica = replica
         self.metric = metric
-        self.sign = 1.0 if mode == "min" else -1.0
+        self.goal = replica.goal = Goal(metric, mode)
+        self.metrics = tuple(metrics)
+        self.best = best
         self.loss: float | None = None
+        self.beside: dict[str, float] = {}
 
     def begin(self) -> None:
-        """A fit begins: refused where this training has its result already, or lacks what the study's target needs.
+        """Check that a fit may begin.
 
         Raises
         ------
         StudyError
-            As `Replica.hand_over` would say after it.
+            This training has a result already.
         ObjectiveError
-            As `check_target` does.
+            The study's target needs a criterion, and there is none.
         """
         if self.replica.result is not None:
             self.replica.hand_over(self.replica.result)
         check_target(self.replica)
 
-    def report(self, epoch: int, value: float) -> None:
-        """The metric after `epoch` (counted from 0)."""
-        self.loss = self.sign * float(value)
-        self.replica.report(epoch, self.loss)
+    def report(self, step: int, logged: Mapping[str, Any]) -> bool:
+        """Report the metric after `step` (counted from 0); return whether these weights are the ones that count now."""
+        loss = self.loss_in(logged)
+        self.replica.report(step, loss)
+        if self.best and self.loss is not None and not loss < self.loss and not math.isnan(self.loss):
+            return False
+        self.take(loss, self.beside_in(logged))
+        return True
+
+    def take(self, loss: float, beside: Mapping[str, float]) -> None:
+        """Let a loss, and the metrics beside it, be those of this training."""
+        self.loss, self.beside = loss, dict(beside)
+
+    def loss_in(self, logged: Mapping[str, Any]) -> float:
+        """The metric in the framework's logs, as a loss."""
+        return self.goal.sign * number(self.metric, logged[self.metric], finite=False)
+
+    def beside_in(self, logged: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics beside the loss, as far as they are in the framework's logs."""
+        return {name: number(name, logged[name], finite=False) for name in self.metrics if name in logged}
 
     def go_on(self, curve: Iterable[tuple[int, float]]) -> None:
-        """An interrupted training goes on after the reports of `curve`.
+        """Repeat the reports of `curve`: an interrupted training goes on after them.
 
-        They are made once more: a rule for stopping early counts a training's reports and knows its lowest loss, and
-        those of a run that was cut are void.
+        A rule for stopping early counts a training's reports and knows its lowest loss, and forgets those of a training
+        that was cut.
         """
         self.replica.curve.clear()
         for step, loss in curve:
             self.replica.report(step, loss)
             self.loss = loss
 
-    def missing(self, logged: Iterable[str]) -> StudyError:
-        """What to raise where the metric never came."""
-        names = sorted(name for name in logged)
+    def check(self, logged: Iterable[str], metrics: Iterable[str] | None = None) -> None:
+        """Check that the monitored metrics, or those of them in `metrics`, are in the logs.
+
+        Raises
+        ------
+        StudyError
+            One is not; the message names those that are.
+        """
+        names = list(logged)
+        for metric in (self.metric, *self.metrics) if metrics is None else metrics:
+            if metric not in names:
+                raise self.missing(names, metric)
+
+    def missing(self, logged: Iterable[str], metric: str | None = None) -> StudyError:
+        """The error for a metric that never came."""
+        metric = metric or self.metric
+        names = sorted(logged)
         there_are = f"logged were: {', '.join(names)}" if names else "nothing was logged"
         hint = (
             "; a val_ metric needs validation data"
-            if self.metric.startswith("val") and not any(name.startswith("val") for name in names)
+            if metric.startswith("val") and not any(name.startswith("val") for name in names)
             else ""
         )
-        return StudyError(
-            f"the metric {self.metric!r} was never logged ({there_are}); say which one is the loss with monitor={hint}"
-        )
+        say = "say which one is the loss with monitor=" if metric == self.metric else "metrics= takes these names"
+        return StudyError(f"the metric {metric!r} was never logged ({there_are}); {say}{hint}")
 
-    def hand_over(self, logged: Iterable[str]) -> None:
-        """Leave the last reported loss as the result, NaN and infinity as they are: the core makes them a failure.
+    def hand_over(self, logged: Iterable[str], *, stopped: bool = False) -> None:
+        """Leave the loss as the result of the training; NaN and infinity become a failure later.
 
         Raises
         ------
         StudyError
             The metric was never reported; `logged` are the names that were.
         """
-        if self.loss is None:
+        if self.loss is None and not stopped:
             raise self.missing(logged)
-        self.replica.hand_over(Result(self.loss))
+        self.replica.whole = not stopped
+        self.replica.metrics.update({name: value for name, value in self.beside.items() if name in self.metrics})
+        self.replica.hand_over(Result(math.nan if self.loss is None else self.loss))

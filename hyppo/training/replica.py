@@ -6,7 +6,7 @@ failure, never both.
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hyppo.stats import LossStats
 from hyppo.training.criterion import Criterion, pack, unpack
 
 NON_FINITE = "NonFiniteLoss"  # the type of the failure of a training that ended, with a loss of NaN or infinity
+MEASURED = ("seconds", "memory", "gpu_memory")  # metrics that every training has, where the system tells them
 RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
 
 Report = Callable[[int, float], None]
@@ -25,18 +26,20 @@ Report = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a training hands over, where a bare loss is not enough.
+    """What a training hands over if a bare loss is not enough.
 
     Parameters
     ----------
     loss : float
-        Lower is better.
+        Lower is better. Like every number here it may be a scalar of numpy, torch, JAX or TensorFlow.
     prediction : array, optional
         Output of the trained network on the validation data, shape (examples, ...).
     passes : iterable of arrays, optional
         Monte-Carlo-dropout passes over the same data, each shaped as `prediction`; consumed one at a time.
     targets : array, optional
         Validation targets, for the loss of the replicas' mean prediction.
+    metrics : mapping of str to float, optional
+        Further numbers of this training, as `Replica.log` takes them.
 
     Raises
     ------
@@ -45,17 +48,41 @@ class Result:
 
     Examples
     --------
-    >>> Result(0.25).loss
-    0.25
+    >>> Result(0.25, metrics={"epochs": 12}).metrics
+    {'epochs': 12}
     """
 
     loss: float
     prediction: Any = None
     passes: Iterable[Any] | None = None
     targets: Any = None
+    metrics: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", number("loss", self.loss, finite=False, error=ObjectiveError))
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The metric that the losses of a study are, and whether lower or higher is better.
+
+    Examples
+    --------
+    >>> Goal("val_accuracy", "max").shown(-0.75)
+    0.75
+    """
+
+    metric: str
+    mode: str = "min"
+
+    @property
+    def sign(self) -> float:
+        """loss = sign * metric."""
+        return -1.0 if self.mode == "max" else 1.0
+
+    def shown(self, loss: float) -> float:
+        """A loss in the metric's own sign."""
+        return -loss if self.mode == "max" else loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +131,9 @@ class Outcome:
     reported, as (step, loss). `losses` are those of the predictions, by the study's criterion, over the trained network
     and its dropout passes; `criterion` (packed) is the training's own, where the study has none.
     `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
+    `metrics` are further numbers by name: `seconds` and peak `memory` (bytes) as measured, and whatever was logged.
+    `goal` says which metric the loss is, if a callback monitored one. `whole`: a callback knows that this training was
+    not cut, although it may have seen that a stop was asked.
     """
 
     loss: float | None
@@ -115,6 +145,9 @@ class Outcome:
     losses: LossStats | None = None
     criterion: bytes | None = None
     pruned: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    goal: Goal | None = None
+    whole: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -152,6 +185,8 @@ class Replica:
         The study's: the loss of predictions on all validation data.
     losses : LossStats or None
         Of the kept predictions, by `criterion`.
+    metrics : dict
+        What `log` was told.
 
     Examples
     --------
@@ -185,7 +220,10 @@ class Replica:
         self.rank = rank
         self.world_size = world_size
         self.curve: list[tuple[int, float]] = []
+        self.metrics: dict[str, float] = {}
         self.result: Result | None = None
+        self.goal: Goal | None = None
+        self.whole = False
         self._directory = Path(task.directory)
         self._on_report = on_report
         self._stop_asked = stop_asked
@@ -213,7 +251,7 @@ class Replica:
         return self._directory
 
     def report(self, step: int, loss: float) -> None:
-        """Tell how the training goes: `loss` after `step` (an epoch, or whatever counts up).
+        """Tell how the training goes: `loss` after `step` (an epoch, or another count that goes up).
 
         Raises
         ------
@@ -224,6 +262,34 @@ class Replica:
         self.curve.append(point)
         if self._on_report is not None:
             self._on_report(*point)
+
+    def log(self, name: str, value: float) -> None:
+        """Keep a further number of this training beside its loss; of a name that is logged again the last one counts.
+
+        It becomes `trial.metrics[name]`, the mean over the replicas, and the column `metrics.<name>` of
+        `study.to_frame()` and `hyppo export`. NaN and infinity are not kept.
+
+        Parameters
+        ----------
+        name : str
+            Not "seconds", "memory" or "gpu_memory", which are measured for every training.
+        value : float
+
+        Raises
+        ------
+        StudyError
+            A name that is empty or taken, or a value that is not a number.
+
+        Examples
+        --------
+        >>> replica = Replica(Task(trial=0, index=0, seed=7, params={}, directory="."))
+        >>> replica.log("val_accuracy", 0.75)
+        >>> replica.metrics
+        {'val_accuracy': 0.75}
+        """
+        if not isinstance(name, str) or not name or name in MEASURED:
+            raise StudyError(f"log(name, value): the name is text, and not one of {MEASURED}; got {name!r}")
+        self.metrics[name] = number(f"log({name!r}, value)", value, finite=False)
 
     @property
     def should_stop(self) -> bool:

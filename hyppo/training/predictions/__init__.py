@@ -25,7 +25,7 @@ Gal, Y. and Ghahramani, Z. (2016). Dropout as a Bayesian approximation. ICML.
 """
 
 from hyppo.training.predictions.collection import FILE, Batch, Collection, moments
-from hyppo.training.predictions.ensemble import Ensemble, Predictions, combine
+from hyppo.training.predictions.ensemble import Ensemble, Predictions, call_with, combine
 from hyppo.training.predictions.kept import UNASKED_BYTES, asked_for, discard, keep, keep_weights, weights_in
 from hyppo.training.predictions.output import flatten, unflatten
 
@@ -37,6 +37,7 @@ __all__ = [
     "Ensemble",
     "Predictions",
     "asked_for",
+    "call_with",
     "combine",
     "discard",
     "flatten",

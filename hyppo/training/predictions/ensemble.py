@@ -1,5 +1,6 @@
 """The prediction of several trained networks together: of a trial's replicas from what they kept, or on new data."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -130,6 +131,34 @@ def _combined(
     with opened[0]() as arrays:
         targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
     return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes)
+
+
+def call_with(build: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+    """Make a network from those parameters that `build` takes.
+
+    Raises
+    ------
+    StudyError
+        It needs an argument that is no parameter of the trial.
+
+    Examples
+    --------
+    >>> call_with(lambda width, depth=2: (width, depth), {"width": 8, "batch": 32})
+    (8, 2)
+    """
+    arguments = inspect.signature(build).parameters.values()
+    named = {a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)}
+    every = any(a.kind is a.VAR_KEYWORD for a in arguments)
+    taken = {name: value for name, value in params.items() if every or name in named}
+    try:
+        return build(**taken)
+    except TypeError as error:
+        name = getattr(build, "__name__", type(build).__name__)
+        raise StudyError(
+            f"{name}({', '.join(f'{key}={value!r}' for key, value in taken.items())}) makes no network ({error}); give "
+            f"a function that does, such as lambda **params: {name}(params['width']), with the trial's parameters "
+            f"{', '.join(params)}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hyppo.training.predictions.spool import Spool
 from hyppo.training.replica import Replica
 
 WEIGHTS = "weights.*"
+NO_PREDICTIONS = "no predictions are kept"
 UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs
 
 
@@ -41,10 +42,10 @@ def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool |
 
 
 def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
-    """Predict batch by batch and keep what comes in the replica's directory; with a criterion, the losses of it too.
+    """Predict batch by batch and keep the predictions in the replica's directory; with a criterion, their losses too.
 
-    Where the user asked for predictions, what goes wrong fails the training. Where nobody asked, it must not: a good
-    loss is worth more than a prediction that this network does not have, so a notice says what is missing.
+    An error here never costs the loss of a training that has ended: a notice says that predictions are missing, and
+    why. A criterion that fails is the training's failure only if the study optimises the ensemble's loss.
     """
     collection = Collection()
     spool = None if replica.criterion is None else Spool(replica.directory)
@@ -63,19 +64,20 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
             collection.save(replica.directory)
         elif asked:
             raise StudyError("predictions were asked for, but there are no validation data to predict")
+        if spool is not None and collection.parts:
+            replica.losses = _single_losses(replica, collection, spool)
     except Exception as error:
-        if asked:
+        if replica.target == ENSEMBLE_LOSS:
             raise
         warnings.warn(
-            f"no predictions are kept: {type(error).__name__}: {error} "
-            "(predict=True makes this an error, predict=False keeps quiet)",
+            f"{'no losses of the predictions are known' if (replica.directory / FILE).is_file() else NO_PREDICTIONS}: "
+            f"{type(error).__name__}: {error}; the loss of the training counts (predict=False keeps quiet)",
             category=HyppoWarning,
             stacklevel=2,
         )
-        return
-    if spool is not None and collection.parts:
-        replica.losses = _single_losses(replica, collection, spool)
-        spool.close()
+    finally:
+        if spool is not None:
+            spool.close()
 
 
 def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> LossStats | None:
@@ -93,28 +95,48 @@ def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> Lo
     return LossStats.of(losses)
 
 
-def keep_weights(replica: Replica, name: str, nbytes: int, save: Callable[[Path], Any], asked: bool | None) -> None:
-    """Have `save(path)` write the trained network into the replica's directory: the whole file is there, or none.
+def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], nbytes: int, asked: bool | None) -> None:
+    """Write the trained network into the replica's directory, by the first of `saves` that can; whole or not at all.
 
-    Where nobody asked, they are kept up to `UNASKED_BYTES`, and what goes wrong is a notice.
+    Without being asked networks are kept up to `UNASKED_BYTES`. An error is a notice: the loss of the training counts.
+
+    Parameters
+    ----------
+    replica : Replica
+    saves : mapping of str to callable
+        Name of the file, and what writes it: save(path).
+    nbytes : int
+        Size of the network.
+    asked : bool or None
+        The user's `weights=`.
     """
-    if asked is False or (asked is None and nbytes > UNASKED_BYTES):
+    if asked is False:
         return
-    part = replica.directory / f"part-{os.getpid()}-{name}"
-    try:
-        save(part)
-        os.replace(part, replica.directory / name)
-    except Exception as error:
-        if asked:
-            raise
+    if asked is None and nbytes > UNASKED_BYTES:
         warnings.warn(
-            f"the weights are not kept: {type(error).__name__}: {error} (weights=True makes this an error, "
-            "weights=False keeps quiet)",
+            f"the trained networks are not kept: each has over {UNASKED_BYTES >> 20} MiB; weights=True keeps them, "
+            "weights=False keeps quiet",
             category=HyppoWarning,
             stacklevel=2,
         )
-    finally:
-        part.unlink(missing_ok=True)
+        return
+    errors: list[str] = []
+    for name, save in saves.items():
+        part = replica.directory / f"part-{os.getpid()}-{name}"
+        try:
+            save(part)
+            os.replace(part, replica.directory / name)
+            return
+        except Exception as error:  # a framework raises nearly anything here
+            errors.append(f"{type(error).__name__}: {error}")
+        finally:
+            part.unlink(missing_ok=True)
+    warnings.warn(
+        f"the trained network is not kept: {'; '.join(errors)}; the loss of the training counts "
+        "(weights=False keeps quiet)",
+        category=HyppoWarning,
+        stacklevel=2,
+    )
 
 
 def weights_in(directory: Path) -> Path | None:

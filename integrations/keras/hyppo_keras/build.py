@@ -5,13 +5,14 @@ in the space and has a value in every trial, and has no effect where `build` doe
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from hyppo import Choice, Integer, Ordinal, Real, Replica, Space
-from hyppo.errors import SpaceError, StudyError
+from hyppo import Choice, Integer, Ordinal, Real, Space
+from hyppo.errors import HyppoWarning, SpaceError, StudyError
 from hyppo.training.seeding import restored_switches
 
 Parameter = Integer | Real | Choice | Ordinal
@@ -245,6 +246,8 @@ def _parameters_of(build: Callable[[HyperParameters], Any]) -> dict[str, Paramet
 class Build:
     """A `build(hp)` function with its space. Called with a replica, it builds that trial's network.
 
+    A trial or `study.best` will do too: anything with `params`.
+
     Attributes
     ----------
     space : hyppo.Space
@@ -260,7 +263,7 @@ class Build:
             raise SpaceError("build asks for no parameter: there is nothing to search")
         self.space = Space(found)
 
-    def __call__(self, replica: Replica) -> Any:
+    def __call__(self, replica: Any) -> Any:
         return self._build(_Asked(replica.params, self.space))
 
 
@@ -290,8 +293,19 @@ def from_build(build: Any) -> Build:
             hyppo_keras.fit(replica, network(replica), x, y, validation_split=0.2, epochs=20)
 
         study = hyppo.Study(network.space, train)
+        study.run(trials=20)
+        model = network(study.best)  # the recommended network, untrained
     """
     method = getattr(build, "build", build)
     if not callable(method):
         raise StudyError(f"build: expected a function of hp, or an object with one called build, got {build!r}")
+    fit = getattr(type(build), "fit", None)
+    if fit is not None and not fit.__module__.startswith("keras"):  # KerasTuner's own does nothing but model.fit
+        warnings.warn(
+            f"{type(build).__name__}.fit is not called: give hyppo_keras.fit its arguments in the training function, "
+            "and add the parameters that it asks hp for to the space: hyppo.Space({**network.space.parameters, "
+            '"batch": hyppo.Ordinal([32, 64])})',
+            category=HyppoWarning,
+            stacklevel=2,
+        )
     return Build(method)

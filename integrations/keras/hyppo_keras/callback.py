@@ -3,13 +3,14 @@
 import hashlib
 import inspect
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from hyppo.errors import StudyError
-from hyppo.training.metric import Monitor
+from hyppo.training.metric import STEP_PAUSE, Monitor
 from hyppo.training.predictions import asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
 from hyppo.training.resume import Saves
@@ -17,20 +18,22 @@ from hyppo_keras.criterion import CompiledLoss
 from hyppo_keras.group import AveragedLogs, Group
 from hyppo_keras.predict import batches
 from hyppo_keras.resume import restore_state, save_state
-from hyppo_keras.weights import WEIGHTS
+from hyppo_keras.weights import WEIGHTS, WHOLE
+
+SAMPLE = 1024  # elements of a weight that are hashed, at least if it has so many
 
 
 class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Report each epoch's loss, stop when asked, and hand the result over at the end of `model.fit`.
 
-    The loss is the monitored value of the weights that `fit` leaves: where another callback has brought back those of
-    an earlier epoch, that epoch's; where they are of no epoch (averaged weights, validation every k epochs), they are
-    evaluated once more. Its place in the list of callbacks does not matter.
+    The loss is the monitored value of the weights that `fit` leaves: if another callback has brought back those of an
+    earlier epoch, that epoch's; if they are of no epoch (averaged weights), they are evaluated once more. The last
+    epoch is always validated. The callback's place in the list does not matter.
 
     Parameters
     ----------
     replica : hyppo.Replica
-        What the training function was given.
+        The argument of the training function.
     monitor : str
         Name of a metric in the epoch's logs.
     mode : {"min", "max"}
@@ -38,21 +41,28 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     mc_dropout : int
         Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
     predict : bool, optional
-        Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
-        their absence an error (as mc_dropout > 0 does), False keeps none.
+        Keep predictions on the validation data. By default, or with None, they are kept up to 16 MiB; True keeps any
+        size, as mc_dropout > 0 does, False keeps none. Predictions that fail never cost the loss: a notice says why.
     weights : bool, optional
-        Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`. By default up to
-        16 MiB are; True keeps any, False none.
+        Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`, or its weights
+        alone if Keras cannot save it whole (a subclassed model without get_config). By default up to 16 MiB are; True
+        keeps any, False none.
     resume : bool
         Save weights and optimiser in the replica's directory when a stop is asked, and every minute or so, at an
         epoch's end; a training that was interrupted goes on from there. What other callbacks remember (a patience)
         begins anew.
+    metrics : sequence of str, optional
+        Names of further metrics in the epoch's logs, kept as `trial.metrics`. `parameters` (trainable) is always there.
+    monitor_best : bool
+        Let the best epoch count: `fit` leaves the weights of the lowest loss, and loss, predictions and network are of
+        these.
 
     Raises
     ------
     StudyError
-        A mode or number of passes that cannot be; and from `model.fit`: a second callback, a second fit, a fit
-        without epochs, a metric that is not in the logs, a replica of several ranks (`hyppo_keras.fit` trains it).
+        An argument that cannot be used; and from `model.fit`: a second callback, a second fit, a fit without epochs, a
+        metric that is not in the logs of the first validation, a model of another Keras, a replica of several ranks
+        (`hyppo_keras.fit` trains it).
 
     Examples
     --------
@@ -72,9 +82,12 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         predict: bool | None = None,
         weights: bool | None = None,
         resume: bool = True,
+        *,
+        metrics: Sequence[str] = (),
+        monitor_best: bool = False,
     ) -> None:
         super().__init__()
-        self._monitor = Monitor(replica, monitor, mode)
+        self._monitor = Monitor(replica, monitor, mode, metrics, monitor_best)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._weights = weights
@@ -82,10 +95,16 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._saves = Saves()
         self._stopped = False
         self._group: Group | None = None  # of several ranks
-        self._losses: dict[bytes, float] = {}  # by the weights that they are of
+        self._losses: dict[bytes, tuple[float, dict[str, float]]] = {}  # and metrics, by the weights that they are of
+        self._best: Any = None  # weights of the lowest loss
+        self._since = self._validation_began = self._validation_took = 0.0
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
         self._history: Any = None
+
+    def set_model(self, model: Any) -> None:
+        check_model(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         replica = self._monitor.replica
@@ -104,27 +123,52 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
                 raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
             self._history.on_train_end = self._hand_over
-        if self._resume and restore_state(self.model, self._monitor):
-            # The validation data are seen in a validation only, and `validation_freq` may leave none to come.
-            own, last = self.model._should_eval, (self.params or {}).get("epochs", 0) - 1
-            self.model.__dict__["_should_eval"] = lambda epoch, frequency: epoch == last or own(epoch, frequency)
+        if self._resume:
+            self._best = restore_state(self.model, self._monitor)
+        # The last epoch is validated, whatever `validation_freq` says; one that is cut short is not.
+        own, last = self.model._should_eval, (self.params or {}).get("epochs", 0) - 1
+        self.model.__dict__["_should_eval"] = lambda epoch, frequency: (
+            not self._stopped and (epoch == last or own(epoch, frequency))
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._since = time.monotonic()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        replica = self._monitor.replica
+        if self._group is not None or not replica.should_stop:  # several ranks agree at the end of an epoch
+            return
+        steps = (self.params or {}).get("steps") or math.inf
+        left = (time.monotonic() - self._since) / (batch or math.nan) * (steps - batch) + self._validation_took
+        if not left <= STEP_PAUSE:  # else it stops at the epoch's end, where its state is saved
+            self._stopped = self.model.stop_training = True
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._validation_began = time.monotonic()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._validation_took = time.monotonic() - self._validation_began
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._stopped:
+            return  # this epoch was cut: the training goes on from the state saved before it
         self._logged = dict(logs or {})
         # Keras drops its iterator over the validation data before it ends the training
         self._validation = getattr(self.model, "_eval_epoch_iterator", None) or self._validation
-        value = self._logged.get(self._monitor.metric)
-        if value is not None:
-            self._monitor.report(epoch, float(value))
-            self._losses[fingerprint(self.model)] = float(self._monitor.loss or 0.0)
-        elif not self._monitor.metric.startswith("val_") or any(name.startswith("val_") for name in self._logged):
-            raise self._monitor.missing(self._logged)  # no later epoch will have it
+        validated = any(name.startswith("val_") for name in self._logged)
+        wanted = (self._monitor.metric, *self._monitor.metrics)
+        self._monitor.check(self._logged, [name for name in wanted if validated or not name.startswith("val_")])
+        if self._monitor.metric in self._logged:
+            if self._monitor.report(epoch, self._logged) and self._monitor.best:
+                self._best = [weight.copy() for weight in self.model.get_weights()]
+            loss = self._monitor.loss_in(self._logged)
+            self._losses[fingerprint(self.model)] = loss, self._monitor.beside_in(self._logged)
         if epoch + 1 >= (self.params or {}).get("epochs", math.inf):
             return  # it ends now, whole: nothing is cut short, and nothing is left to go on with
         replica = self._monitor.replica
         stop = replica.should_stop if self._group is None else self._group.any(replica.should_stop)
         if self._resume and replica.rank == 0 and (stop or self._saves.due()):
-            self._saves.save(lambda: save_state(self.model, replica, epoch))
+            self._saves.save(lambda: save_state(self.model, self._monitor, epoch, self._best))
         if stop:
             self._stopped = self.model.stop_training = True
 
@@ -138,38 +182,69 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.__dict__.pop("_should_eval", None)
         if self._group is not None:
             self._group.leave(self.model)
-        if self._monitor.loss is None:
+        replica, monitor = self._monitor.replica, self._monitor
+        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
+            monitor.hand_over(self._logged, stopped=True)
+            return
+        if monitor.loss is None:
             if not self._logged:
                 raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss to hand over")
-            raise self._monitor.missing(self._logged)
-        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
-            self._monitor.hand_over(self._logged)
-            return
-        left = fingerprint(self.model)
-        if left in self._losses:
-            self._monitor.loss = self._losses[left]
-        elif self._monitor.metric.startswith("val_") and self._validation is not None:
+            raise monitor.missing(self._logged)
+        if self._best is not None:
+            self.model.set_weights(self._best)
+        elif (left := fingerprint(self.model)) in self._losses:
+            monitor.take(*self._losses[left])
+        elif monitor.metric.startswith("val_") and self._validation is not None:
             data = self._validation.data_adapter
-            logs = self.model.evaluate(
+            evaluated = self.model.evaluate(
                 (batch for batch in data.get_numpy_iterator()),
                 steps=self._validation.steps_per_epoch or data.num_batches,
                 verbose=0,
                 return_dict=True,
             )
-            self._monitor.loss = self._monitor.sign * float(logs[self._monitor.metric.removeprefix("val_")])
-        if self._asked is not False and self._monitor.replica.rank == 0:
-            keep(self._monitor.replica, batches(self.model, self._validation, self._passes), asked=bool(self._asked))
-        if self._monitor.replica.rank == 0:
+            logged = {**self._logged, **{f"val_{name}": value for name, value in evaluated.items()}}
+            monitor.take(monitor.loss_in(logged), monitor.beside_in(logged))
+        replica.log("parameters", sum(math.prod(weight.shape) for weight in self.model.trainable_weights))
+        if self._asked is not False and replica.rank == 0:
+            keep(replica, batches(self.model, self._validation, self._passes), asked=bool(self._asked))
+        if replica.rank == 0:
             nbytes = sum(weight.nbytes for weight in self.model.get_weights())
-            keep_weights(self._monitor.replica, WEIGHTS, nbytes, self.model.save, self._weights)
-        self._monitor.hand_over(self._logged)
+            keep_weights(replica, {WHOLE: self.model.save, WEIGHTS: self.model.save_weights}, nbytes, self._weights)
+        monitor.hand_over(self._logged)
+
+
+def check_model(model: Any) -> None:
+    """Check that a model is one of this Keras.
+
+    Raises
+    ------
+    StudyError
+        It is of tf_keras (Keras 2), or no model.
+    """
+    if isinstance(model, keras.Model):
+        return
+    module = type(model).__module__
+    raise StudyError(
+        f"model: expected a keras.Model of Keras {keras.__version__}, got {type(model).__name__} of {module}"
+        + (
+            "; tf_keras and TF_USE_LEGACY_KERAS=1 are Keras 2: build the model with `import keras`, or train in a "
+            "plain function that calls replica.report and returns the loss"
+            if module.startswith(("tf_keras", "tensorflow"))
+            else ""
+        )
+    )
 
 
 def fingerprint(model: Any) -> bytes:
-    """Digest of all weights."""
+    """Digest of a sample of all weights, which training changes nearly everywhere.
+
+    All weights would be copied from the device and hashed at every epoch: about a second per gigabyte.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for weight in model.get_weights():
-        digest.update(weight.tobytes())
+    for weight in model.weights:
+        flat = keras.ops.reshape(weight, (-1,))
+        sample = flat if flat.shape[0] <= SAMPLE else flat[:: flat.shape[0] // SAMPLE]
+        digest.update(keras.ops.convert_to_numpy(sample).tobytes())
     return digest.digest()
 
 
@@ -183,6 +258,8 @@ def fit(
     predict: bool | None = None,
     weights: bool | None = None,
     resume: bool = True,
+    metrics: Sequence[str] = (),
+    monitor_best: bool = False,
     **kwargs: Any,
 ) -> Any:
     """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
@@ -194,10 +271,10 @@ def fit(
     Parameters
     ----------
     replica : hyppo.Replica
-        What the training function was given.
+        The argument of the training function.
     model : keras.Model
         Compiled.
-    monitor, mode, mc_dropout, predict, weights, resume
+    monitor, mode, mc_dropout, predict, weights, resume, metrics, monitor_best
         As for `HyppoCallback`.
 
     Raises
@@ -212,8 +289,17 @@ def fit(
         def train(replica):
             hyppo_keras.fit(replica, build(**replica.params), x, y, validation_split=0.2, epochs=20)
     """
+    check_model(model)
     ours = HyppoCallback(
-        replica, monitor=monitor, mode=mode, mc_dropout=mc_dropout, predict=predict, weights=weights, resume=resume
+        replica,
+        monitor=monitor,
+        mode=mode,
+        mc_dropout=mc_dropout,
+        predict=predict,
+        weights=weights,
+        resume=resume,
+        metrics=metrics,
+        monitor_best=monitor_best,
     )
     taken = dict(inspect.signature(model.fit).bind(*args, **kwargs).arguments)
     first: list[Any] = []

@@ -7,26 +7,33 @@ from typing import Any
 
 from hyppo.errors import StudyError
 from hyppo.training.metric import Monitor
-from hyppo.training.replica import Replica
 from hyppo.training.resume import random_state, set_random_state, state_name
 
 
-def save_state(model: Any, replica: Replica, epoch: int) -> None:
-    """Save that `epoch` is trained."""
+def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> None:
+    """Save that `epoch` is trained; `best` are the weights of the best epoch, if these count."""
+    replica = monitor.replica
     name = state_name(replica)
     weights = f"{name}.{epoch}.weights.h5"
     model.save_weights(replica.directory / weights, overwrite=True)
-    state = {"epoch": epoch, "weights": weights, "curve": list(replica.curve), "random": random_state()}
+    state: dict[str, Any] = {"epoch": epoch, "weights": weights, "curve": list(replica.curve), "random": random_state()}
+    state |= {"loss": monitor.loss, "beside": monitor.beside, "best": None}
+    if best is not None:
+        state["best"] = f"{name}.{epoch}.best.weights.h5"
+        now = [weight.copy() for weight in model.get_weights()]
+        model.set_weights(best)
+        model.save_weights(replica.directory / state["best"], overwrite=True)
+        model.set_weights(now)
     part = replica.directory / f"{name}.part"
     part.write_text(json.dumps(state))
     os.replace(part, replica.directory / f"{name}.json")  # last: the file that it names is complete
     for other in replica.directory.glob(f"{name}.*.weights.h5"):
-        if other.name != weights:
+        if other.name not in (weights, state["best"]):
             other.unlink()
 
 
-def restore_state(model: Any, monitor: Monitor) -> bool:
-    """Make `model.fit` continue after the saved epoch; return whether there is one.
+def restore_state(model: Any, monitor: Monitor) -> Any:
+    """Make `model.fit` continue after the saved epoch, if there is one; return the weights of the best epoch, if kept.
 
     Raises
     ------
@@ -36,12 +43,16 @@ def restore_state(model: Any, monitor: Monitor) -> bool:
     folder = monitor.replica.location
     path = folder / f"{state_name(monitor.replica)}.json"
     if not path.is_file():
-        return False
+        return None
     try:
         state = json.loads(path.read_bytes())
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)  # else Keras leaves out its state
+        best = None
+        if state["best"] is not None:
+            model.load_weights(folder / Path(state["best"]).name)
+            best = [weight.copy() for weight in model.get_weights()]
         model.load_weights(folder / Path(state["weights"]).name)
     except Exception as error:  # Keras raises nearly anything here
         raise StudyError(
@@ -49,6 +60,8 @@ def restore_state(model: Any, monitor: Monitor) -> bool:
             "optimiser has changed, or a file is damaged; delete it to train from the beginning"
         ) from error
     monitor.go_on(state["curve"])
+    if state["loss"] is not None:
+        monitor.take(state["loss"], state["beside"])
     set_random_state(state["random"])
     model._initial_epoch = state["epoch"] + 1  # as Keras' own BackupAndRestore does
-    return True
+    return best

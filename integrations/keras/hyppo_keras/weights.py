@@ -1,17 +1,22 @@
 """Trained networks on disk, and back as an ensemble that predicts new data."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from hyppo import Study
 from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.predictions import Batch, Ensemble
+from hyppo.training.predictions import Batch, Ensemble, call_with
+from hyppo_keras.build import Build
 from hyppo_keras.predict import Passes, dropout_layers
 
-WEIGHTS = "weights.keras"
+WHOLE = "weights.keras"  # the network with its configuration
+WEIGHTS = "weights.weights.h5"  # its weights alone
 ROWS = 256  # of an array that are predicted at a time
 
 
@@ -31,8 +36,8 @@ def load_ensemble(
     number : int, optional
         Trial; by default the recommended one.
     build : callable, optional
-        build(**params) -> keras.Model, made as in the training and with its weights (not only at its first call). The
-        files hold the networks whole, so that it is needed only where Keras cannot make one from its configuration.
+        Makes the network as the training did: a function, called with those parameters of the trial that it takes, or
+        the result of `from_build`. Needed only if Keras cannot save or load the network whole.
     custom_objects : dict, optional
         As for `keras.models.load_model`.
 
@@ -59,37 +64,73 @@ def load_ensemble(
         )
     networks = []
     for path in paths:
+        alone = path.name == WEIGHTS
+        if alone and build is None:
+            raise StudyError(
+                f"{path} holds weights alone, since Keras could not save this network whole; give build=, a function "
+                "that makes the network from the trial's parameters as the training did"
+            )
         try:
             if build is None:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
                     model = keras.models.load_model(path, custom_objects=dict(custom_objects or {}), compile=False)
             else:
-                model = build(**params)
-                model.load_weights(path)
+                model = build(study.trials[number]) if isinstance(build, Build) else call_with(build, params)
+                if model.built:
+                    model.load_weights(path)
+                else:
+                    model = Unbuilt(model, path)
+        except StudyError:
+            raise
         except Exception as error:  # Keras raises nearly anything here
-            raise StudyError(
-                f"{path} does not load ({type(error).__name__}: {error}); give build=, which makes the network from "
-                "its parameters as the training did, or custom_objects=; a damaged file has to be deleted, and the "
-                "ensemble goes without it"
-            ) from error
+            raise _does_not_load(path, error) from error
         networks.append(model)
     return Ensemble(tuple(networks), forward, number, params)
 
 
+def _does_not_load(path: Path, error: Exception) -> StudyError:
+    return StudyError(
+        f"{path} does not load ({type(error).__name__}: {error}); give build=, which makes the network from its "
+        "parameters as the training did, or custom_objects=; a damaged file has to be deleted, and the ensemble goes "
+        "without it"
+    )
+
+
+@dataclass
+class Unbuilt:
+    """A network that has no weights before its first call, and the file of those that it gets then."""
+
+    model: Any
+    path: Path
+
+    def built_for(self, x: Any) -> Any:
+        """The network with its weights, after a call with inputs like `x`."""
+        if not self.model.built:
+            self.model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), x))
+            try:
+                self.model.load_weights(self.path)
+            except Exception as error:  # Keras raises nearly anything here
+                raise _does_not_load(self.path, error) from error
+        return self.model
+
+
 def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each batch of a data set, or of rows of inputs."""
-    layers = dropout_layers(model) if passes else []
-    if passes and not layers:
-        warnings.warn(
-            f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes",
-            category=HyppoWarning,
-            stacklevel=2,
-        )
-        passes = 0
-    one_pass = Passes(model, layers)
+    one_pass: Passes | None = None
     for x, y in _batches(data):
-        yield model.predict_on_batch(x), (one_pass(x) for _ in range(passes)), y
+        if one_pass is None:
+            model = model.built_for(x) if isinstance(model, Unbuilt) else model
+            layers = dropout_layers(model) if passes else []
+            if passes and not layers:
+                warnings.warn(
+                    f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes",
+                    category=HyppoWarning,
+                    stacklevel=2,
+                )
+                passes = 0
+            one_pass = Passes(model, layers)
+        yield model.predict_on_batch(x), map(one_pass, itertools.repeat(x, passes)), y
 
 
 def _batches(data: Any) -> Iterator[tuple[Any, Any]]:

@@ -4,7 +4,9 @@ import importlib.util
 import inspect
 import pickle
 import sys
+import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from itertools import chain
@@ -13,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.metric import Monitor
+from hyppo.training.metric import STEP_PAUSE, Monitor
 from hyppo.training.predictions import asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
 from hyppo.training.resume import Saves, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
-from hyppo_lightning.weights import WEIGHTS, save_weights
+from hyppo_lightning.roots import redirect_roots
+from hyppo_lightning.weights import WEIGHTS, form_of, save_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Base
@@ -27,19 +30,21 @@ else:
     _Base = object
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
+GROUP_EVERY = 20  # batches between two looks at should_stop of several ranks, which have to agree
 Weights = list[tuple[int, int]]
 
 
 class HyppoCallback(_Base):
-    """Report each epoch's loss, stop when asked, and hand the result over at the end of `trainer.fit`.
+    """Report the loss at each validation, stop when asked, and hand the result over at the end of `trainer.fit`.
 
-    The loss is the monitored value of the weights that `fit` leaves: where they have changed since the last
-    validation (validation every k epochs, a stop within an epoch, averaged weights), they are validated once more.
+    The loss is the monitored value of the weights that `fit` leaves. If these have changed since the last validation
+    (validation every k epochs, a stop within an epoch, averaged weights), they are validated once more. Reports count
+    epochs if the Trainer validates at the end of epochs, and validations from 0 if it validates within epochs.
 
     Parameters
     ----------
     replica : hyppo.Replica
-        What the training function was given.
+        The argument of the training function.
     monitor : str
         Name of a logged metric.
     mode : {"min", "max"}
@@ -47,20 +52,26 @@ class HyppoCallback(_Base):
     mc_dropout : int
         Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
     predict : bool, optional
-        Keep predictions on the validation data. By default they are kept where they can be and are small; True makes
-        their absence an error (as mc_dropout > 0 does), False keeps none.
+        Keep predictions on the validation data. By default, or with None, they are kept up to 16 MiB; True keeps any
+        size, as mc_dropout > 0 does, False keeps none. Predictions that fail never cost the loss: a notice says why.
     weights : bool, optional
         Keep the trained network as `weights.ckpt` in the replica's directory, for `load_ensemble`. By default up to
         16 MiB are; True keeps any, False none.
     resume : bool
-        Save the Trainer's state in the replica's directory when a stop is asked, and every minute or so, at an epoch's
-        end; a training that was interrupted goes on from there, unless `trainer.fit` is given a `ckpt_path`.
+        Save the Trainer's state in the replica's directory when a stop is asked, and every minute or so at the end of
+        an epoch, or after a validation within one; an interrupted training goes on from there, unless `trainer.fit` is
+        given a `ckpt_path`.
+    metrics : sequence of str, optional
+        Names of further logged metrics, kept as `trial.metrics`. `parameters` (trainable) is always there.
+    monitor_best : bool
+        Let the best validation count: `fit` leaves the weights of the lowest loss, and loss, predictions and network
+        are of these.
 
     Raises
     ------
     StudyError
-        A mode or number of passes that cannot be; and from `trainer.fit`: a second callback, a second fit, a fit
-        without training, a metric that was never logged, a Trainer that leaves the ranks of the replica.
+        An argument that cannot be used; and from `trainer.fit`: a second callback, a second fit, a fit without
+        training, a metric that is not logged by the first validation, a Trainer that leaves the ranks of the replica.
 
     Examples
     --------
@@ -81,6 +92,7 @@ class HyppoCallback(_Base):
             packages = PACKAGES[:1] if importlib.util.find_spec("lightning") else PACKAGES[1:]
         for package in packages:
             watch_launchers(package, _replica_of)
+            redirect_roots(package, _replica_among)
         if not cls._based:
             bases = (cls, *(import_module(name).Callback for name in packages))
             cls = type(cls.__name__, bases, {"__module__": cls.__module__, "__doc__": cls.__doc__, "_based": True})
@@ -95,19 +107,28 @@ class HyppoCallback(_Base):
         predict: bool | None = None,
         weights: bool | None = None,
         resume: bool = True,
+        *,
+        metrics: Sequence[str] = (),
+        monitor_best: bool = False,
     ) -> None:
-        self._monitor = Monitor(replica, monitor, mode)
+        self._monitor = Monitor(replica, monitor, mode, metrics, monitor_best)
         self._asked = asked_for(replica, mc_dropout, predict)
         self._passes = mc_dropout
         self._weights = weights
         self._resume = resume
         self._saves = Saves()
-        self._saving = self._resuming = False
+        self._saving = self._saving_within = self._resuming = False
+        self._by_epoch = True  # reports count epochs, not validations
         self._epoch: int | None = None  # the last that was trained
-        self._reported: int | None = None  # the last whose metric came
+        self._reported: int | None = None  # the last that was reported
         self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
-        self._validated: Weights | None = None  # the weights that it is of, where validation gave it
+        self._validated: Weights | None = None  # the weights that it is of, if a validation gave it
+        self._checked = self._has_validated = False
         self._trained = self._stopped = False
+        self._best: dict[str, Any] | None = None  # weights of the lowest loss, on the CPU
+        self._form: int | None = None  # of a validation batch
+        self._since = 0.0  # start of the epoch
+        self._validation_took = 0.0
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage != "fit":
@@ -115,6 +136,11 @@ class HyppoCallback(_Base):
         if sum(isinstance(callback, HyppoCallback) for callback in trainer.callbacks) > 1:
             raise StudyError("the Trainer has more than one HyppoCallback; give it one: a training has one result")
         check_group(trainer, self._monitor.replica)
+        if self._monitor.best and not whole_networks(trainer.strategy):
+            raise StudyError(
+                f"monitor_best=True needs the whole network on each rank, and {type(trainer.strategy).__name__} shards "
+                "it: leave monitor_best out, or return ModelCheckpoint's best_model_score from the training function"
+            )
         self._monitor.begin()
         # last, because others (weight averaging) may exchange the weights as training ends; a new list, since the
         # Trainer is walking along this one
@@ -156,7 +182,12 @@ class HyppoCallback(_Base):
                 "curve": list(self._monitor.replica.curve),
                 "random": random_state(),
                 "validated": self._validated is not None,
+                "loss": self._monitor.loss,
+                "beside": self._monitor.beside,
+                "best": self._best,
             }
+            if self._saving_within:
+                return
             # Lightning goes on from an epoch's end, where its own checkpoints are made, but not from an epoch's start:
             # its counters are put back to there.
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
@@ -165,20 +196,34 @@ class HyppoCallback(_Base):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._resuming:
-            self._monitor.go_on(checkpoint["hyppo"]["curve"])
-            if checkpoint["hyppo"]["validated"]:
+            state = checkpoint["hyppo"]
+            self._monitor.go_on(state["curve"])
+            if state["loss"] is not None:
+                self._monitor.take(state["loss"], state["beside"])
+            self._best = state["best"]
+            if state["validated"]:
                 self._validated = []  # of other weights than those that fit leaves
             # now, not where training starts: the iterator over the data, which draws a seed, is made in between
-            set_random_state(checkpoint["hyppo"]["random"])
+            set_random_state(state["random"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._seen = self._metric(trainer)
         self._epoch = self._reported = None
+        interval = trainer.val_check_batch  # in batches; None if it is a time
+        self._by_epoch = not trainer.enable_validation or (
+            trainer.check_val_every_n_epoch is not None
+            and interval is not None
+            and interval >= trainer.num_training_batches
+        )
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._report(trainer)  # what the module logged in its own on_train_epoch_end, which comes after the callbacks'
+        if self._stopped:
+            raise StopIteration
+        self._since = time.monotonic()
         if self._epoch is None:
             return  # nothing is trained yet
+        self._report(trainer, pl_module)  # what the module logged in its on_train_epoch_end, after the callbacks'
+        self._check(trainer)
         # Here and not at the end of the epoch before: learning rates have had their step since, and a training that
         # has trained its last epoch ends by itself, whole.
         any_rank = trainer.strategy.reduce_boolean_decision
@@ -189,21 +234,63 @@ class HyppoCallback(_Base):
             self._stopped = trainer.should_stop = True
             raise StopIteration  # which ends Lightning's loop before this epoch; should_stop alone would train a batch
 
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._trained = True
+        replica, any_rank = self._monitor.replica, trainer.strategy.reduce_boolean_decision
+        if replica.world_size > 1 and (batch_idx + 1) % GROUP_EVERY:
+            return
+        if not any_rank(replica.should_stop, all=False):
+            return
+        took = (time.monotonic() - self._since) / (batch_idx + 1)
+        left = took * (trainer.num_training_batches - batch_idx - 1) + self._validation_took
+        if any_rank(left <= STEP_PAUSE, all=False):
+            return  # to the epoch's end, from which a training goes on to the last bit as if uninterrupted
+        if self._resume:
+            self._saves.save(lambda: self._save(trainer, within=True))
+        self._stopped = trainer.should_stop = True
+        raise StopIteration
+
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self._before = self._metric(trainer)
+        self._validation_began = time.monotonic()
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._form = form_of(batch)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.sanity_checking and self._metric(trainer) is not self._before:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._has_validated = True
+        self._validation_took = time.monotonic() - self._validation_began
+        if self._metric(trainer) is not self._before:
             self._validated = weights_of(pl_module)
+        if self._by_epoch:
+            return
+        self._report(trainer, pl_module, validating=True)
+        if self._monitor.metric.startswith("val") and not _logs_at_epoch_end(pl_module):
+            self._check(trainer)
+        if self._resume and trainer.strategy.reduce_boolean_decision(self._saves.due(), all=False):
+            self._saves.save(lambda: self._save(trainer, within=True))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._stopped:
+            return
         self._epoch = trainer.current_epoch
-        self._report(trainer)
+        self._report(trainer, pl_module)
 
-    def _save(self, trainer: Any) -> None:
+    def _check(self, trainer: Any) -> None:
+        """Check the names of the metrics, once, as soon as a validation and all that comes with it has been."""
+        if self._has_validated and not self._checked:
+            self._checked = True
+            self._monitor.check(trainer.callback_metrics)
+
+    def _save(self, trainer: Any, *, within: bool = False) -> None:
+        """Save the state of the training, at an epoch's start or `within` one."""
         path = self._monitor.replica.directory / f"{state_name(self._monitor.replica)}.ckpt"
         part = path.with_suffix(".part")
-        self._saving = True
+        self._saving, self._saving_within = True, within
         try:
             trainer.save_checkpoint(part)
         finally:
@@ -212,26 +299,40 @@ class HyppoCallback(_Base):
             part.replace(path)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._trained = self._epoch is not None
-        self._report(trainer)
-        if self._stopped and self._monitor.loss is not None:
-            # it goes on later or its trial was given up: nothing of it counts yet
-            self._monitor.hand_over(trainer.callback_metrics)
+        replica = self._monitor.replica
+        self._report(trainer, pl_module)
+        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
+            self._monitor.hand_over(trainer.callback_metrics, stopped=True)
             return
-        if self._validated is not None and self._validated != weights_of(pl_module):
+        if not self._trained:
+            return  # on_fit_end says so
+        unknown = self._monitor.loss is None and not self._has_validated and trainer.enable_validation
+        if unknown or (self._validated is not None and self._validated != weights_of(pl_module)):
             trainer.validating = True  # as the training loop does around its own validations
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
             self._reported = None
-            self._report(trainer)
+            self._report(trainer, pl_module)
         if self._monitor.loss is None:
             raise self._monitor.missing(trainer.callback_metrics)
-        if self._asked is not False and trainer.is_global_zero:
-            keep(self._monitor.replica, batches(trainer, pl_module, self._passes), asked=bool(self._asked))
+        if self._best is not None:
+            pl_module.load_state_dict(self._best)
+        whole = whole_networks(trainer.strategy)
+        if self._asked is not False and not whole:
+            warnings.warn(
+                f"no predictions are kept: {type(trainer.strategy).__name__} shards the network over the ranks "
+                "(predict=False keeps quiet)",
+                category=HyppoWarning,
+                stacklevel=2,
+            )
+        elif self._asked is not False and trainer.is_global_zero:
+            keep(replica, batches(trainer, pl_module, self._passes), asked=bool(self._asked))
+        if whole:
+            replica.log("parameters", sum(p.numel() for p in pl_module.parameters() if p.requires_grad))
         state = trainer.strategy.lightning_module_state_dict()  # of all ranks, where they share the weights out
         if trainer.is_global_zero:
             nbytes = sum(tensor.nbytes for tensor in state.values() if isinstance(tensor, torch.Tensor))
-            keep_weights(self._monitor.replica, WEIGHTS, nbytes, partial(save_weights, state), self._weights)
+            keep_weights(replica, {WEIGHTS: partial(save_weights, state, self._form)}, nbytes, self._weights)
         trainer.strategy.barrier("hyppo_predictions")
         self._monitor.hand_over(trainer.callback_metrics)
 
@@ -245,13 +346,37 @@ class HyppoCallback(_Base):
     def _metric(self, trainer: Any) -> Any:
         return trainer.callback_metrics.get(self._monitor.metric)
 
-    def _report(self, trainer: Any) -> None:
-        """Report the metric once for the last trained epoch, if there is a new one."""
+    def _report(self, trainer: Any, pl_module: Any, *, validating: bool = False) -> None:
+        """Report the metric if there is a new one of a trained network: once an epoch, or once a validation."""
         value, before = self._metric(trainer), self._seen
         self._seen = value
-        if self._epoch is not None and self._epoch != self._reported and value is not None and value is not before:
-            self._reported = self._epoch
-            self._monitor.report(self._epoch, float(value))
+        if value is None or value is before or not self._trained:
+            return
+        if self._by_epoch and (self._epoch is None or self._epoch == self._reported):
+            return
+        if not self._by_epoch and self._validated is not None and not validating:
+            return  # at an epoch's end Lightning gives the same value anew
+        self._reported = self._epoch
+        step = self._epoch if self._by_epoch and self._epoch is not None else len(self._monitor.replica.curve)
+        if self._monitor.report(step, trainer.callback_metrics) and self._monitor.best:
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+
+
+def _logs_at_epoch_end(module: Any) -> bool:
+    """Whether a LightningModule may log a metric after the last validation of an epoch."""
+    return not type(module).on_train_epoch_end.__module__.endswith("core.hooks")
+
+
+def whole_networks(strategy: Any) -> bool:
+    """Whether every rank of a Trainer's strategy holds the whole network, so that one can predict alone."""
+    names = {kind.__name__ for kind in type(strategy).__mro__}
+    return bool(names & {"SingleDeviceStrategy", "DDPStrategy"}) and "DeepSpeedStrategy" not in names
+
+
+def _replica_among(callbacks: Any) -> Replica | None:
+    """The replica of the HyppoCallback among a Trainer's callbacks."""
+    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    return next((callback._monitor.replica for callback in given if isinstance(callback, HyppoCallback)), None)
 
 
 def _replica_of(trainer: Any) -> Replica | None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,28 @@ import torch
 
 from hyppo import Study
 from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.predictions import Batch, Ensemble
+from hyppo.training.predictions import Batch, Ensemble, call_with, flatten
 from hyppo_lightning.predict import dropout_layers, mode_kept, passes_through
 
 WEIGHTS = "weights.ckpt"
 ROWS = 256  # of an array that are predicted at a time
 
 
-def save_weights(state: dict[str, Any], path: Path) -> None:
-    """A checkpoint that `LightningModule.load_from_checkpoint` takes too; it holds tensors and no other objects."""
+COMPILED = "_orig_mod."  # what torch.compile puts into the names of a module's weights
+
+
+def save_weights(state: dict[str, Any], form: int | None, path: Path) -> None:
+    """Write a checkpoint of tensors and numbers, which `LightningModule.load_from_checkpoint` takes too."""
+    plain = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
     # a state dict has the same form in all Lightning 2.x; the number keeps its loader from migrating it
-    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4.0"}, path)
+    torch.save({"state_dict": plain, "pytorch-lightning_version": "2.4.0", "hyppo": {"batch": form}}, path)
+
+
+def form_of(batch: Any) -> int | None:
+    """Form of a batch: length of a tuple or list, 0 for a bare tensor, None for anything else."""
+    if isinstance(batch, torch.Tensor):
+        return 0
+    return len(batch) if isinstance(batch, tuple | list) else None
 
 
 def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = None) -> Ensemble:
@@ -31,7 +43,8 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
     study : hyppo.Study
         Also one from `hyppo.load`.
     build : callable
-        build(**params) -> LightningModule, made as in the training; the class itself where it takes the parameters.
+        Makes the network as the training did: the LightningModule's class, or a function. Called with those parameters
+        of the trial that it takes.
     number : int, optional
         Trial; by default the recommended one.
 
@@ -56,22 +69,42 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
             f"trial {number} has no checkpoints beside the study file: train with HyppoCallback(replica, weights=True) "
             "(by default they are kept up to 16 MiB), and keep the folder study.h5.d with the file"
         )
-    networks = []
+    networks, form = [], None
     for path in paths:
-        module = build(**params)
+        module = call_with(build, params)
         try:
-            module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            _load(module, checkpoint["state_dict"])
         except Exception as error:  # torch raises what its unpickler and the zip reader do
             raise StudyError(
-                f"{path} does not load into build(**{params}) ({type(error).__name__}: {error}); build must make the "
-                "network as the training did; a damaged file has to be deleted, and the ensemble goes without it"
+                f"{path} does not load into build(**{params}) ({type(error).__name__}: {error}); "
+                "build must make the network as the training did; a damaged file has to be deleted, and the ensemble "
+                "goes without it"
             ) from error
+        form = checkpoint.get("hyppo", {}).get("batch", form)
         networks.append(module.eval())
-    return Ensemble(tuple(networks), forward, number, params)
+    return Ensemble(tuple(networks), partial(forward, form=form), number, params)
 
 
-def forward(module: Any, data: Any, passes: int) -> Iterator[Batch]:
-    """(prediction, passes, targets) of each batch of a loader, or of rows of an array of inputs."""
+def _load(module: Any, state: dict[str, Any]) -> None:
+    """Load weights, after `configure_model` and `setup` if it is these that make the layers."""
+    for make in (None, "configure_model", "setup"):
+        names = {name.replace(COMPILED, ""): name for name in module.state_dict()}
+        if names.keys() == state.keys():
+            break
+        if make == "configure_model":
+            module.configure_model()
+        elif make == "setup":
+            module.setup("fit")
+    names = {name.replace(COMPILED, ""): name for name in module.state_dict()}
+    module.load_state_dict({names.get(name, name): tensor for name, tensor in state.items()})
+
+
+def forward(module: Any, data: Any, passes: int, form: int | None = None) -> Iterator[Batch]:
+    """(prediction, passes, targets) of each batch of a loader, or of rows of an array of inputs.
+
+    `form` is that of the validation batches: rows of an array go to `predict_step` as first element of such a batch.
+    """
     layers = dropout_layers(module) if passes else []
     if passes and not layers:
         warnings.warn(
@@ -81,22 +114,47 @@ def forward(module: Any, data: Any, passes: int) -> Iterator[Batch]:
         )
         passes = 0
     default = type(module).predict_step.__module__.endswith("core.module")
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
+    rows = isinstance(data, torch.Tensor)
     with torch.no_grad(), mode_kept(module):
-        for index, raw in enumerate(_batches(module, data)):
+        for index, raw in enumerate(_rows(module, data, form) if rows else data):
             batch = module.transfer_batch_to_device(raw, module.device, 0)
             pair = isinstance(batch, tuple | list) and len(batch) > 1
             targets = batch[1] if pair else None
             if default and isinstance(batch, tuple | list):
                 batch = batch[0]
-            yield module.predict_step(batch, index), passes_through(module, (batch, index), layers, passes), targets
+            prediction = _predicted(module, batch, index) if rows else module.predict_step(batch, index)
+            yield prediction, passes_through(module, (batch, index), layers, passes), targets
 
 
-def _batches(module: Any, data: Any) -> Iterator[Any]:
-    if isinstance(data, np.ndarray):
-        data = torch.from_numpy(data)
-    if not isinstance(data, torch.Tensor):
-        yield from data
-        return
+def _rows(module: Any, data: torch.Tensor, form: int | None) -> Iterator[Any]:
     data = data.to(module.dtype) if data.is_floating_point() else data
     for start in range(0, len(data), ROWS):
-        yield data[start : start + ROWS]
+        part = data[start : start + ROWS]
+        yield [part, *[None] * (form - 1)] if form else part
+
+
+def _predicted(module: Any, batch: Any, index: int) -> Any:
+    """The prediction of rows of an array: as many as there are rows.
+
+    Raises
+    ------
+    StudyError
+        predict_step fails, or returns another number of predictions: it needs more of a batch than its inputs.
+    """
+    rows = len(batch[0] if isinstance(batch, list) else batch)
+    advice = "give a loader whose batches are those of the validation, or a predict_step that takes the inputs alone"
+    try:
+        prediction = module.predict_step(batch, index)
+    except Exception as error:  # whatever the user's method raises
+        raise StudyError(
+            f"{type(module).__name__}.predict_step does not take an array of inputs as the first element of a batch "
+            f"({type(error).__name__}: {error}); {advice}"
+        ) from error
+    found = {len(leaf) for leaf in flatten(prediction).values()}
+    if found - {rows}:
+        raise StudyError(
+            f"{type(module).__name__}.predict_step returned {sorted(found)} predictions for {rows} rows; {advice}"
+        )
+    return prediction
