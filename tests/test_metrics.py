@@ -60,15 +60,17 @@ def test_from_the_training_to_the_file_and_the_export(tmp_path):
 
 def test_a_failed_training_keeps_its_metrics(tmp_path):
     def fails(replica):
-        replica.log("reached", 3)
-        raise RuntimeError("out of data")
+        replica.log("reached", 3 + replica.index)
+        if replica.index == 0:
+            raise RuntimeError("out of data")
+        return 1.0
 
-    with hyppo.Study(SPACE, fails, log=tmp_path / "s.h5", replicas=1) as study:
+    with hyppo.Study(SPACE, fails, log=tmp_path / "s.h5", replicas=2) as study:
         study.run(trials=1, progress=False)
-    (record,) = hyppo.load(tmp_path / "s.h5").trials[0].replicas
-    assert record.failure.message == "out of data"
-    assert record.metrics["reached"] == 3.0
-    assert study.trials[0].metrics == {}, "a mean of those with a loss"
+    (trial,) = hyppo.load(tmp_path / "s.h5").trials
+    assert trial.replicas[0].failure.message == "out of data"
+    assert trial.replicas[0].metrics["reached"] == 3.0
+    assert trial.metrics["reached"] == 4.0, "the mean of those with a loss"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's peak")

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hyppo.stats import LossStats
-from hyppo.training.replica import Failure, Outcome, Task
+from hyppo.training.replica import Failure, Goal, Outcome, Task
 
 LENGTH = struct.Struct("<Q")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # of batch systems and terminals
@@ -216,6 +216,7 @@ def _outcome(fields: dict[str, Any]) -> Outcome:
             "curve": tuple((int(step), float(loss)) for step, loss in fields["curve"]),
             "losses": None if losses is None else LossStats(**losses),
             "criterion": None if criterion is None else base64.b64decode(criterion),
+            "goal": None if fields["goal"] is None else Goal(**fields["goal"]),
         }
     )
 
