@@ -109,6 +109,8 @@ def test_a_table_draws_its_own_seeds(name):
         assert sorted(map(str, drawn)) == sorted(map(str, p.samples[row]))
         counted = [p.failed if math.isnan(loss) else loss for loss in drawn]
         assert p.true(params) == pytest.approx(np.mean(counted), rel=1e-6)
+        ended = [loss for loss in drawn if not math.isnan(loss)]
+        assert p.expected(params) == pytest.approx(np.mean(ended or [p.failed]), rel=1e-6)
 
 
 def test_trainings_that_fail_are_failures_of_the_study_and_cost_the_others():

@@ -110,6 +110,21 @@ class Problem:
         """True loss of one point."""
         return float(self.loss(natural_of(self.space, params))[0])
 
+    def expected(self, params: Mapping[str, Any]) -> float:
+        """Mean loss of a training that does not fail: what an estimate of a point is of, and its interval."""
+        if self.samples is None:
+            return self.true(params)
+        row = self._recorded(self.space.encode(params)[None, :])
+        return self.failed if np.isnan(row).all() else float(np.nanmean(row))
+
+    def _recorded(self, unit: FloatArray) -> FloatArray:
+        """Losses of one point, (1, d) -> (s,)."""
+        assert self.samples is not None
+        row: FloatArray = self.samples[
+            np.ravel_multi_index(tuple(self.space.level_of(unit)[0]), tuple(self.space.levels))
+        ]
+        return row
+
     @cached_property
     def _levels(self) -> tuple[float, float]:
         """Best of 4,096 random points, and from it to their tenth percentile: the scale on which good points differ."""
@@ -134,7 +149,7 @@ class Problem:
         key = self.space.keys(unit)[0]
         address = [zlib.crc32(self.name.encode()), seed, zlib.crc32(key)]
         if self.samples is not None:
-            row = self.samples[np.ravel_multi_index(tuple(self.space.level_of(unit)[0]), tuple(self.space.levels))]
+            row = self._recorded(unit)
             order = np.random.default_rng(address).permutation(len(row))
             return [float(row[order[r % len(row)]]) for r in range(first, first + count)]
         true = self.true(params)
