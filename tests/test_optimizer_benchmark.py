@@ -275,6 +275,33 @@ def test_run_goes_on_and_report_writes_a_page(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_races_at_equal_trainings_are_reported_apart(tmp_path, capsys):
+    out, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    run = [
+        "run",
+        "--problems",
+        "recorded/echo-state",
+        "--seeds",
+        "2",
+        "--out",
+        str(out),
+        "--optimizers",
+        "hyppo,random",
+    ]
+    assert main([*run, "--trainings", "12"]) == 0
+    records = schedule.read(out)
+    assert all(r["error"] is None and r["trainings"] == 12 for r in records)
+    ran = {(r["optimizer"], r["replicas"]) for r in records}
+    assert ran == {("hyppo", None), ("hyppo", 1), ("hyppo", 3), ("random", 1), ("random", 3)}
+    assert all(r["spent"]["12"]["visited"] == 4 for r in records if r["replicas"] == 3)
+    assert main(["report", str(out), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert "### 12 trainings" in text
+    assert "| random, 3 a point |" in text
+    assert "evaluations" not in text
+    capsys.readouterr()
+
+
 def test_report_refuses_what_defaults_were_chosen_on(tmp_path):
     rows = [{"seed": 0, "budget": 5}, {"seed": 1000, "budget": 5}]
     with pytest.raises(ValueError, match="both splits"):

@@ -22,6 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--preset", choices=["quick"], help="a few minutes: " + ", ".join(f"{k} {v}" for k, v in QUICK.items())
     )
     run.add_argument("--budget", type=int, default=50, help="evaluations of a race (default 50)")
+    run.add_argument(
+        "--trainings", type=int, help="trainings of a race: equal trainings instead of --budget evaluations"
+    )
+    run.add_argument("--replicas", default="1,3", help="trainings of a point of optimisers that do not choose them")
     run.add_argument("--seeds", type=int, default=10, help="races of an optimiser at a problem (default 10)")
     run.add_argument("--optimizers", default="hyppo,optuna-tpe,random", help="names with commas, or 'all'")
     run.add_argument("--per-family", type=int, help="problems of each family (default all)")
@@ -58,7 +62,13 @@ def _run(options: argparse.Namespace) -> int:
         print(problems.missing())
     names = problems.names(options.split, options.per_family, options.problems)
     present = [o for o in wanted if o not in absent]
-    races = schedule.entries(names, present, options.split, options.seeds, options.budget, options.pending)
+    if options.trainings:
+        replicas = [None, *map(int, options.replicas.split(","))]
+        races = schedule.at_equal_trainings(
+            names, present, options.split, options.seeds, options.trainings, replicas, options.pending
+        )
+    else:
+        races = schedule.entries(names, present, options.split, options.seeds, options.budget, options.pending)
     schedule.run(races, options.out, options.jobs, options.time_limit)
     return 0
 

@@ -113,9 +113,11 @@ class Races:
         ).exp()
 
     def coverage(self, optimizer: str, *families: str) -> Estimate:
-        """Share of intervals that hold the true mean."""
+        """Share of intervals that hold the mean loss of the trainings that do not fail."""
         with_interval = [r for r in self.of(optimizer, *families) if r["interval"] is not None]
-        return self._mean(with_interval, lambda r: float(r["interval"][0] <= r["final"] <= r["interval"][1]))
+        return self._mean(
+            with_interval, lambda r: float(r["interval"][0] <= r.get("expected", r["final"]) <= r["interval"][1])
+        )
 
     def ranks(self, family: str | None = None) -> dict[str, Estimate]:
         """Mean rank, 1 the best, over those problems and seeds that every optimiser has run; ties share."""

@@ -61,7 +61,9 @@ class Outcome:
     oracle : float
         Least loss of all points tried: what a perfect choice among them would have been.
     interval : (float, float), optional
-        The optimiser's own 90 % interval for `final`.
+        The optimiser's own 90 % interval for `expected`.
+    expected : float
+        Mean loss at the last recommendation of the trainings that do not fail; `final` counts those that do.
     spent : dict of int to dict
         At equal trainings, after so many of them: see `_state`.
     ask_seconds, recommend_seconds : float
@@ -78,6 +80,7 @@ class Outcome:
     final: float | None = None
     oracle: float | None = None
     interval: tuple[float, float] | None = None
+    expected: float | None = None
     spent: dict[int, dict[str, Any]] = field(default_factory=dict)
     ask_seconds: float = 0.0
     recommend_seconds: float = 0.0
@@ -170,9 +173,10 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
             answer = answer or Recommended(best_observed().params)
             mark = marks.pop(0)
             outcome.final = outcome.recommended[mark] = problem.true(answer.params)
-            outcome.interval = answer.interval
+            outcome.interval, outcome.expected = answer.interval, problem.expected(answer.params)
             if entry.unit == "trainings":
-                outcome.spent[mark] = _state(tried, identity(answer.params), answer)
+                state = _state(tried, identity(answer.params), answer)
+                outcome.spent[mark] = {**state, "expected": outcome.expected}
         outcome.ask_seconds = working / tells
         outcome.recommend_seconds = recommending / max(1, len(outcome.recommended))
 

@@ -10,8 +10,10 @@ import numpy as np
 from benchmarks.optimizers.measures import Estimate, Races, Record
 from benchmarks.optimizers.peers import OPTIMIZERS
 from benchmarks.optimizers.reference import SAMPLES, Reference
+from benchmarks.optimizers.spending import OWN, Spendings
 
 BEGIN, END = "<!-- optimizers: begin -->", "<!-- optimizers: end -->"
+_COUNTS = ("visited", "replicas")
 NOISY = ("bbob-replicas", "bbob-mixint-replicas", "bbob-noisy", "surface-noisy", "network", "recorded")
 
 
@@ -28,9 +30,10 @@ def report(records: Sequence[Record], page: Path, figures: Path, references: Cal
     if len({r["seed"] < 1000 for r in records}) > 1:
         raise ValueError("results of both splits in one file: what defaults were chosen on is not reported")
     figures.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for budget in sorted({r["budget"] for r in records}):
-        here = [r for r in records if r["budget"] == budget]
+    parts = _spendings([r for r in records if r.get("unit") == "trainings"], references)
+    evaluations = [r for r in records if r.get("unit") != "trainings"]
+    for budget in sorted({r["budget"] for r in evaluations}):
+        here = [r for r in evaluations if r["budget"] == budget]
         by_pending = {
             k: Races([r for r in here if r["pending"] == k], references) for k in sorted({r["pending"] for r in here})
         }
@@ -58,6 +61,55 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _spendings(records: Sequence[Record], references: Callable[[str], Reference]) -> list[str]:
+    """Tables of races at equal trainings, one for each number of them."""
+    parts = []
+    for trainings in sorted({int(mark) for r in records for mark in r["spent"]}):
+        races = Spendings(records, trainings, references)
+        problems = {f: len({r["problem"] for r in races.records if r["family"] == f}) for f in races.families}
+        rows = [
+            [
+                name,
+                races.speed_up(name).relative(),
+                "" if name == OWN or OWN not in races.labels else races.ratio(OWN, name).relative(),
+                races.visited_speed_up(name).relative(),
+                races.mean(races.of(name), races.picked).text(0, 100.0),
+                races.mean(races.of(name), races.regret).text(3),
+                races.mean(races.of(name), races.optimism).text(3),
+                races.coverage(name).text(0, 100.0),
+                *(f"{np.median([r['spent'][races.mark][what] for r in races.of(name)]):.0f}" for what in _COUNTS),
+                str(len({r["problem"] for r in races.of(name)})),
+                str(len(races.of(name))),
+            ]
+            for name in sorted(races.labels, key=lambda o: -(races.speed_up(o).value or 0.0))
+        ]
+        parts += [
+            f"### {trainings} trainings",
+            "Problems: " + ", ".join(f"{f} {n}" for f, n in problems.items()) + f"; {len(races.records)} races.",
+            table(
+                [
+                    "optimiser",
+                    "x",
+                    f"{OWN} / it",
+                    "x of the best visited",
+                    "picked, %",
+                    "regret",
+                    "optimism",
+                    "coverage, %",
+                    "points",
+                    "replicas of the recommended",
+                    "problems",
+                    "races",
+                ],
+                rows,
+            ),
+        ]
+    failed = [r for r in records if r["error"]]
+    if failed:
+        parts.append("Failed races, which count nowhere: " + _failures(failed) + ".")
+    return parts
 
 
 def _section(races: Races, budget: int, pending: int, figures: Path, base: Path) -> str:

@@ -39,7 +39,10 @@ def at_equal_trainings(
     replicas: Sequence[int | None],
     pending: int = 1,
 ) -> list[Entry]:
-    """All races at equal trainings; an optimiser that cannot choose its replicas runs with each number given."""
+    """All races at equal trainings; an optimiser that cannot choose its replicas runs with each number given.
+
+    One that always chooses them runs without a number alone.
+    """
     names = list(problems)
     return [
         Entry(problem, optimizer, SEEDS[split] + seed, trainings, pending, "trainings", r)
@@ -47,7 +50,7 @@ def at_equal_trainings(
         for problem in names
         for optimizer in optimizers
         for r in replicas
-        if r is not None or OPTIMIZERS[optimizer].module == "study"
+        if OPTIMIZERS[optimizer].module == "study" or OPTIMIZERS[optimizer].replicates is (r is None)
     ]
 
 

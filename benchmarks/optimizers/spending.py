@@ -7,8 +7,10 @@
 
     picked    share of races that recommend the truly best of the points visited
     regret    (true loss of the recommendation - true loss of the best visited) / d
-    optimism  (true loss of the recommendation - its reported estimate) / d
-    coverage  share of 90 % intervals that hold the true loss
+    optimism  (expected loss of the recommendation - its reported estimate) / d
+    coverage  share of 90 % intervals that hold the expected loss
+
+Expected is the mean loss of the trainings that do not fail; the true loss counts those that do.
 
 Differences between two optimisers are paired: the bootstrap draws problems, and seeds within them, that both have run.
 """
@@ -79,11 +81,11 @@ class Spendings:
 
     def optimism(self, record: Record) -> float:
         state = record["spent"][self.mark]
-        return float(state["true"] - state["estimate"]) / self.distance[record["problem"]]
+        return float(state["expected"] - state["estimate"]) / self.distance[record["problem"]]
 
     def covered(self, record: Record) -> float:
         state = record["spent"][self.mark]
-        return float(state["interval"][0] <= state["true"] <= state["interval"][1])
+        return float(state["interval"][0] <= state["expected"] <= state["interval"][1])
 
     def width(self, record: Record) -> float:
         low, high = record["spent"][self.mark]["interval"]
