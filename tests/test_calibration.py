@@ -71,7 +71,7 @@ def test_what_cannot_be_compared_says_so(monkeypatch):
     cases = {
         "no targets": Predictions(a.mean, a.std, None, 3, 0),
         "has no spread": Predictions(a.mean, a.std, a.targets, 1, 0),
-        "as in a regression": Predictions(np.zeros((10, 3)), np.ones((10, 3)), np.zeros(10, dtype=np.int64), 3, 0),
+        "as in a regression": Predictions(np.zeros((10, 3)), np.ones((10, 3)), np.zeros(10), 3, 0),
         "needs them alike": Predictions({"a": a.mean}, {"a": a.std}, a.targets, 3, 0),
     }
     for message, predictions in cases.items():

@@ -13,7 +13,6 @@ Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, predictio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,10 @@ import numpy.typing as npt
 
 from hyppo.errors import StudyError
 from hyppo.training.predictions import Predictions, flatten
+from hyppo.training.predictions.classes import LEAST, class_axis, entropy, is_probability, softmax
 
 LEVELS = (0.5, 0.9, 0.95)
+BINS = 15  # of the confidence, as usual for the expected calibration error (Guo et al. 2017)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -55,8 +56,51 @@ class Calibration:
         return f"covered {shares}{score}; RMSE {self.rmse:.4g}, standard deviation {self.std:.4g}"
 
 
-def calibration(predictions: Predictions, *, crps: bool = True, levels: Sequence[float] = LEVELS) -> Calibration:
+@dataclass(frozen=True, slots=True)
+class ClassCalibration:
+    """How the probabilities of classes hold against the labels.
+
+    Attributes
+    ----------
+    examples : int
+        Labels compared.
+    accuracy : float
+        Share of labels that have the highest probability.
+    log_loss : float
+        Mean of -log of the label's probability, in nats.
+    brier : float
+        Mean squared distance of the probabilities from the label.
+    ece : float
+        Expected calibration error: mean distance between confidence and accuracy over BINS bins of the confidence.
+    entropy : float
+        Mean entropy of the probabilities, in nats.
+    disagreement : float or None
+        The part of it that the networks disagree on; None if unknown.
+    """
+
+    examples: int
+    accuracy: float
+    log_loss: float
+    brier: float
+    ece: float
+    entropy: float
+    disagreement: float | None
+
+    def __str__(self) -> str:
+        split = "" if self.disagreement is None else f", {self.disagreement:.4g} of it between networks"
+        return (
+            f"accuracy {self.accuracy:.1%}, calibration error {self.ece:.4g}, log loss {self.log_loss:.4g}, Brier "
+            f"{self.brier:.4g}; entropy {self.entropy:.4g} nats{split}"
+        )
+
+
+def calibration(
+    predictions: Predictions, *, crps: bool = True, levels: Sequence[float] = LEVELS
+) -> Calibration | ClassCalibration:
     """Coverage of the intervals at each level, and CRPS, over all outputs of all examples together.
+
+    For an output of classes with integer labels: accuracy, calibration error, log loss, Brier score and entropy; logits
+    are turned into probabilities.
 
     The standard deviation is that of the models. If the data are noisy themselves, the coverage is below the level. On
     the validation data that chose the configuration, all figures are slightly too good.
@@ -84,13 +128,19 @@ def calibration(predictions: Predictions, *, crps: bool = True, levels: Sequence
     """
     if predictions.targets is None:
         raise StudyError("these predictions have no targets to compare with: batches that are (inputs, targets) have")
-    if predictions.replicas + predictions.passes < 2:
+    axis = class_axis(predictions.mean, predictions.targets) if _is_one_output(predictions) else None
+    if axis is not None:
+        return _of_classes(predictions, axis)
+    if predictions.replicas + predictions.passes < 2 and predictions.calibrator is None:
         raise StudyError(
             "one network without dropout passes has no spread: calibration needs replicas=2 or mc_dropout="
         )
     mu, sd, y = _columns(predictions)
     error = np.abs(y - mu)
-    coverage = {p: float(np.mean(error <= NormalDist().inv_cdf((1.0 + p) / 2.0) * sd)) for p in levels}
+    coverage = {}
+    for p in levels:
+        low, high = (_joined(end) for end in predictions.interval(p))
+        coverage[p] = float(np.mean((low <= y) & (y <= high)))
     return Calibration(
         outputs=y.size,
         coverage=coverage,
@@ -98,6 +148,37 @@ def calibration(predictions: Predictions, *, crps: bool = True, levels: Sequence
         rmse=float(np.sqrt(np.mean(error**2))),
         std=float(np.sqrt(np.mean(sd**2))),
     )
+
+
+def _is_one_output(predictions: Predictions) -> bool:
+    return not isinstance(predictions.mean, tuple | dict) and not isinstance(predictions.targets, tuple | dict)
+
+
+def _of_classes(predictions: Predictions, axis: int) -> ClassCalibration:
+    p = np.asarray(predictions.mean, dtype=np.float64)
+    known = is_probability(p, axis)
+    p = np.moveaxis(p if known else softmax(p, axis), axis, -1)
+    p = p.reshape(-1, p.shape[-1])
+    y = np.asarray(predictions.targets, dtype=np.int64).ravel()
+    rows = np.arange(y.size)
+    confidence, hit = p.max(1), p.argmax(1) == y
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps = [abs(float(confidence[bins == b].sum() - hit[bins == b].sum())) for b in np.unique(bins)]
+    total = float(entropy(p, 1).mean())
+    single = None if predictions.entropy is None or not known else float(np.mean(predictions.entropy))
+    return ClassCalibration(
+        examples=y.size,
+        accuracy=float(hit.mean()),
+        log_loss=float(-np.log(np.maximum(p[rows, y], LEAST)).mean()),
+        brier=float(((p - np.eye(p.shape[1])[y]) ** 2).sum(1).mean()),
+        ece=sum(gaps) / y.size,
+        entropy=total,
+        disagreement=None if single is None or predictions.calibrator is not None else max(total - single, 0.0),
+    )
+
+
+def _joined(tree: Any) -> FloatArray:
+    return np.concatenate([np.asarray(leaf, dtype=np.float64).ravel() for leaf in flatten(tree).values()])
 
 
 def _columns(predictions: Predictions) -> tuple[FloatArray, FloatArray, FloatArray]:

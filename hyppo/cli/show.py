@@ -283,9 +283,10 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
 def _calibration(study: Study, number: int) -> str:
     """How the predictions of a trial compare with their targets; empty if there is nothing to compare."""
     try:
-        return str(calibration(study.predictions(number), crps=find_spec("scoringrules") is not None))
+        found = calibration(study.predictions(number), crps=find_spec("scoringrules") is not None)
     except StudyError:
         return ""
+    return f"before calibration, on the data that chose the configuration: {found}"
 
 
 def _failed(screen: Console, study: Study, all_of_them: bool) -> None:

@@ -822,10 +822,12 @@ def coverage(study: Study) -> Figure:
         The recommended trial kept no predictions, or none that compare with targets.
     """
     alt = altair()
-    from hyppo.analysis.calibration import calibration
+    from hyppo.analysis.calibration import ClassCalibration, calibration
 
     levels = tuple(round(0.05 * k, 2) for k in range(1, 20))
     found = calibration(study.predictions(study.best.number), crps=False, levels=levels)
+    if isinstance(found, ClassCalibration):
+        raise StudyError(f"the coverage of intervals is for real outputs; for classes: {found}")
     rows = [{"level": level, "covered": rounded(share, 4)} for level, share in found.coverage.items()]
     base = alt.Chart(data(rows))
     whole = alt.Scale(domain=[0, 1])

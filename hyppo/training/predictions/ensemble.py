@@ -3,17 +3,22 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyppo.arguments import whole
+from hyppo.arguments import number, whole
 from hyppo.errors import StudyError
+from hyppo.training.predictions.classes import class_axis, entropy, is_probability
 from hyppo.training.predictions.collection import FILE, Batch, Collection
 from hyppo.training.predictions.output import flatten, unflatten
+
+if TYPE_CHECKING:
+    from hyppo.analysis.conformal import Calibrator
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,12 @@ class Predictions:
     targets : as `mean`, or None
         The validation targets, where the training knew them.
     replicas, passes : int
-        How many trained networks and how many dropout passes, over all of them, are in it.
+        Number of trained networks, and of dropout passes over all of them.
+    entropy : as `mean`, or None
+        Mean entropy of the single networks' probabilities, in nats, for outputs of classes; the entropy of `mean`
+        less this is the part that the networks disagree on.
+    calibrator : Calibrator or None
+        Of a calibrated ensemble: then `std` and the probabilities in `mean` are calibrated.
     """
 
     mean: Any
@@ -35,6 +45,37 @@ class Predictions:
     targets: Any
     replicas: int
     passes: int
+    entropy: Any = None
+    calibrator: "Calibrator | None" = None
+
+    def interval(self, level: float = 0.9) -> tuple[Any, Any]:
+        """Lower and upper ends of the interval that holds a target with probability `level`, as arrays like `mean`.
+
+        Of a calibrated ensemble (`ensemble.calibrate(data)`) these are split conformal intervals. Otherwise they are
+        those of a normal distribution, mu ± z sd, which leave out the noise of the targets.
+
+        Raises
+        ------
+        StudyError
+            `level` is not between 0 and 1, an output of classes, or too little calibration data for the level.
+
+        Examples
+        --------
+        >>> low, high = Predictions(np.zeros(2), np.ones(2), None, replicas=3, passes=0).interval(0.9)
+        >>> [round(float(end[0]), 3) for end in (low, high)]
+        [-1.645, 1.645]
+        """
+        level = number("level", level)
+        if not 0.0 < level < 1.0:
+            raise StudyError(f"level: expected a number between 0 and 1, got {level}")
+        low, high = {}, {}
+        for (path, mean), std in zip(flatten(self.mean).items(), flatten(self.std).values(), strict=True):
+            if self.calibrator is None:
+                half = NormalDist().inv_cdf((1.0 + level) / 2.0) * std
+            else:
+                half = self.calibrator.half_width(path, std, level)
+            low[path], high[path] = mean - half, mean + half
+        return unflatten(low), unflatten(high)
 
     def __repr__(self) -> str:
         arrays = flatten(self.mean)
@@ -101,6 +142,7 @@ def _combined(
 
     mean: dict[str, Any] = {}
     variance: dict[str, Any] = {}
+    entropies: dict[str, Any] = {}
     weight_so_far = dict.fromkeys(paths, 0.0)
 
     def add(path: str, weight: float, values: Any, within: Any) -> None:
@@ -120,17 +162,21 @@ def _combined(
             variance[path] += weight * within + weight * weight_so_far[path] / total * np.abs(step) ** 2
         weight_so_far[path] += weight
 
+    with opened[0]() as arrays:
+        targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
     for arrays_of, count in zip(opened, counts, strict=True):
         with arrays_of() as arrays:
             for path in paths:
-                add(path, w1 / len(opened), arrays["prediction" + path], 0.0)
+                prediction = arrays["prediction" + path]
+                add(path, w1 / len(opened), prediction, 0.0)
+                axis = class_axis(prediction, targets[path]) if path in targets else None
+                if axis is not None and is_probability(prediction, axis):
+                    entropies[path] = entropies.get(path, 0.0) + entropy(prediction, axis) / len(opened)
                 if count:
                     within = arrays["variance" + path].astype(np.float64)
                     add(path, w2 * count / passes, arrays["mean" + path], within)
     std = {path: np.sqrt(spread) for path, spread in variance.items()}
-    with opened[0]() as arrays:
-        targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
-    return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes)
+    return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes, unflatten(entropies))
 
 
 def call_with(build: Callable[..., Any], params: Mapping[str, Any]) -> Any:
@@ -188,6 +234,46 @@ class Ensemble:
     forward: Callable[[Any, Any, int], Iterable[Batch]]
     number: int
     params: Mapping[str, Any]
+    calibrator: "Calibrator | None" = None
+
+    def calibrate(self, data: Any, mc_dropout: int = 0, weights: tuple[float, float] = (0.5, 0.5)) -> "Ensemble":
+        """The same ensemble with calibrated predictions: intervals, standard deviations, probabilities of classes.
+
+        Real outputs get a factor on the standard deviation and split conformal intervals (`Predictions.interval`),
+        classes a temperature on the mean probabilities of the networks; logits are turned into probabilities first.
+
+        Parameters
+        ----------
+        data
+            A loader of batches with targets that no training saw, and that did not choose the configuration: a few
+            hundred examples. Gone through once or twice a network.
+        mc_dropout, weights
+            As for `predict`; use the same there.
+
+        Raises
+        ------
+        StudyError
+            No targets, fewer than ten, or targets that do not fit the outputs.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=200)
+        >>> data = [(x, x + rng.normal(size=200))]
+        >>> forward = lambda slope, batches, passes: [(slope * x, (), y) for x, y in batches]
+        >>> ensemble = Ensemble((0.9, 1.1), forward, 0, {}).calibrate(data)
+        >>> low, high = ensemble.predict(data).interval(0.9)
+        >>> float(np.mean((low <= data[0][1]) & (data[0][1] <= high))) >= 0.9
+        True
+        """
+        from hyppo.analysis.conformal import Calibrator
+
+        raw = replace(self, calibrator=None)
+        predictions = raw.predict(data, mc_dropout, weights)
+        logits = Calibrator.logits_of(predictions)
+        if logits is not None:
+            predictions = replace(self, calibrator=logits).predict(data, mc_dropout, weights)
+        return replace(self, calibrator=Calibrator.of(predictions, logits))
 
     def predict(self, data: Any, mc_dropout: int = 0, weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
         """Mean and standard deviation on `data`: inputs as an array, or a loader of batches as in training.
@@ -211,12 +297,16 @@ class Ensemble:
         for position, network in enumerate(self.networks):
             collection = Collection()
             for prediction, passes, targets in self.forward(network, data, mc_dropout):
+                if self.calibrator is not None:
+                    prediction = self.calibrator.probabilities(prediction)
+                    passes = map(self.calibrator.probabilities, passes)
                 collection.add(prediction, passes, targets)
             if not collection.parts:
                 raise StudyError("no data to predict: give inputs, or a loader to be gone through once a network")
             arrays: dict[str, Any] = {name: np.concatenate(batches) for name, batches in collection.parts.items()}
             networks[f"network {position}"] = partial(_open, arrays | {"passes": collection.passes})
-        return _combined(networks, weights)
+        found = _combined(networks, weights)
+        return found if self.calibrator is None else self.calibrator.apply(found)
 
 
 def _open(arrays: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:

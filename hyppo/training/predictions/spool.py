@@ -23,6 +23,7 @@ class Spool:
     ...     _ = list(spool.through(batch))
     >>> [one[""].tolist() for one in spool]
     [[1.0, 2.0], [5.0, 6.0]]
+    >>> spool.close()
     """
 
     def __init__(self, directory: Path) -> None:
