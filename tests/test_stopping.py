@@ -134,7 +134,7 @@ def test_rules_over_growing_curves_decide_as_their_definitions(rule):
     """Reports, attempts begun anew, trials pruned and finished, in any order."""
     generator = np.random.default_rng(3)
     curves, seen, pruned, decided = Curves(), {}, set(), []
-    for _ in range(3000):
+    for _ in range(600):
         trial, index, step = (int(generator.integers(n)) for n in (25, 3, 8))
         if generator.random() < 0.02:
             curves.begin(trial, index)
