@@ -8,6 +8,7 @@
     settled    (n,)    position of the first finite loss in the order of events, -1 where nothing is known of the target
     waiting    (n,)    pending, without a loss yet
     pruned     (n,)    given up, without a loss
+    share      (n,)    share of the ended trainings that did not fail, NaN while none ended
 
 A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
 where the trial is another object than before, which is how a trial changes.
@@ -27,6 +28,7 @@ from hyppo.trial import State, Trial
 if TYPE_CHECKING:
     from hyppo.search.evidence import Observations
     from hyppo.search.known import Known
+    from hyppo.search.success import Outcomes
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -52,6 +54,7 @@ class Columns:
         self._settled: IntArray = np.empty(0, dtype=np.int64)
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
         self._pruned: BoolArray = np.empty(0, dtype=np.bool_)
+        self._share: FloatArray = np.empty(0)
         self.trials: list[Trial] = []
         self.asked = 0  # trainings, pending ones among them
         self.failed = 0  # trainings
@@ -82,11 +85,13 @@ class Columns:
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = trial.settled is None and trial.state is State.PENDING
             self._pruned[i] = trial.settled is None and trial.state is State.PRUNED
+            ended = [r.state for r in trial.replicas if r.state is not State.PENDING]
+            self._share[i] = 1.0 - ended.count(State.FAILED) / len(ended) if ended else np.nan
         self.trials, self.memory = list(trials), memory  # last: if Ctrl-C cuts this short, the next call does it again
 
     def _reserve(self, n: int) -> None:
         """Make room for n rows, twice as many at a time."""
-        if n <= self._pruned.size:  # the last that is assigned
+        if n <= self._share.size:  # the last that is assigned
             return
         room = max(64, 2 * n)
 
@@ -98,6 +103,7 @@ class Columns:
         self._unit, self._mean, self._std = grown(self._unit), grown(self._mean), grown(self._std)
         self._count, self._settled = grown(self._count), grown(self._settled)
         self._waiting, self._pruned = grown(self._waiting), grown(self._pruned)
+        self._share = grown(self._share)
 
     def settled(self) -> IntArray:
         """Numbers of the trials with a loss, in the order in which they first had one."""
@@ -118,11 +124,20 @@ class Columns:
         losses = Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])
         return with_censored(losses, self._unit[pruned])
 
+    def outcomes(self) -> "Outcomes":
+        """How the trials ended, those with a failure among them."""
+        from hyppo.search.success import Outcomes
+
+        rows = np.flatnonzero(np.isfinite(self._share[: len(self.trials)]))
+        return Outcomes(self._unit[rows], self._share[rows])
+
     def known(self, risk: float = 0.0) -> "Known":
         """All that the search knows now."""
         from hyppo.search.known import Known
 
-        return Known(self._space, self.observations(), self.pending_units(), self.taken, self.memory, risk)
+        return Known(
+            self._space, self.observations(), self.pending_units(), self.taken, self.memory, risk, self.outcomes()
+        )
 
     def pending_units(self) -> FloatArray:
         """Coordinates of the trials that wait for their first loss, (p, d)."""

@@ -46,6 +46,11 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
         )
         start, fitted_at = model.theta, evidence.n
         if fitted.n == shown.n:
-            return model, ProcessStep("gp", 0, evidence.spread, tuple(start.tolist()), fitted_at, known)
+            return model, _step(evidence, model, fitted_at)
     model = gp.condition(shown.x, shown.y, start, noise=shown.noise, owner=space.owner)
-    return model, ProcessStep("gp", 0, evidence.spread, tuple(start.tolist()), fitted_at, known)
+    return model, _step(evidence, model, fitted_at)
+
+
+def _step(evidence: Evidence, model: "GP", fitted_at: int) -> ProcessStep:
+    theta, known = tuple(model.theta.tolist()), evidence.noise is not None
+    return ProcessStep(spread=evidence.spread, theta=theta, fitted_at=fitted_at, known_noise=known)

@@ -41,8 +41,11 @@ class Improvement:
         near = acquisition.candidates.around(space, generator, parents, NEAR)
         pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
 
+        self._prudence = known.prudence(known.log_success(pool))
+
         def worth(unit: FloatArray) -> FloatArray:
-            return acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+            log_ei = acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+            return self._prudent(log_ei, known.log_success(unit))
 
         self.first: FloatArray | None = acquisition.candidates.evolve(space, generator, pool, worth, taken)
         self._space, self._best, self._noise, self._room = space, best, noise, room
@@ -52,6 +55,7 @@ class Improvement:
             closer = acquisition.candidates.around(space, generator, parents, BATCH_POOL)
             self._points = acquisition.candidates.free(space, np.vstack([pool, closer]), taken)
             self._keys = space.keys(self._points)
+            self._log_success = known.log_success(self._points)
             self._pool: surrogates.pool.Pool | None = None
 
     def next(self, given: Sequence[FloatArray], taken: Set[bytes]) -> FloatArray | None:
@@ -65,8 +69,15 @@ class Improvement:
             self._pool.add(self._space.features(unit[None, :])[0], self._noise)
         self._given = len(given)
         prediction = self._pool.prediction
-        worths = acquisition.expected_improvement.log_ei_at(prediction, self._best)
+        log_ei = acquisition.expected_improvement.log_ei_at(prediction, self._best)
+        worths = self._prudent(log_ei, self._log_success)
         for row in np.argsort(-worths, kind="stable"):
             if self._keys[row] not in taken:
                 return np.asarray(self._points[row])
         return None
+
+    def _prudent(self, log_ei: FloatArray, log_success: FloatArray | None) -> FloatArray:
+        """`log_ei`, with the candidates that are likely to fail behind the others."""
+        if self._prudence is None or log_success is None:
+            return log_ei
+        return self._prudence.worth(log_ei, log_success)

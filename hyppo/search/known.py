@@ -17,6 +17,7 @@ from hyppo.search.memory import Memory, ProcessStep
 from hyppo.space import FloatArray, Space
 
 if TYPE_CHECKING:
+    from hyppo.search.success import Outcomes, Prudence, Success
     from hyppo.surrogates.gp import GP
 
 FEWEST = 4  # different points with a loss from which a model is worth its name
@@ -39,6 +40,8 @@ class Known:
         Of earlier asks.
     risk : float
         Weight of the spread in the score, >= 0.
+    outcomes : Outcomes, optional
+        How the trials ended, failed ones among them.
     """
 
     space: Space
@@ -47,6 +50,7 @@ class Known:
     taken: Set[bytes]
     memory: Memory = field(default_factory=Memory)
     risk: float = 0.0
+    outcomes: "Outcomes | None" = None
 
     def with_pending(self, unit: Sequence[FloatArray]) -> "Known":
         """The same with further pending points, each (d,)."""
@@ -56,7 +60,9 @@ class Known:
         taken = {*self.taken, *self.space.keys(more)}
         known = replace(self, pending=np.vstack([self.pending, more]), taken=taken)
         # The losses are the same, and so are the models fitted to them.
-        known.__dict__.update({name: self.__dict__[name] for name in ("evidence", "fitted") if name in self.__dict__})
+        known.__dict__.update(
+            {name: self.__dict__[name] for name in ("evidence", "fitted", "success") if name in self.__dict__}
+        )
         return known
 
     @property
@@ -93,6 +99,28 @@ class Known:
     def fitted(self) -> "tuple[GP, ProcessStep]":
         """The Gaussian process, and the step that a point proposed by it leaves; only if `varied`."""
         return process(self.space, self.evidence, self.memory)
+
+    @cached_property
+    def success(self) -> "Success | None":
+        """The probability that a training succeeds; None if it is the same everywhere, as far as is known."""
+        if self.outcomes is None or not self.outcomes.instructive or not self.varied:
+            return None
+        from hyppo.search import success
+
+        best = self.evidence.x[int(np.argmin(self.evidence.y))]
+        return success.fit(self.space, self.outcomes, best, self.memory.success)
+
+    def log_success(self, unit: FloatArray) -> FloatArray | None:
+        """Logarithm of that probability at coordinates `unit`, (q, d) -> (q,)."""
+        return None if self.success is None else self.success.log_probability(self.space.features(unit))
+
+    def prudence(self, log_success: FloatArray | None) -> "Prudence | None":
+        """The rule that puts candidates which are likely to fail behind others, by some of them; None without it."""
+        if self.outcomes is None or log_success is None:
+            return None
+        from hyppo.search.success import Prudence
+
+        return Prudence.among(log_success, self.outcomes.bound)
 
     @property
     def model(self) -> "GP":

@@ -29,14 +29,14 @@ def next_step(evidence: Evidence, d: int, memory: Memory) -> LocalStep:
     """The next step of the local search: its radius halves after failures and doubles after successes."""
     best, last = float(evidence.score.min()), memory.local
     if last is None:
-        return LocalStep("rbf", 0, evidence.spread, RADIUS, 0, 0, best)
+        return LocalStep(spread=evidence.spread, radius=RADIUS, best=best)
     radius = last.radius
     successes, failures = (last.successes + 1, 0) if best < last.best else (0, last.failures + 1)
     if successes >= SUCCESSES:
         radius, successes = min(2.0 * radius, RADIUS), 0
     elif failures >= max(5, d):
         radius, failures = max(0.5 * radius, SMALLEST_RADIUS), 0
-    return LocalStep("rbf", 0, evidence.spread, radius, successes, failures, best)
+    return LocalStep(spread=evidence.spread, radius=radius, successes=successes, failures=failures, best=best)
 
 
 class LocalSearch:
@@ -51,7 +51,7 @@ class LocalSearch:
         ensemble: bool,
     ) -> None:
         self._space, self._evidence, self._generator, self._pool = known.space, known.evidence, generator, pool
-        self._ensemble = ensemble
+        self._known, self._ensemble = known, ensemble
         self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
 
     def _fitted(self) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
@@ -87,7 +87,14 @@ class LocalSearch:
         weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
         centres = np.vstack([evidence.x, space.features(pending)])
         value, distance = self._measured(candidates, centres, row)
-        scores = acquisition.weighted.score(value, distance, weight)
+        log_success = self._known.log_success(candidates)
+        prudence = self._known.prudence(log_success)
+
+        def score() -> FloatArray:
+            scores = acquisition.weighted.score(value, distance, weight)
+            return scores if prudence is None or log_success is None else prudence.score(scores, log_success)
+
+        scores = score()
         for generation in range(GENERATIONS):
             best = candidates[np.argsort(scores, kind="stable")[:PARENTS]]
             narrow = step.radius / (1.0 + generation)
@@ -97,7 +104,10 @@ class LocalSearch:
                 more_value, more_distance = self._measured(born, centres, row)
                 candidates = np.vstack([candidates, born])
                 value, distance = np.concatenate([value, more_value]), np.concatenate([distance, more_distance])
-                scores = acquisition.weighted.score(value, distance, weight)
+                more_success = self._known.log_success(born)
+                if log_success is not None and more_success is not None:
+                    log_success = np.concatenate([log_success, more_success])
+                scores = score()
         return candidates[int(np.argmin(scores))], step
 
     def _measured(self, unit: FloatArray, centres: FloatArray, row: int) -> tuple[FloatArray, FloatArray]:

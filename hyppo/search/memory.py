@@ -39,10 +39,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Model(Step):
+class ModelStep(Step):
     """A step of a surrogate."""
 
     spread: tuple[float, ...] | None = None  # hyperparameters of the spread's process, None without one
+    success: tuple[float, ...] | None = None  # of the probability of success, None if nothing failed
 
     def to_json(self) -> dict[str, Any]:
         state = {name: value for name, value in asdict(self).items() if name != "batch" and value is not None}
@@ -51,7 +52,7 @@ class _Model(Step):
 
 
 @dataclass(frozen=True)
-class ProcessStep(_Model):
+class ProcessStep(ModelStep):
     """A step of the Gaussian process.
 
     Attributes
@@ -71,7 +72,7 @@ class ProcessStep(_Model):
 
 
 @dataclass(frozen=True)
-class LocalStep(_Model):
+class LocalStep(ModelStep):
     """A step of the local search.
 
     Attributes
@@ -102,7 +103,7 @@ def step_of(origin: Mapping[str, Any]) -> Step:
     Examples
     --------
     >>> step_of(ProcessStep(theta=(0.0, 1.0, -6.0), fitted_at=4).to_json())
-    ProcessStep(by='gp', batch=0, spread=None, theta=(0.0, 1.0, -6.0), fitted_at=4, known_noise=False)
+    ProcessStep(by='gp', batch=0, spread=None, success=None, theta=(0.0, 1.0, -6.0), fitted_at=4, known_noise=False)
     """
     version = origin.get("version", 1)
     if not isinstance(version, int) or version > VERSION:
@@ -114,13 +115,16 @@ def step_of(origin: Mapping[str, Any]) -> Step:
     if by not in ("gp", "rbf"):
         return Step(by, batch)
     try:
-        told = origin.get("spread")
-        spread = None if told is None else tuple(float(value) for value in told)
+        spread, success = (
+            None if told is None else tuple(float(value) for value in told)
+            for told in (origin.get("spread"), origin.get("success"))
+        )
         if by == "gp":
             theta = tuple(float(value) for value in origin["theta"])
-            return ProcessStep(by, batch, spread, theta, int(origin["fitted_at"]), bool(origin["known_noise"]))
+            return ProcessStep(by, batch, spread, success, theta, int(origin["fitted_at"]), bool(origin["known_noise"]))
         radius, best = float(origin["radius"]), float(origin["best"])
-        return LocalStep(by, batch, spread, radius, int(origin["successes"]), int(origin["failures"]), best)
+        counts = int(origin["successes"]), int(origin["failures"])
+        return LocalStep(by, batch, spread, success, radius, *counts, best)
     except (KeyError, TypeError, ValueError) as error:
         raise StudyError(
             f"the study file holds a step of the search by {by!r} that cannot be read ({type(error).__name__}: "
@@ -140,8 +144,8 @@ class Memory:
         Steps of the local search so far.
     since_process : int
         Steps of the local search since the last one of the process.
-    spread : tuple of float or None
-        Last hyperparameters of the spread's process.
+    spread, success : tuple of float or None
+        Last hyperparameters of the spread's process, and of the probability of success.
     """
 
     process: ProcessStep | None = None
@@ -149,6 +153,7 @@ class Memory:
     local_steps: int = 0
     since_process: int = 0
     spread: tuple[float, ...] | None = None
+    success: tuple[float, ...] | None = None
 
     def after(self, step: Step) -> "Memory":
         """The memory once `step` was taken.
@@ -156,18 +161,14 @@ class Memory:
         >>> Memory().after(LocalStep(radius=0.2)).after(Step("design")).local_steps
         1
         """
-        match step:
-            case ProcessStep():
-                return replace(self, process=step, since_process=0, spread=step.spread or self.spread)
-            case LocalStep():
-                return replace(
-                    self,
-                    local=step,
-                    local_steps=self.local_steps + 1,
-                    since_process=self.since_process + 1,
-                    spread=step.spread or self.spread,
-                )
-        return self
+        if not isinstance(step, ModelStep):
+            return self
+        memory = replace(self, spread=step.spread or self.spread, success=step.success or self.success)
+        if isinstance(step, ProcessStep):
+            return replace(memory, process=step, since_process=0)
+        assert isinstance(step, LocalStep)
+        local_steps, since_process = self.local_steps + 1, self.since_process + 1
+        return replace(memory, local=step, local_steps=local_steps, since_process=since_process)
 
     @staticmethod
     def of(steps: Iterable[Step]) -> "Memory":

@@ -14,7 +14,7 @@ from hyppo.errors import HyppoError, StudyError
 from hyppo.search.improvement import Improvement
 from hyppo.search.known import Known
 from hyppo.search.local import LocalSearch
-from hyppo.search.memory import Memory, Step
+from hyppo.search.memory import Memory, ModelStep, Step
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray
 
@@ -151,7 +151,8 @@ class Turns:
         given: list[FloatArray] = []
         proposals: list[Proposal] = []
         improvement: Improvement | None = None
-        step: Step
+        theta = None if known.success is None else known.success.theta
+        step: ModelStep
         local = LocalSearch(known, generator, pool, ensemble=self.ensemble)
         while len(proposals) < count:
             unit: FloatArray | None = None
@@ -166,7 +167,7 @@ class Turns:
                 if found is None:
                     break
                 unit, step = found
-            step = replace(step, batch=len(proposals))
+            step = replace(step, batch=len(proposals), success=theta)
             seen.update(space.keys(unit[None, :]))
             given.append(unit)
             memory = memory.after(step)
