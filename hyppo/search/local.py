@@ -3,9 +3,13 @@
 Few candidates and some generations of children of the best of them find a lower weighted score than many candidates
 do, at less cost; with weights that lean to the value more than those of Regis & Shoemaker it was worth 1.16 +- 0.09
 times the evaluations at 50, and nothing lost at 100, on 113 problems.
+
+The surrogate takes a pending point at the mean that the Gaussian process expects there. Without it every ask meets the
+same surface until a loss comes, and its points crowd together: with eight pending that cost a third of the evaluations.
 """
 
 from collections.abc import Set
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +20,16 @@ from hyppo.search.known import Known
 from hyppo.search.memory import LocalStep, Memory
 from hyppo.space import FloatArray
 
+if TYPE_CHECKING:
+    from hyppo.surrogates.base import FittedModel
+
 RADIUS = 0.2  # of the local search to begin with, as a fraction of each range
 SMALLEST_RADIUS = RADIUS / 64
 SUCCESSES = 3
 CANDIDATES = 30  # a dimension
 GENERATIONS = 4  # of children of the best candidates
+BELIEVED = 100  # pending points that the surrogate is told of at most: those nearest to the incumbent
+REFIT_UP_TO = 200  # points up to which one search tells the surrogate of its own points too
 PARENTS = 4
 CHILDREN = 40
 
@@ -52,17 +61,27 @@ class LocalSearch:
     ) -> None:
         self._space, self._evidence, self._generator, self._pool = known.space, known.evidence, generator, pool
         self._known, self._ensemble = known, ensemble
+        self._believed = 0  # pending points that the model was fitted to
         self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
 
-    def _fitted(self) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
-        if self._model is None:
-            shown = self._evidence.at(thinned(self._evidence, CONDITIONED_ON))
-            ridge = 1e-6 * shown.n
-            if self._ensemble and shown.noise is not None:
-                spread = np.sqrt(shown.noise * shown.count)
-                self._model = surrogates.ensemble.fit(shown.x, shown.y, spread, self._generator, ridge=ridge)
-            else:
-                self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
+    def _fitted(self, pending: FloatArray) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
+        """The interpolant of the losses, and of what the Gaussian process expects at points without one."""
+        shown = self._evidence.at(thinned(self._evidence, CONDITIONED_ON))
+        if self._model is not None and (self._ensemble or shown.n > REFIT_UP_TO or len(pending) == self._believed):
+            return self._model
+        self._believed = len(pending)
+        ridge = 1e-6 * shown.n
+        if self._ensemble and shown.noise is not None:
+            spread = np.sqrt(shown.noise * shown.count)
+            self._model = surrogates.ensemble.fit(shown.x, shown.y, spread, self._generator, ridge=ridge)
+        elif self._ensemble or len(pending) == 0:
+            self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
+        else:
+            waiting = self._space.features(pending)
+            best = self._evidence.x[int(np.argmin(self._evidence.y))]
+            waiting = waiting[np.argsort(np.sum((waiting - best) ** 2, axis=1), kind="stable")[:BELIEVED]]
+            x, y = np.vstack([shown.x, waiting]), np.append(shown.y, self._known.model.predict_mean(waiting))
+            self._model = surrogates.rbf.fit(x, y, ridge=ridge)
         return self._model
 
     def next(self, pending: FloatArray, taken: Set[bytes], memory: Memory) -> tuple[FloatArray, LocalStep] | None:
@@ -86,7 +105,8 @@ class LocalSearch:
             return None
         weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
         centres = np.vstack([evidence.x, space.features(pending)])
-        value, distance = self._measured(candidates, centres, row)
+        model = self._fitted(pending)
+        value, distance = self._measured(model, candidates, centres, row)
         log_success = self._known.log_success(candidates)
         prudence = self._known.prudence(log_success)
 
@@ -101,7 +121,7 @@ class LocalSearch:
             near = acquisition.candidates.around(space, self._generator, best, CHILDREN, (0.03 * narrow, 0.5 * narrow))
             born = acquisition.candidates.free(space, near, taken)
             if born.shape[0]:
-                more_value, more_distance = self._measured(born, centres, row)
+                more_value, more_distance = self._measured(model, born, centres, row)
                 candidates = np.vstack([candidates, born])
                 value, distance = np.concatenate([value, more_value]), np.concatenate([distance, more_distance])
                 more_success = self._known.log_success(born)
@@ -110,11 +130,13 @@ class LocalSearch:
                 scores = score()
         return candidates[int(np.argmin(scores))], step
 
-    def _measured(self, unit: FloatArray, centres: FloatArray, row: int) -> tuple[FloatArray, FloatArray]:
+    def _measured(
+        self, model: "FittedModel", unit: FloatArray, centres: FloatArray, row: int
+    ) -> tuple[FloatArray, FloatArray]:
         """The surrogate's value at candidates, and their distance to the nearest centre, (q, d) -> (q,), (q,)."""
         x = self._space.features(unit)
         near = _nearby(centres, self._evidence.x[row], x)
-        return self._fitted().predict(x).mean, acquisition.weighted.distances(x, near)
+        return model.predict(x).mean, acquisition.weighted.distances(x, near)
 
 
 def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
