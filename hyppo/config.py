@@ -1,6 +1,6 @@
 """The settings of a study: what each may be, and its default."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hyppo.stopping import Rule
 
 SURROGATES = ("auto", "gp", "rbf", "random")
+MEAN, MEDIAN, TRIMMED = SCORES = ("mean", "median", "trimmed")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
 CONFIRMATION = 1_000_000  # index of the first training by `study.confirm`: no replica of a search comes so far
 DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
@@ -39,6 +40,8 @@ class Config:
         Stops trials early.
     folds : int or None
         Number of folds of the data, at least 2.
+    score : str or callable
+        What represents the losses of a trial: one of SCORES, or a function of them.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Config:
     required: int = 1
     stopping: "Rule | None" = None
     folds: int | None = None
+    score: "str | Callable[[Sequence[float]], float]" = MEAN
 
     def __post_init__(self) -> None:
         from hyppo.stopping import rule_of
@@ -74,6 +78,7 @@ class Config:
             "replicas": _range_of(self.replicas),
             "required": whole("required", self.required, least=1),
             "stopping": rule_of(self.stopping),
+            "score": _score_of(self.score),
             "folds": None if self.folds is None else whole("folds", self.folds, least=2),
         }.items():
             object.__setattr__(self, name, value)
@@ -94,13 +99,20 @@ class Config:
             "risk": self.risk,
             "surrogate": self.surrogate if isinstance(self.surrogate, str) else type(self.surrogate).__qualname__,
             "target": self.target,
-        } | ({"folds": self.folds} if self.folds else {})
+        } | self._added()
+
+    def _added(self) -> dict[str, Any]:
+        """Settings that earlier versions do not know, unless they have their defaults."""
+        added: dict[str, Any] = {} if self.folds is None else {"folds": self.folds}
+        if self.score != MEAN:
+            added["score"] = self.score if isinstance(self.score, str) else "callable"
+        return added
 
     @staticmethod
     def from_json(seed: int, kept: Mapping[str, Any]) -> "Config":
         """The settings that `to_json` kept, in this version or an earlier one.
 
-        A proposer of the user's own is known by its name alone: "auto" stands in for it.
+        A proposer and a score of the user's own are not kept: "auto" and "mean" stand in for them.
         """
         fewest, most = kept["replicas"]
         surrogate = kept["surrogate"]
@@ -112,11 +124,23 @@ class Config:
             replicas=(fewest, most),
             required=kept["required"],
             folds=kept.get("folds"),
+            score=kept["score"] if kept.get("score") in SCORES else MEAN,
         )
 
     def fold_of(self, index: int) -> int | None:
         """The fold of the replica or confirmation of this index."""
         return None if self.folds is None else index % CONFIRMATION % self.folds
+
+
+def _score_of(score: Any) -> Any:
+    """The score, tried if it is a function."""
+    if not callable(score):
+        return one_of("score", score, SCORES)
+    try:
+        number("score([1.0, 2.0, 4.0])", score([1.0, 2.0, 4.0]))
+    except Exception as error:  # whatever a user's function raises
+        raise StudyError(f"score: expected a function of a list of losses that returns a number: {error}") from error
+    return score
 
 
 def _range_of(replicas: Any) -> tuple[int, int]:

@@ -1,14 +1,21 @@
-"""Statistics of a trial's losses over its replicas.
+"""Statistics of a trial's losses over its replicas, and the score that represents them.
 
 symbol  meaning
 n       replicas with a finite loss
-mean    sum_i l_i / n
+mean    sum_i l_i / n, or another score
 std     sqrt(sum_i (l_i - mean)^2 / (n - 1)); None for n < 2: one replica says nothing of the spread
 """
 
 import math
-from collections.abc import Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from hyppo.config import MEAN, MEDIAN, TRIMMED
+from hyppo.errors import StudyError
+
+TRIM = 0.2  # share of the losses that a trimmed mean leaves out at each end, and one of three at least
+Score = str | Callable[[Sequence[float]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +69,58 @@ class LossStats:
     def score(self, risk: float = 0.0) -> float:
         """`mean + risk * std`, which is minimised; an unknown spread counts as zero."""
         return self.mean + risk * (self.std or 0.0)
+
+
+def summary(losses: Iterable[float], score: Score = MEAN) -> LossStats | None:
+    """Count and score of finite losses, and the standard deviation that makes std^2 / n the variance of the score.
+
+    score      std
+    mean       the sample standard deviation
+    median     sqrt(pi / 2) 1.4826 MAD, MAD the median distance from the median
+    trimmed    the winsorised standard deviation by the share of losses that is kept (Tukey & McLaughlin 1963)
+    a function sqrt(n) times its standard error by the jackknife
+
+    Raises
+    ------
+    StudyError
+        A function that raises, or returns no finite number.
+
+    Examples
+    --------
+    >>> losses = [1.0, 1.1, 0.9, 1.0, 9.0]
+    >>> [round(summary(losses, score).mean, 3) for score in ("mean", "median", "trimmed", max)]
+    [2.6, 1.0, 1.033, 9.0]
+    """
+    finite = sorted(float(loss) for loss in losses if math.isfinite(loss))
+    n = len(finite)
+    if score == MEAN or n == 0:
+        return LossStats.of(finite)
+    if score == MEDIAN:
+        middle = statistics.median(finite)
+        distance = statistics.median(abs(loss - middle) for loss in finite)
+        return LossStats(n, middle, None if n == 1 else math.sqrt(math.pi / 2.0) * 1.4826 * distance)
+    if score == TRIMMED:
+        cut = max(int(TRIM * n), 1 if n > 2 else 0)
+        kept = LossStats.of(finite[cut : n - cut])
+        winsorised = LossStats.of([*[finite[cut]] * cut, *finite[cut : n - cut], *[finite[n - cut - 1]] * cut])
+        assert kept is not None
+        assert winsorised is not None
+        std = winsorised.std
+        return LossStats(n, kept.mean, None if std is None else std * n / (n - 2 * cut))
+    assert callable(score)
+    value = _called(score, finite)
+    if n == 1:
+        return LossStats(1, value, None)
+    without = [_called(score, finite[:i] + finite[i + 1 :]) for i in range(n)]
+    middle = math.fsum(without) / n
+    return LossStats(n, value, math.sqrt((n - 1) * math.fsum((one - middle) ** 2 for one in without)))
+
+
+def _called(score: Callable[[Sequence[float]], float], losses: Sequence[float]) -> float:
+    try:
+        value = float(score(list(losses)))
+    except Exception as error:  # whatever a user's function raises
+        raise StudyError(f"score({list(losses)}) raised {type(error).__name__}: {error}") from error
+    if not math.isfinite(value):
+        raise StudyError(f"score({list(losses)}) is {value}, which is no finite number")
+    return value

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from hyppo.arguments import native, number, whole
-from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, Config
+from hyppo.config import ENSEMBLE_LOSS, MEAN, MEAN_LOSS, Config
 from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
@@ -26,6 +26,7 @@ from hyppo.search.policy import Further, Policy
 from hyppo.search.propose import Proposal
 from hyppo.seeds import seed_for
 from hyppo.space import Space
+from hyppo.stats import Score
 from hyppo.stopping import Rule
 from hyppo.training.criterion import Criterion, has_default
 from hyppo.training.replica import Failure, Goal, Replica
@@ -89,6 +90,10 @@ class Study:
     folds : int, optional
         Folds of the data: replica r is to validate on fold r mod `folds`, which it finds in `replica.fold`. The loss of
         a configuration is then its mean over the folds.
+    score : {"mean", "median", "trimmed"} or callable
+        What represents the losses of a configuration in the search, the recommendation and the confirmation. The median
+        and the trimmed mean suit trainings that now and then end far off. A function takes a list of losses and
+        returns a number.
     isolate : bool
         Train in a process of its own (default), which a crash or a hang cannot take down with it.
 
@@ -122,6 +127,7 @@ class Study:
         criterion: Criterion | None = None,
         stopping: str | Rule | None = None,
         folds: int | None = None,
+        score: Score = MEAN,
         isolate: bool = True,
     ) -> None:
         if not isinstance(space, Space):
@@ -136,6 +142,7 @@ class Study:
             replicas=replicas,
             stopping=stopping,
             folds=folds,
+            score=score,
         )
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
@@ -285,7 +292,7 @@ class Study:
 
     def _renew(self) -> None:
         """Begin again with the trials that the log holds."""
-        self._columns = Columns(self._space, self._config.target)
+        self._columns = Columns(self._space, self._config.target, self._config.score)
         self._enqueued = [t.number for t in self._history.trials if t.is_enqueued and t.pending]
 
     def _record(self, *events: Event) -> None:
@@ -448,7 +455,7 @@ class Study:
 
     def score(self, trial: Trial) -> float:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
-        return trial.score(self.target, self.risk)
+        return trial.score(self.target, self.risk, self._config.score)
 
     def _replicate(self, trial: Trial, count: int, now: float) -> Asked:
         """The event that asks for `count` further replicas of a known point."""
@@ -693,7 +700,7 @@ class Study:
         for trial in pair:
             if trial.stats is None:
                 raise StudyError(f"trial {trial.number} has no loss to compare by; it is {trial.state}")
-        return compare_trials(*pair, self._history.trials)
+        return compare_trials(*pair, self._history.trials, self._config.score)
 
     @_locked
     def surface(self) -> "Surface":

@@ -15,10 +15,10 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
-from hyppo.config import CONFIRMATION, MEAN_LOSS
+from hyppo.config import CONFIRMATION, MEAN, MEAN_LOSS
 from hyppo.curve import EMPTY, Curve
 from hyppo.errors import StudyError
-from hyppo.stats import LossStats
+from hyppo.stats import LossStats, Score, summary
 from hyppo.training.replica import Failure, Goal, Outcome, Task
 
 ENQUEUED = "enqueued"  # origin of a trial that the user asked for
@@ -176,17 +176,17 @@ class Trial:
             return None
         return self.ensemble_loss - 2.0 * self.losses.std, self.ensemble_loss + 2.0 * self.losses.std
 
-    def observed(self, target: str) -> LossStats | None:
+    def observed(self, target: str, score: Score = MEAN) -> LossStats | None:
         """What a search for `target` sees: count, value and spread of the losses, or of the ensemble's loss."""
         if target == MEAN_LOSS or self.stats is None:
-            return self.stats
+            return summary((r.loss for r in self.replicas if r.loss is not None), score)
         if self.ensemble_loss is None:
             return None
         return LossStats(self.stats.n, self.ensemble_loss, self.losses.std if self.losses else None)
 
-    def score(self, target: str, risk: float) -> float:
+    def score(self, target: str, risk: float, score: Score = MEAN) -> float:
         """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
-        observed = self.observed(target)
+        observed = self.observed(target, score)
         return math.inf if observed is None else observed.score(risk)
 
     @cached_property

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyppo.analysis.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
+from hyppo.config import MEAN
+from hyppo.stats import Score, summary
 
 if TYPE_CHECKING:
     from hyppo.trial import Trial
@@ -53,7 +55,7 @@ class Comparison:
         )
 
 
-def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]") -> Comparison:
+def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", score: Score = MEAN) -> Comparison:
     """Compare two trials by their confirmations, if both have two, or else by their replicas.
 
     Parameters
@@ -62,14 +64,19 @@ def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]") -> Compari
         Each with a loss.
     trials : sequence of Trial
         All of the study, which tell the effects of blocks and the usual spread.
+    score : str or callable
+        See `compare`.
     """
     if len(confirmed_of(a)) > 1 and len(confirmed_of(b)) > 1:
-        return compare(confirmed_of(a), confirmed_of(b), [])
-    return compare(losses_of(a), losses_of(b), [losses_of(t) for t in trials if t.number not in (a.number, b.number)])
+        return compare(confirmed_of(a), confirmed_of(b), [], score)
+    others = [losses_of(t) for t in trials if t.number not in (a.number, b.number)]
+    return compare(losses_of(a), losses_of(b), others, score)
 
 
-def compare(a: Losses, b: Losses, others: Sequence[Losses]) -> Comparison:
+def compare(a: Losses, b: Losses, others: Sequence[Losses], score: Score = MEAN) -> Comparison:
     """Compare the losses of two trials, given by block, with those of `others` at hand.
+
+    With a score other than the mean, the difference is that of the scores, and blocks are not taken into account.
 
     Examples
     --------
@@ -78,6 +85,8 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses]) -> Comparison:
     >>> round(found.difference, 3), found.probability > 0.99
     (-0.45, True)
     """
+    if score != MEAN:
+        return _compare_scores(a, b, score)
     used = better(others)
     pooled = fit_blocks([*used, a, b])
     known = fit_blocks(used)
@@ -101,6 +110,24 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses]) -> Comparison:
     total = part_a + part_b
     freedom = total**2 / (part_a**2 / freedom_a + part_b**2 / freedom_b) if total else freedom_a
     return _student(float(means[0] - means[1]), error, freedom)
+
+
+def _compare_scores(a: Losses, b: Losses, score: Score) -> Comparison:
+    """Welch's comparison of two scores."""
+    one, two = summary(a.values(), score), summary(b.values(), score)
+    assert one is not None
+    assert two is not None
+    known = [stats for stats in (one, two) if stats.std is not None]
+    difference = one.mean - two.mean
+    if not known:
+        return Comparison(difference, (-math.inf, math.inf), 0.5)
+    parts = [
+        ((known[0].std if stats.std is None else stats.std) or 0.0) ** 2 / stats.n for stats in (one, two)
+    ]  # if only one has several losses, its spread stands for that of the other
+    freedoms = [max(stats.n, known[0].n if stats.std is None else 2) - 1 for stats in (one, two)]
+    total = sum(parts)
+    freedom = total**2 / sum(p**2 / f for p, f in zip(parts, freedoms, strict=True)) if total else 1.0
+    return _student(difference, math.sqrt(total), freedom)
 
 
 Estimate = tuple[float, float]  # variance of a single training, and degrees of freedom behind it

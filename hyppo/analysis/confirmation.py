@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from hyppo._version import __version__
 from hyppo.analysis.blocks import Losses
 from hyppo.analysis.comparison import LEVEL, Comparison, compare
-from hyppo.config import CONFIRMATION
+from hyppo.config import CONFIRMATION, MEAN, MEDIAN, TRIMMED
 from hyppo.errors import StudyError
-from hyppo.stats import LossStats
+from hyppo.stats import LossStats, Score, summary
 from hyppo.text import counted
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
     from hyppo.study import Study
 
+WORDS = {MEAN: "mean", MEDIAN: "median", TRIMMED: "trimmed mean"}
 CLEAR = 0.995  # probability from which a comparison is clear; it is looked at several times
 CERTAIN = 0.99  # level of the interval that is compared with the predicted one, for the same reason
 
@@ -37,7 +38,7 @@ class Confirmation:
     spread : float or None
         Their sample standard deviation; None for one training.
     interval : (float, float)
-        90 % interval of the mean; infinite for one training.
+        90 % interval of the mean, or of another `score` of the study; infinite for one training.
     predicted : (float, float)
         The 90 % interval that the search had predicted, `study.best.interval`.
     held : bool
@@ -67,18 +68,18 @@ def confirmed(trial: Trial, count: int) -> dict[int, float]:
     return {r.index: r.loss for r in trial.confirmations if r.loss is not None and r.index < CONFIRMATION + count}
 
 
-def interval_of(losses: Losses, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of the mean by Student's t; infinite for fewer than two losses."""
+def interval_of(losses: Losses, score: Score = MEAN, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of the score by Student's t; infinite for fewer than two losses."""
     from scipy.special import stdtrit
 
-    stats = LossStats.of(losses.values())
+    stats = summary(losses.values(), score)
     if stats is None or stats.std is None:
         return -math.inf, math.inf
     half = float(stdtrit(stats.n - 1, 0.5 + level / 2)) * stats.std / math.sqrt(stats.n)
     return stats.mean - half, stats.mean + half
 
 
-def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float]) -> bool:
+def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float], score: Score = MEAN) -> bool:
     """Whether further confirmations would hardly change the verdict.
 
     With two trials: one is better with probability CLEAR. With one: its mean is inside or outside of the predicted
@@ -88,9 +89,9 @@ def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float]
     if min(map(len, losses)) < 2:
         return False
     if len(losses) == 2:
-        probability = compare(losses[0], losses[1], []).probability
+        probability = compare(losses[0], losses[1], [], score).probability
         return max(probability, 1.0 - probability) >= CLEAR
-    low, high = interval_of(losses[0], CERTAIN)
+    low, high = interval_of(losses[0], score, CERTAIN)
     return high < predicted[0] or low > predicted[1] or (predicted[0] <= low and high <= predicted[1])
 
 
@@ -108,12 +109,12 @@ def confirmation_of(
         if not confirmed(trial, count):
             why = next((str(r.failure) for r in trial.confirmations if r.state is State.FAILED), "none ended")
             raise StudyError(f"no confirmation of trial {trial.number} has a loss: {why}")
-    losses = confirmed(trials[0], count)
+    losses, score = confirmed(trials[0], count), study.config.score
     stats = LossStats.of(losses.values())
     assert stats is not None
-    interval = interval_of(losses)
+    interval = interval_of(losses, score)
     held = interval[0] <= predicted[1] and predicted[0] <= interval[1]
-    versus = compare(losses, confirmed(trials[1], count), []) if len(trials) > 1 else None
+    versus = compare(losses, confirmed(trials[1], count), [], score) if len(trials) > 1 else None
     text = _paragraph(study, trials, count, predicted, held, versus)
     return Confirmation(
         trials[0].number,
@@ -128,15 +129,17 @@ def confirmation_of(
     )
 
 
-def _measured(losses: Losses) -> str:
-    stats = LossStats.of(losses.values())
+def _measured(losses: Losses, score: Score) -> str:
+    stats, value = LossStats.of(losses.values()), summary(losses.values(), score)
     assert stats is not None
+    assert value is not None
     if stats.std is None:
-        return f"{stats.mean:.4g} (one training)"
-    low, high = interval_of(losses)
+        return f"{value.mean:.4g} (one training)"
+    low, high = interval_of(losses, score)
+    name = WORDS.get(score, "score") if isinstance(score, str) else "score"
     return (
-        f"{stats.mean:.4g} (standard deviation {stats.std:.2g} over {stats.n} trainings, 90 % interval of the mean "
-        f"{low:.4g} to {high:.4g})"
+        f"{value.mean:.4g} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
+        f"{name} {low:.4g} to {high:.4g})"
     )
 
 
@@ -155,7 +158,7 @@ def _paragraph(
     sentences = [
         f"The recommended configuration (trial {trial.number} of {len(study.trials)}: {params}) was trained "
         f"{counted(len(losses) + failed, 'more time')} with seeds that the search had not used.",
-        f"Its loss was {_measured(losses)}.",
+        f"Its loss was {_measured(losses, study.config.score)}.",
     ]
     if failed:
         sentences.append(f"Of these trainings {failed} failed and {'has' if failed == 1 else 'have'} no loss.")
@@ -166,9 +169,10 @@ def _paragraph(
         other = trials[1]
         name = f'"{other.name}" (trial {other.number})' if other.name else f"trial {other.number}"
         low, high = versus.interval
+        theirs = _measured(confirmed(other, count), study.config.score)
         sentences.append(
-            f"The loss of {name}, trained as often and in turn with it, was {_measured(confirmed(other, count))}. The "
-            f"difference of the means is {versus.difference:.4g} (90 % interval {low:.4g} to {high:.4g}): the "
+            f"The loss of {name}, trained as often and in turn with it, was {theirs}. The "
+            f"difference of the two is {versus.difference:.4g} (90 % interval {low:.4g} to {high:.4g}): the "
             f"recommended configuration is the better one with probability {versus.probability:.3g}."
         )
     sentences.append(

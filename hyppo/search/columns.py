@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.config import MEAN_LOSS
+from hyppo.config import MEAN, MEAN_LOSS
 from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
+from hyppo.stats import Score
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ class Columns:
     ([[0.5]], 1)
     """
 
-    def __init__(self, space: Space, target: str = MEAN_LOSS) -> None:
+    def __init__(self, space: Space, target: str = MEAN_LOSS, score: Score = MEAN) -> None:
         self._space = space
         self._target = target
+        self._score = score
         self._unit: FloatArray = np.empty((0, space.dimension))
         self._mean: FloatArray = np.empty(0)
         self._std: FloatArray = np.empty(0)
@@ -78,7 +80,7 @@ class Columns:
             for trial in new:
                 memory = memory.after(step_of(trial.origin))
         for i in (*changed, *range(known, len(trials))):
-            trial, stats = trials[i], trials[i].observed(self._target)
+            trial, stats = trials[i], trials[i].observed(self._target, self._score)
             self._mean[i] = np.nan if stats is None else stats.mean
             self._std[i] = np.nan if stats is None or stats.std is None else stats.std
             self._count[i] = 0 if stats is None else stats.n

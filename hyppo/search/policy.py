@@ -143,7 +143,10 @@ class Policy:
                 f"all {self.space.size} points of the space were tried and none can be trained again now; "
                 "tell the pending ones first"
             )
-        return min(free, key=lambda t: (len(t.replicas), t.score(self.config.target, self.config.risk), t.number))
+        return min(
+            free,
+            key=lambda t: (len(t.replicas), t.score(self.config.target, self.config.risk, self.config.score), t.number),
+        )
 
     @staticmethod
     def _failed(settled: Sequence[Trial], known: Known) -> IntArray:

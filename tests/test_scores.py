@@ -1,0 +1,98 @@
+"""What represents the losses of a trial: mean, median, trimmed mean, or a function of the user's."""
+
+import math
+
+import numpy as np
+import pytest
+
+import hyppo
+from hyppo import Real, Space, Study, StudyError
+from hyppo.analysis.comparison import compare
+from hyppo.stats import LossStats, summary
+
+SPACE = Space(x=Real(-1, 1))
+
+
+def worst_half(losses):
+    return sum(sorted(losses)[len(losses) // 2 :]) / (len(losses) - len(losses) // 2)
+
+
+@pytest.mark.parametrize("score", ["mean", "median", "trimmed", np.mean, worst_half])
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_scores_move_and_scale_with_the_losses(score, n):
+    losses = np.random.default_rng(n).standard_normal(n)
+    one, two = summary(losses, score), summary(3.0 + 2.0 * losses, score)
+    assert two.n == one.n == n
+    assert two.mean == pytest.approx(3.0 + 2.0 * one.mean)
+    assert (one.std is None) == (n == 1)
+    if n > 1:
+        assert two.std == pytest.approx(2.0 * one.std)
+
+
+@pytest.mark.parametrize("score", ["mean", "median", "trimmed", np.mean, worst_half])
+def test_the_standard_deviation_tells_the_error_of_the_score(score):
+    """std^2 / n is the variance of the score: within 15 % over 2000 normal samples of 30."""
+    samples = np.random.default_rng(3).standard_normal((2000, 30))
+    found = [summary(losses, score) for losses in samples]
+    variance = np.var([stats.mean for stats in found])
+    assert np.mean([stats.std**2 / 30 for stats in found]) == pytest.approx(variance, rel=0.15)
+
+
+def test_the_mean_by_a_function_is_the_mean():
+    losses = [1.0, 4.0, 2.0, 8.0]
+    mean, function = summary(losses), summary(losses, lambda values: sum(values) / len(values))
+    assert mean == LossStats.of(losses)
+    assert (function.mean, function.std) == pytest.approx((mean.mean, mean.std))
+
+
+def test_losses_that_are_not_finite_do_not_count():
+    assert summary([math.inf, 1.0, 3.0], "median").mean == 2.0
+    assert summary([math.nan], "median") is None
+
+
+@pytest.mark.parametrize(("score", "chosen"), [("mean", 1), ("median", 0), ("trimmed", 0), (max, 1)])
+def test_a_study_searches_and_recommends_by_its_score(score, chosen, tmp_path):
+    path = tmp_path / "study.h5"
+    with Study(SPACE, log=path, replicas=5, score=score, surrogate="random") as study:
+        study.add({"x": 0.0}, [0.1, 0.1, 0.11, 0.12, 9.0])  # mostly best, once far off
+        study.add({"x": 0.5}, [1.0, 1.1, 0.9, 1.0, 1.0])
+        study.add({"x": 0.9}, [2.0, 2.1, 1.9, 2.0, 2.2])
+        assert study.best.number == chosen
+        assert min(study.trials, key=study.score).number == chosen
+    again = hyppo.load(path)
+    assert again.config.score == (score if isinstance(score, str) else "mean")
+    assert again.best.number == (chosen if isinstance(score, str) else 1)
+
+
+@pytest.mark.parametrize("score", ["median", "trimmed", worst_half])
+def test_comparisons_by_a_score_cover(score):
+    """90 % intervals of the difference of scores over 400 pairs of normal samples."""
+    generator = np.random.default_rng(4)
+    held = 0
+    for _ in range(400):
+        a, b = (dict(enumerate(m + generator.standard_normal(12))) for m in (0.0, 1.0))
+        low, high = compare(a, b, [], score).interval
+        held += low <= -1.0 <= high
+    assert held / 400 == pytest.approx(0.9, abs=0.06)
+
+
+def test_a_median_is_confirmed_as_a_median():
+    def train(replica):
+        generator = np.random.default_rng(replica.seed)
+        return (
+            replica.params["x"] ** 2 + 0.01 * generator.standard_normal() + (50.0 if generator.random() < 0.15 else 0)
+        )
+
+    study = Study(SPACE, train, replicas=5, score="median", isolate=False, surrogate="random")
+    study.enqueue({"x": 0.9}, name="baseline")
+    study.run(trials=8, progress=False)
+    found = study.confirm(replicas=9, against="baseline", progress=False)
+    assert found.interval[1] < 0.81 + 0.1
+    assert found.versus.probability > 0.99
+    assert "median of 9 trainings" in found.text
+
+
+@pytest.mark.parametrize("score", ["best", 3, lambda losses: "a", lambda losses: losses[5], lambda losses: math.nan])
+def test_scores_that_cannot_be(score):
+    with pytest.raises(StudyError, match="score: expected"):
+        Study(SPACE, score=score)
