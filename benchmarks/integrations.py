@@ -1,10 +1,10 @@
-"""What the integrations cost: time in each epoch, and memory over many trainings in one process.
+"""Cost of the integrations: time in each epoch, and memory over many trainings in one process.
 
     python -m benchmarks.integrations            # both, on Lightning and on Keras with each backend that is installed
     python -m benchmarks.integrations overhead
     python -m benchmarks.integrations memory
 
-Everything runs as in a study: in a training process, with what is reported going over its pipe.
+Everything runs as in a study: in a training process, with reports over its pipe.
 """
 
 import importlib.util
@@ -123,7 +123,7 @@ def overhead(replica: hyppo.Replica) -> float:
     x, y = data(n)
     fit(x, y, width, 1, [])  # whatever comes once a process
     seconds = []
-    for epochs in (1, 3):  # what comes once a fit is in both
+    for epochs in (1, 3):  # the cost of a whole fit is in both
         start = time.perf_counter()
         fit(x, y, width, epochs, [])
         seconds.append(time.perf_counter() - start)

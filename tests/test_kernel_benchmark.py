@@ -20,7 +20,7 @@ def test_times_are_positive():
 
 def test_floors():
     figures = floors.figures(n=60, candidates=300, columns=3)
-    assert [f.what.split()[0] for f in figures] == ["C", "rbf", "gp", "gp", "gp"]
+    assert [f.name.split()[0] for f in figures] == ["C", "rbf", "gp", "gp", "gp"]
     assert all(f.ours > 0.0 and (f.theirs is None or f.theirs > 0.0) for f in figures)
 
 

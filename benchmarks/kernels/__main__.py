@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels                 # loops, floors, asks, memory, first: some two minutes
     python -m benchmarks.kernels loops           # every kernel beside its reference
-    python -m benchmarks.kernels floors          # models beside what the machine allows
+    python -m benchmarks.kernels floors          # models beside the limits of the machine
     python -m benchmarks.kernels asks            # ask and tell beside pySOT DYCORS, at n = 50 to 2,000
     python -m benchmarks.kernels memory first    # a fresh process: peak memory, first ask
     python -m benchmarks.kernels models          # beside scipy, scikit-learn and GPyTorch, at n = 50 to 10,000

@@ -1,8 +1,8 @@
-"""What an ask with its tell costs beside pySOT's DYCORS: ten parameters of all kinds, n losses known, CPU time.
+"""Time of an ask with its tell beside pySOT's DYCORS: ten parameters of all kinds, n losses known, CPU time.
 
 Both know the same n random points: `hyppo` by `Study.add`, pySOT as its experimental design (left to itself it starts
-afresh with few points as soon as its search has converged, and is then as quick at any n). The first ask, where one
-fits from nothing and the other factors its matrix, counts; it is shown on its own too.
+afresh with few points as soon as its search has converged, and is then as quick at any n). The first ask counts,
+in which one fits from nothing and the other factors its matrix; it is also shown separately.
 """
 
 import time

@@ -65,19 +65,19 @@ class Figure:
 
     Attributes
     ----------
-    what : str
+    name : str
     n : int
     ours : float
         In `unit`.
     against : str
-        What it is compared with; empty where it is compared with the bar alone.
+        The peer or limit; empty if only the bar counts.
     theirs : float or None
         In the same unit.
     bar : float or None
-        The most that ours / theirs may be, or ours where there is nothing to compare with.
+        Upper bound of ours / theirs, or of ours without a peer.
     """
 
-    what: str
+    name: str
     n: int
     ours: float
     unit: str
@@ -107,12 +107,12 @@ def _number(value: float | None) -> str:
 def show(title: str, figures: Sequence[Figure], console: Console) -> None:
     """A table of figures."""
     table = Table(title=title)
-    for i, heading in enumerate(("what", "n", "ours", "", "against", "theirs", "ratio", "bar", "kept")):
+    for i, heading in enumerate(("figure", "n", "ours", "", "against", "theirs", "ratio", "bar", "kept")):
         table.add_column(heading, justify="left" if i in (0, 3, 4) else "right")
     for f in figures:
         kept = {None: "", True: "yes", False: "no"}[f.kept]
         table.add_row(
-            f.what,
+            f.name,
             f"{f.n:,}" if f.n else "",
             _number(f.ours),
             f.unit,

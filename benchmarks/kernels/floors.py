@@ -1,4 +1,4 @@
-"""What a model must cost at least, by the machine, and what it costs: one thread.
+"""Time of the models beside the least that the machine allows: one thread.
 
     symbol  meaning
     q       candidates

@@ -1,4 +1,4 @@
-"""What a fresh process pays: the first ask, from an empty and from a filled kernel cache, and the memory of asks."""
+"""Cost of a fresh process: the first ask, from an empty and from a filled kernel cache, and the memory of asks."""
 
 import json
 import os
@@ -78,9 +78,9 @@ def first_asks() -> list[Figure]:
         with tempfile.TemporaryDirectory() as folder:
             for cache, bar in (("empty", 15.0), ("filled", 3.0)):
                 found = _run(program, NUMBA_CACHE_DIR=folder)
-                what = f"first ask, {surrogate}, {cache} cache"
-                out.append(Figure(what, 50, found["seconds"], "s", bar=bar))
-                out.append(Figure(f"{what}, CPU", 50, found["cpu"], "s", bar=bar))
+                name = f"first ask, {surrogate}, {cache} cache"
+                out.append(Figure(name, 50, found["seconds"], "s", bar=bar))
+                out.append(Figure(f"{name}, CPU", 50, found["cpu"], "s", bar=bar))
         out.append(Figure("compiled for how many types, at most", 0, float(found["most"]), "", bar=1.0))
     return out
 

@@ -26,7 +26,7 @@ Call = Callable[[], Any]
 
 
 def seconds(call: Call) -> float:
-    """CPU time: the least of several calls, of one where it takes more than a second."""
+    """CPU time: the least of several calls, or of one that takes more than a second."""
     start = time.process_time()
     call()
     once = time.process_time() - start
@@ -34,7 +34,7 @@ def seconds(call: Call) -> float:
 
 
 def gpytorch_calls(x: FloatArray, y: FloatArray, query: FloatArray, scale: float) -> dict[str, Call] | None:
-    """GPyTorch by Cholesky factors, whatever the size; None where it is not installed."""
+    """GPyTorch by Cholesky factors at every size; None if it is not installed."""
     try:
         import gpytorch
         import torch
@@ -118,12 +118,12 @@ def figures(sizes: tuple[int, ...] = SIZES) -> list[Figure]:
         process = gp.condition(x, y, theta, noise=noise)
         torch_calls = gpytorch_calls(x, y, query, scale) or {}
 
-        def step(what: str, ours: Call, peers: dict[str, Call], limit: float | None, n: int = n) -> None:
+        def step(label: str, ours: Call, peers: dict[str, Call], limit: float | None, n: int = n) -> None:
             spent = seconds(ours)
             for name, call in peers.items():
-                out.append(Figure(what, n, 1e3 * spent, "ms", name, 1e3 * seconds(call)))
+                out.append(Figure(label, n, 1e3 * spent, "ms", name, 1e3 * seconds(call)))
             if limit is not None:
-                out.append(Figure(what, n, 1e3 * spent, "ms", "the machine's limit", 1e3 * limit))
+                out.append(Figure(label, n, 1e3 * spent, "ms", "the machine's limit", 1e3 * limit))
 
         def peers_of(key: str, sklearn: Call, calls: dict[str, Call] = torch_calls) -> dict[str, Call]:
             return {"scikit-learn": sklearn} | ({"GPyTorch": calls[key]} if key in calls else {})

@@ -1,4 +1,4 @@
-"""Every kernel beside what it must equal, and what it costs: drives the tests and the benchmark.
+"""Every kernel with its reference and its cost: drives the tests and the benchmark.
 
     symbol   meaning
     q, n, D  candidates, points, feature columns
@@ -40,7 +40,7 @@ class Entry:
     shape : callable of (q, n, D)
         Shape of `out`.
     reference : callable
-        Of the same arguments, returns what `out` must hold.
+        Takes the same arguments and returns the right content of `out`.
     operations : callable of (q, n, D)
         Additions, multiplications and divisions; a square root or a transcendental function counts as ten.
     lower : bool

@@ -1,4 +1,4 @@
-"""Commands of the scaling benchmark; each writes JSON beside what it prints. See docs/scaling.md.
+"""Commands of the scaling benchmark; each prints its figures and writes them as JSON. See docs/scaling.md.
 
 python -m benchmarks.scaling simulate --groups 1024 --seconds 60 --trials 10000
 python -m benchmarks.scaling regret --groups 64 --trials 300 --seeds 16
@@ -145,7 +145,7 @@ def _ranks(given: argparse.Namespace) -> None:
 
 
 def _hops(given: argparse.Namespace) -> None:
-    """What each stretch of a replica's way takes."""
+    """Time of each step of a replica's way."""
     options = ["--seconds", str(given.seconds), "--trials", str(given.trials)]
     report = _sleep(given.ranks, *options, module="hops")
     print(f"{'ms':>42} {'median':>8} {'mean':>8} {'p90':>8}")
@@ -190,7 +190,7 @@ def _unhindered(report: dict[str, Any]) -> float:
 
 
 def _figure(given: argparse.Namespace) -> None:
-    """Speed-up against slots of what `strong` has written."""
+    """Speed-up against slots, from the results of `strong`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--surrogate", default="auto")
     command.set_defaults(run=_simulate)
 
-    command = commands.add_parser("regret", help="what the lag of the asks costs, at equal trials")
+    command = commands.add_parser("regret", help="the cost of the lag of the asks, at equal trials")
     command.add_argument("--groups", type=int, default=64)
     command.add_argument("--seconds", type=float, default=1.0)
     command.add_argument("--trials", type=int, default=300)
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--trials-per-rank", type=int, default=40)
     command.set_defaults(run=_ranks)
 
-    command = commands.add_parser("hops", help="where the milliseconds of one replica go")
+    command = commands.add_parser("hops", help="the milliseconds of one replica, step by step")
     command.add_argument("--ranks", type=int, default=3)
     command.add_argument("--seconds", type=float, default=0.5)
     command.add_argument("--trials", type=int, default=40)
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--trials", type=int, default=128)
     command.set_defaults(run=_strong)
 
-    command = commands.add_parser("figure", help="picture of what `strong` has written")
+    command = commands.add_parser("figure", help="picture of the results of `strong`")
     command.add_argument("file", type=Path)
     command.set_defaults(run=_figure)
 

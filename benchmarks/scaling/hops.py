@@ -1,9 +1,9 @@
-"""Where the milliseconds of one replica go between the ranks of an MPI job: time stamps on its way there and back.
+"""The milliseconds of one replica between the ranks of an MPI job: time stamps on its way there and back.
 
 python -m benchmarks.scaling hops --ranks 3
 
-Points are random ones, so that no search is in the way. The stamps are taken around what the launcher does, in the
-first rank and in those that train; start and end of the user's function are those of the study file.
+Points are random ones, so that no search is in the way. The stamps are taken around the launcher's own calls, in
+the first rank and in those that train; start and end of the user's function are those of the study file.
 """
 
 import argparse
@@ -37,9 +37,9 @@ class Stamps:
     def __init__(self, folder: Path) -> None:
         self._file = open(folder / f"stamps-{os.getpid()}", "a", encoding="ascii", buffering=1)  # noqa: SIM115
 
-    def __call__(self, what: str, task: Task | None) -> None:
+    def __call__(self, event: str, task: Task | None) -> None:
         if task is not None:
-            self._file.write(f"{time.time():.6f} {task.trial} {what}\n")
+            self._file.write(f"{time.time():.6f} {task.trial} {event}\n")
 
     def around(self, owner: type, name: str, call: Callable[..., Any]) -> None:
         """Have `call(original, self, ...)` stand for a method."""
@@ -79,8 +79,8 @@ def hops(folder: Path, study: StampedStudy) -> dict[str, list[float]]:
     stamps: dict[int, dict[str, float]] = defaultdict(dict)
     for path in folder.glob("stamps-*"):
         for line in path.read_text().splitlines():
-            at, number, what = line.split(" ", 2)
-            stamps[int(number)][what] = float(at)
+            at, number, event = line.split(" ", 2)
+            stamps[int(number)][event] = float(at)
     for trial in study.trials:
         [replica] = trial.replicas
         if replica.start is not None and replica.end is not None:

@@ -1,13 +1,13 @@
 """Simulated groups on a virtual clock, driven by the real loop, the real study and a real study file.
 
-    virtual time   seconds that the manager really spent, plus what was skipped while it had nothing to do
+    virtual time   seconds that the manager really spent, plus the seconds skipped while it had nothing to do
     group          trains one replica at a time, for a log-normal virtual time
     start          until every group has had work          drain   from the last work handed out to the end
     utilisation    share of group time spent in training between start and drain
     stale          losses that came in between the ask of a point and the start of its training
 
 The manager's seconds are those of its CPU, and those of the wall while the disk syncs: other programs on the machine
-do not count. Trainings run in virtual time only: while the manager is busy they go on, and what has ended waits.
+do not count. Trainings run in virtual time only: while the manager is busy they go on, and ended ones wait.
 """
 
 import heapq
@@ -28,7 +28,7 @@ from hyppo.trial import Event, Trial
 
 
 class Clock:
-    """Virtual seconds since it was made. With `free` the manager costs nothing: only what is skipped counts."""
+    """Virtual seconds since it was made. With `free` the manager takes no time: only skipped seconds count."""
 
     def __init__(self, free: bool = False) -> None:
         self.free = free
@@ -55,7 +55,7 @@ class Clock:
 
 @dataclass
 class Spent:
-    """Seconds of the manager by what it did, and how often."""
+    """Seconds and number of the manager's actions, by kind."""
 
     ask: float = 0.0
     tell: float = 0.0
@@ -70,7 +70,7 @@ class Spent:
 
 
 class TimedStudy(hyppo.Study):
-    """A study that notes what its asks and tells cost, apart from the log's share."""
+    """A study that measures its asks and tells, without the share of the log."""
 
     def __init__(self, clock: Clock, spent: Spent, **arguments: Any) -> None:
         super().__init__(problem.SPACE, **arguments)
@@ -161,7 +161,7 @@ class Groups:
 
 
 class Nobody:
-    """No view: showing is not part of what is measured."""
+    """No view: showing is not measured."""
 
     def say(self, text: str) -> None:
         pass
@@ -175,7 +175,7 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Report:
-    """What came out of one simulated run; seconds are virtual, but for the manager's own."""
+    """Result of one simulated run; seconds are virtual, except the manager's."""
 
     groups: int
     seconds: float
@@ -208,7 +208,7 @@ class Report:
 
 
 def load() -> None:
-    """Import and compile what the first asks would: a run of hours does not notice."""
+    """Import and compile before the clock starts, as the first asks would: a run of hours does not notice."""
     with hyppo.Study(problem.SPACE) as study:
         for number in range(24):
             trial = study.ask()
@@ -236,7 +236,7 @@ def simulate(
     seconds : float
         Mean virtual seconds of a training.
     path : path or None
-        Study file to make; in memory where None.
+        Study file to make; in memory if None.
     sigma : float
         Standard deviation of the logarithm of the training times.
     free : bool

@@ -1,4 +1,4 @@
-"""One run of real trainings that sleep, under mpiexec or alone; rank 0 writes what it measured.
+"""One run of real trainings that sleep, under mpiexec or alone; rank 0 writes the measurements.
 
 mpiexec -n 9 python -m benchmarks.scaling.sleepers out.json --seconds 0.35 --trials 400
 
@@ -6,7 +6,7 @@ slot        a replica group: trains one replica at a time
 overhead    of a replica: submit to the start of the user's function, and its end to the loss in the log
 searching   the part of it in which the first rank was at a search for another replica's point
 gap         of a slot: end of a training to the start of its next one
-speed-up    seconds of training that were had in a second, from when every slot trains until the last loss is in the log
+speed-up    seconds of training per second, from when every slot trains until the last loss is in the log
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Stamped:
 
 
 class InBatches(Stamped):
-    """The same, but nothing is heard of a batch before its last training has ended: what asynchrony must beat."""
+    """The same, but a batch reports only when its last training has ended: the baseline of asynchrony."""
 
     def __init__(self, workers: Workers) -> None:
         super().__init__(workers)
@@ -94,7 +94,7 @@ class InBatches(Stamped):
 
 
 class StampedStudy(hyppo.Study):
-    """A study that notes when each loss was in the log, and what asking has cost."""
+    """A study that notes when each loss was in the log, and the time of its asks."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -120,7 +120,7 @@ def _quantile(seconds: Sequence[float] | FloatArray, q: float) -> float | None:
 
 
 def measured(study: StampedStudy, workers: Stamped) -> dict[str, Any]:
-    """What one run says of overhead, utilisation and fairness; seconds."""
+    """Overhead, utilisation and fairness of one run; seconds."""
     by_slot: dict[int, list[tuple[float, float]]] = defaultdict(list)
     to_start, to_log, searching, ends = [], [], [], []
     searches = np.array(study.searches)

@@ -1,4 +1,4 @@
-"""What a network has to beat: splines along the angle that know that the scan goes on from behind at 180 degrees."""
+"""Baselines of the networks: splines along the angle that continue from behind at 180 degrees."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ def interpolate(sinograms: npt.NDArray[np.floating], kept: npt.NDArray[np.bool_]
     Parameters
     ----------
     sinograms : (..., A, N)
-        Views over 180 degrees; what stands in the missing ones is ignored.
+        Views over 180 degrees; the values of missing ones are ignored.
     kept : (A,) bool
         Which views were measured; at least two.
     degree : int
@@ -22,12 +22,12 @@ def interpolate(sinograms: npt.NDArray[np.floating], kept: npt.NDArray[np.bool_]
 
     Returns
     -------
-    (..., A, N) float64, equal to the input where it was measured.
+    (..., A, N) float64, equal to the input at the measured views.
 
     Raises
     ------
     ValueError
-        Where `kept` does not fit the views, or keeps fewer than two.
+        `kept` does not fit the views, or keeps fewer than two.
 
     Examples
     --------

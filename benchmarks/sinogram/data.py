@@ -1,4 +1,4 @@
-"""What the benchmark measures on: simulated scans of random phantoms, and of one real CT slice.
+"""Data of the benchmark: simulated scans of random phantoms, and of one real CT slice.
 
 A scan keeps every k-th view of the angles. Each view that is kept is noisy (Poisson photon counts behind an object of
 transmission exp(-ATTENUATION s)), the truth is noise-free. Training, validation and test phantoms come from three fixed
@@ -43,7 +43,7 @@ class Setting:
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
-        """(A,) True where a view is measured."""
+        """(A,) True if a view is measured."""
         kept: npt.NDArray[np.bool_] = np.arange(self.angles) % self.keep_every == 0
         return kept
 
@@ -58,7 +58,7 @@ SETTINGS = {
 class Scans:
     """Scans of n objects; all (n, A, N) float32 in line integral over image width, images (n, N, N).
 
-    `measured` is zero where a view is missing; `linear` is `measured` with the gaps interpolated along the angle.
+    `measured` is zero if a view is missing; `linear` is `measured` with the gaps interpolated along the angle.
     """
 
     truth: Float32Array
@@ -72,13 +72,13 @@ class Scans:
 
     @property
     def inputs(self) -> Float32Array:
-        """What the network is given, (n, 2, A, N): the interpolated sinogram, scaled, and where it was measured."""
+        """Input of the network, (n, 2, A, N): the interpolated sinogram, scaled, and the mask of measured views."""
         mask = np.broadcast_to(self.kept.astype(np.float32)[:, None], self.truth.shape)
         return np.stack([self.linear * np.float32(SCALE), mask], axis=1)
 
     @property
     def targets(self) -> Float32Array:
-        """What the network is to find, (n, A, N): the truth, scaled."""
+        """Target of the network, (n, A, N): the truth, scaled."""
         return self.truth * np.float32(SCALE)
 
 
@@ -104,7 +104,7 @@ def scans(setting: Setting, part: Part) -> Scans:
     Raises
     ------
     ModuleNotFoundError
-        Where the real slice is asked for and pydicom is not installed.
+        The real slice is requested and pydicom is not installed.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def real_slice(pixels: int) -> FloatArray:
 
     path = get_testdata_file("CT_small.dcm", download=False)
     if path is None:
-        raise FileNotFoundError("pydicom's CT_small.dcm is not where its wheel puts it: reinstall pydicom>=3.0")
+        raise FileNotFoundError("pydicom's CT_small.dcm is missing from its wheel: reinstall pydicom>=3.0")
     dataset = dcmread(str(path))
     hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
     image = np.clip(hounsfield + 1000.0, 0.0, 2800.0) / 2000.0

@@ -1,4 +1,4 @@
-"""The pictures of a finished search: what the recommended network sees, and how the search came to it."""
+"""The pictures of a finished search: scans filled by the recommended network, and the course of the search."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def inpainting(path: Path, rows: dict[str, tuple[Scans, int, Float32Array]]) -> 
             truth, linear = part.truth[index], part.linear[index]
             views = [part.measured[index], linear, filled.mean(axis=0), _spread(filled), truth]
             back = [reconstruct(f) for f in filled]
-            # The measured views alone: what filling adds is to be judged against this too.
+            # The measured views alone, as a baseline of the filled ones.
             sparse = reconstruct_sparse(part.measured[index], part.kept)
             images = [sparse, reconstruct(linear), reconstruct(views[2]), _spread(np.stack(back))]
             images.append(part.images[index].astype(np.float64))
@@ -103,7 +103,7 @@ def _psnr(truth: npt.NDArray[Any], other: npt.NDArray[Any], where: npt.NDArray[n
 
 
 def convergence(path: Path, study: hyppo.Study) -> None:
-    """Draw every training in the order in which it ended, the trials' means, and what was recommended in the end."""
+    """Draw every training in the order of its end, the trials' means, and the final recommendation."""
     best = study.best
     done = _finished(study)
     ended = sorted((r.end or 0.0, t.number, r.loss) for t in study.trials for r in t.replicas if r.loss is not None)

@@ -32,7 +32,7 @@ def evaluate(filled: npt.NDArray[np.floating], scans: Scans) -> dict[str, float]
     Raises
     ------
     ValueError
-        Where the shapes differ.
+        The shapes differ.
     """
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 

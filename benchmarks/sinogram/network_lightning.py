@@ -1,6 +1,6 @@
 """The network in PyTorch, trained by Lightning, as one would write it without a search.
 
-A U-Net finds what interpolation gets wrong: its output is added to the linearly interpolated sinogram, on the missing
+A U-Net finds the error of the interpolation: its output is added to the linearly interpolated sinogram, on the missing
 views only, and its last convolution starts at zero, so that training starts exactly at linear interpolation.
 
 Loss that the search sees: log10 of the squared error over the missing validation views, relative to linear

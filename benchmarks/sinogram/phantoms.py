@@ -6,7 +6,7 @@
     E       (e, 6)    ellipses: x, y, a, b, phi, density; lengths in half image widths, phi in radians, y upwards
     t       (N,)      detector positions, (i - N // 2) * 2 / N
     R       -         radius of the field of view, 1 - 1 / N; nothing is seen beyond it
-    s       (A, N)    line integral over image width, which is what a sinogram holds
+    s       (A, N)    line integral over image width, the content of a sinogram
 
 The geometry is that of `skimage.transform.radon`: the axis of rotation is the centre of pixel N // 2, so the view from
 behind is the same view turned around, p(theta + 180, t) = roll(p[::-1], 1). Training data made in closed form comes

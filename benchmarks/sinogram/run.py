@@ -1,4 +1,4 @@
-"""Run the benchmark: search with N ranks, then evaluate what was recommended on data that the search never saw."""
+"""Run the benchmark: search with N ranks, then evaluate the recommendation on data that the search never saw."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ def run(
     ranks: Annotated[
         int, typer.Option(min=1, help="MPI ranks. One of them manages from two on: 3 train two networks at a time.")
     ] = 1,
-    framework: Annotated[Framework, typer.Option(help="What trains the networks.")] = Framework.lightning,
+    framework: Annotated[Framework, typer.Option(help="Framework of the networks.")] = Framework.lightning,
     out: Annotated[Path | None, typer.Option(help="Folder for all results. [default: build/SIZE]")] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the search and the trainings; the data are always the same.")
@@ -72,15 +72,15 @@ def run(
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many trials, those done included.")] = None,
     replicas: Annotated[int | None, typer.Option(min=2, help="Trainings of each trial.")] = None,
     time_limit: Annotated[float | None, typer.Option(min=1, help="Ask for nothing new after so many seconds.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what the folder holds of an earlier search.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the folder's earlier search first.")] = False,
 ) -> None:
     """Search, evaluate, draw: study.h5, summary.json and three PNGs in the folder.
 
-    A folder that holds a study goes on with it: trials count in all, seconds from now. --fresh starts anew.
+    If the folder holds a study, the run goes on with it: --trials counts those done, --time-limit from now. --fresh
+    starts anew.
 
-    Each trial is one configuration, trained as many times as there are replicas, each from its own seed. What is
-    recommended is judged by its mean, then compared with linear and cubic interpolation on phantoms and on a real
-    CT slice that the search never saw.
+    Each trial is one configuration, trained with several seeds. The recommended configuration is then compared with
+    linear and cubic interpolation on phantoms and on a real CT slice that the search never saw.
     """
     began = time.monotonic()
     budget: dict[str, Any] = BUDGETS[size] if trials is None and time_limit is None else {}
@@ -106,12 +106,12 @@ def run(
 
 
 def load(path: Path, code: int) -> hyppo.Study:
-    """The study that a search left, however it ended, where there is something to recommend.
+    """The study of a search, however it ended, if there is something to recommend.
 
     Raises
     ------
     typer.Exit
-        Where there is nothing.
+        There is nothing to recommend.
     """
     try:
         study = hyppo.load(path)
@@ -128,7 +128,7 @@ def settle_folder(folder: Path, identity: dict[str, Any], fresh: bool) -> None:
     Raises
     ------
     typer.Exit
-        Where the folder holds another search.
+        The folder holds another search.
     """
     record = folder / "search.json"
     if fresh:
@@ -158,7 +158,7 @@ def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> int:
     Raises
     ------
     typer.Exit
-        Where the search was interrupted, with 130.
+        The search was interrupted; the exit code is then 130.
     """
     command = [sys.executable, "-m", "benchmarks.sinogram.search", *arguments]
     for name, value in budget.items():
@@ -171,7 +171,7 @@ def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> int:
     environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
     environment.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
     environment.setdefault("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe")
-    # Each rank that trains takes a trial of its own: three replicas share badly between two ranks.
+    # Each training rank takes its own trial: three replicas do not divide well between two ranks.
     if ranks > 1:
         environment.setdefault("HYPPO_TRIAL_GROUPS", str(ranks - 1))
     process = subprocess.Popen(command, env=environment)
@@ -181,7 +181,7 @@ def search(ranks: int, arguments: list[str], budget: dict[str, Any]) -> int:
         # The terminal has interrupted the ranks as well; a second Ctrl-C tells them to make haste, not this process.
         with contextlib.suppress(KeyboardInterrupt):
             process.wait()
-        console.print("Interrupted. What has been trained is kept: the same command goes on.")
+        console.print("Interrupted. All finished trainings are kept: the same command goes on.")
         raise typer.Exit(130) from None
     if code:
         console.print(f"[red]The search ended with code {code}; its message is above.[/red] The same command goes on.")
@@ -194,7 +194,7 @@ def mpiexec() -> str:
     Raises
     ------
     typer.Exit
-        Where there is none.
+        There is none.
     """
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
@@ -210,7 +210,7 @@ def mpiexec() -> str:
 def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> dict[str, Any]:
     """Evaluate the recommended trial's networks, the very ones whose mean loss recommended it, and draw.
 
-    `network` holds the mean of each metric over the replicas: what one training gives, on average. `ensemble` is the
+    `network` holds the mean of each metric over the replicas: the average result of one training. `ensemble` is the
     mean of the replicas' predictions, `unfilled` the image from the measured views alone.
     """
     from benchmarks.sinogram import figures
@@ -229,7 +229,7 @@ def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> di
         raise typer.Exit(1)
     results: dict[str, Any] = {}
     filled: dict[Part, Float32Array] = {}
-    with console.status("Evaluating what was recommended ..."):
+    with console.status("Evaluating the recommended configuration ..."):
         for part in EVALUATED:
             data = scans(setting, part)
             filled[part] = np.stack([network.fill(best.params, directory, data, setting) for directory in directories])
@@ -283,7 +283,7 @@ def typical(filled: Float32Array, data: Scans) -> int:
 
 
 def show(summary: dict[str, Any], folder: Path) -> None:
-    """Print what was recommended, and a table for each part of the data."""
+    """Print the recommendation, and a table for each part of the data."""
     best = summary["recommended"]
     console.print(
         f"\n[bold]Recommended: trial {best['trial']}[/bold] ({summary['trials']} trials finished, "

@@ -1,10 +1,10 @@
-"""The search: what a user's own `tune.py` looks like.
+"""The search, written like a user's `tune.py`.
 
     python -m benchmarks.sinogram.search --size smoke --out build/smoke
     mpiexec -n 3 python -m benchmarks.sinogram.search --size demo --out build/demo
     mpiexec -n 3 hyppo run benchmarks/sinogram/search.py -- --size demo --out build/demo
 
-`python -m benchmarks.sinogram run` starts the second of these and evaluates what it recommends.
+`python -m benchmarks.sinogram run` starts the second of these and evaluates its recommendation.
 """
 
 import argparse
@@ -29,7 +29,7 @@ network = f"benchmarks.sinogram.network_{arguments.framework}"
 
 
 def train(replica: hyppo.Replica) -> None:
-    """Train one network; the framework is loaded where it trains, and nowhere else."""
+    """Train one network; the framework is loaded only in the process that trains."""
     import_module(network).train(replica, SETTINGS[arguments.size])
 
 

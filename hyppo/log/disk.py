@@ -1,4 +1,4 @@
-"""What the study file asks of the operating system: sync, write, copy, reserve, and where a file lives."""
+"""Operations of the operating system that the study file needs: sync, write, copy, reserve, type of file system."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def reserve(fd: int, size: int) -> None:
 
 
 def copy(source: int, target: int, size: int) -> None:
-    """The first `size` bytes of one file to another; without a copy where the file system can share blocks."""
+    """The first `size` bytes of one file to another; without a copy if the file system can share blocks."""
     offset = 0
     in_kernel = True
     while offset < size:
@@ -53,7 +53,7 @@ def copy(source: int, target: int, size: int) -> None:
                 if error.errno not in _NO_COPY_IN_KERNEL:
                     raise
                 copied = 0
-            # Some file systems answer 0 where they cannot.
+            # Some file systems return 0 if they cannot.
             in_kernel = copied > 0
             offset += copied
         else:
@@ -73,7 +73,7 @@ def boot_id() -> str:
 
 
 def filesystem(path: Path) -> str:
-    """Type of the file system that holds `path`; empty where the system does not say."""
+    """Type of the file system that holds `path`; empty if the system does not tell."""
     place, kind = "", ""
     real = os.path.realpath(path)
     try:

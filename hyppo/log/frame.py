@@ -1,4 +1,4 @@
-"""Frames of the journal: how a run of bytes says where it ends and whether it is whole.
+"""Frames of the journal: they tell where each ends and whether it is whole.
 
     magic 4 B | version u16 | kind u16 | length u32 | crc u32 | sequence u64 | count u32 | payload   (little-endian)
 
@@ -31,10 +31,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a journal's bytes hold.
+    """The frames found in the bytes of a journal.
 
-    `frames` are the whole ones up to offset `end`; `stray` are whole ones after the first that is not. A write that was
-    cut short leaves none of those: where there are any, the journal is damaged.
+    `frames` are the whole ones up to offset `end`; `stray` are whole ones after the first damaged one. A write that was
+    cut short leaves no stray frames: if there are any, the journal is damaged.
     """
 
     frames: tuple[Frame, ...]

@@ -1,15 +1,15 @@
-"""The one loop: asks when a slot is free, submits, settles what ends.
+"""The one loop: asks when a slot is free, submits, settles trainings that end.
 
 A `Session` is the study as the loop sees it; workers and view are protocols.
 
-    queue      replicas that are pending and not submitted; those that the log had come first
+    queue      replicas that are pending and not submitted; those from the log come first
     running    future -> (task, slot)
-    busy       share of its time that the loop would search, were each point searched when its slot is free
+    busy       fraction of its time the loop would spend searching if it asked only when a slot becomes free
 
-A point is asked only when a slot is free for it, so that every ask knows all losses there are: as many points in one
-search as slots are free. Only where the loop would be busy, since trainings are short or slots are many, points are
-asked ahead, several in a search, and slots do not wait for it. Each is then older than its training by as many losses
-as there are points ahead of it, and those that come in meanwhile. Losses that wait together are settled in one append
+A point is asked only when a slot is free for it, so that every ask knows all losses so far: as many points in one
+search as slots are free. If the loop would be busy, because trainings are short or slots are many, points are asked
+ahead, several in a search, and slots do not wait. Such a point does not know the losses that arrive between its ask and
+its training. Losses that wait together are settled in one append
 to the log.
 """
 

@@ -43,9 +43,9 @@ class Options:
     trials, trainings : int, optional
         Trials, or replicas, in all: those in the log, failed and added ones count, retries do not.
     time_limit : float, optional
-        Seconds of this call after which nothing new is started; what runs is finished.
+        Seconds of this call after which nothing new is started; running trainings are finished.
     trial_groups, replica_groups, data_parallel : int, optional
-        How MPI ranks are divided; what is left out is chosen.
+        Division of the MPI ranks; numbers left out are chosen.
     manager : {"dedicated", "shared"}, optional
         Whether the first rank only asks, or trains as well; by default it trains if a GPU would idle otherwise.
     replica_timeout, stall_timeout : float, optional
@@ -62,15 +62,15 @@ class Options:
     grace : float
         Seconds that trainings get to end by themselves once a stop is asked.
     threads : int, optional
-        Compute threads of each training process; by default one under MPI, and alone what the CPUs allow.
+        Compute threads of each training process; by default one under MPI, and alone all CPUs.
     workers : int, optional
         Training processes without MPI (default 1), or trainings at a time on an executor.
     executor : concurrent.futures.Executor, optional
-        Where to train instead.
+        Executor to train on instead.
     progress : bool
         Show how it goes, on stderr.
     output : {"relay", "file"}, optional
-        Where the output of trainings goes: to stdout with a prefix, or to `output.txt` in the replica's directory
+        Destination of the output of trainings: stdout with a prefix, or to `output.txt` in the replica's directory
         (default under MPI). By default alone it goes to both, and a line that another training of this run has printed
         before is not printed again.
 
@@ -135,7 +135,7 @@ class Options:
             object.__setattr__(self, its.name, value)
 
     def overridden(self, environ: Mapping[str, str]) -> "Options":
-        """The same with the values of `HYPPO_TRIALS`, `HYPPO_TIME_LIMIT`, ... where they are set.
+        """The same with the values of `HYPPO_TRIALS`, `HYPPO_TIME_LIMIT`, ... if they are set.
 
         >>> Options(trials=60).overridden({"HYPPO_TRIALS": "5", "HYPPO_GRACE": "1.5"}).trials
         5
@@ -160,5 +160,5 @@ def _switch(text: str) -> bool:
     return text.lower() in ("1", "true", "yes", "on")
 
 
-# What the command line and the environment may set: name -> type, bounds and help.
+# Options that the command line and the environment may set: name -> type, bounds and help.
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {its.name: its.metadata for its in fields(Options) if its.metadata}

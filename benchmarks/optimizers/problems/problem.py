@@ -1,9 +1,9 @@
-"""A problem: a space, a true loss over it, and what a training adds to that loss by chance.
+"""A problem: a space, a true loss over it, and the noise of a training.
 
 symbol   shape   meaning
 unit     (q, d)  lattice coordinates in [0, 1], as `hyppo.Space` has them
 natural  (q, d)  a real's or an integer's value; of a choice or an ordinal the position in its list
-loss     (q,)    true (mean) loss, what a recommendation is scored by
+loss     (q,)    true (mean) loss, which scores a recommendation
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Loss surfaces like those of trained models, in closed form: log scales, choices, parameters that matter only where
-another has a certain value, a plateau where nothing is learnt and a cliff where training diverges.
+"""Loss surfaces like those of trained models, in closed form: log scales, choices, parameters that matter only if
+another has a certain value, a plateau on which nothing is learnt and a cliff beyond which training diverges.
 
-A `kind` fixes the parameters and what gates what; an instance draws optima, weights and interactions. Instances 11 to
+A `kind` fixes the parameters and their gates; an instance draws optima, weights and interactions. Instances 11 to
 15 are for choosing defaults, 16 to 20 for reporting.
 """
 
@@ -23,7 +23,7 @@ REPLICAS = 3
 class Kind:
     """Parameters of a model, the rate whose upper end diverges, pairs that interact, and gates.
 
-    A gate `child: (parent, values)` makes the child matter only where the parent has one of the values.
+    A gate `child: (parent, values)` makes the child matter only if the parent has one of the values.
     """
 
     space: hyppo.Space
@@ -95,7 +95,7 @@ def noisy_names(split: str) -> list[str]:
 
 
 def _training_spread(unit: FloatArray, height: FloatArray) -> FloatArray:
-    """Small for good models, large where training only sometimes succeeds; a model that never learns has none."""
+    """Small for good models, large if training only sometimes succeeds; zero for a model that never learns."""
     return np.asarray(0.08 + 0.5 * height * np.exp(-0.25 * height))
 
 

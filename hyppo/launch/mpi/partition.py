@@ -1,8 +1,7 @@
 """How the ranks of a job are divided: trial groups x replica groups x data-parallel ranks. Pure functions.
 
-Rank 0 asks. It trains as well where a GPU would idle otherwise, or where that is asked for. Ranks are taken node by
-node: a group spans nodes only where no node holds as many ranks as it needs, or where more groups are asked for than
-fit on single nodes.
+Rank 0 asks. It also trains if a GPU would idle otherwise, or if asked to. Ranks are taken node by node: a group
+spans nodes only if no node holds as many ranks as it needs, or if more groups are requested than fit on single nodes.
 """
 
 from collections import Counter
@@ -17,7 +16,7 @@ Group = tuple[Unit, ...]  # a trial group
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who works on what.
+    """The division of the ranks.
 
     Attributes
     ----------
@@ -53,7 +52,7 @@ def _evenly(units: Sequence[Unit], parts: int) -> list[Group]:
 
 
 def _pieces(units: Sequence[Unit], size: int) -> tuple[list[Group], list[Unit]]:
-    """`units` in order, in pieces of `size`, and what is left over."""
+    """`units` in order, in pieces of `size`, and the rest."""
     whole = len(units) - len(units) % size
     return [tuple(units[start : start + size]) for start in range(0, whole, size)], list(units[whole:])
 
@@ -80,7 +79,7 @@ def partition(
         GPUs of each node that has any.
     trial_groups, replica_groups, data_parallel : int, optional
         As asked for. Data-parallel ranks are 1 unless asked for. With neither of the others, a trial group gets as
-        many replica groups as a trial has replicas, or fewer where a node has fewer; with one of them, the other
+        many replica groups as a trial has replicas, or fewer if a node has fewer; with one of them, the other
         follows, and trial groups may differ in size; with both, ranks left over are idle.
     replicas : int
         Replicas that a trial has at first.
@@ -135,7 +134,7 @@ def _asked(trial_groups: int | None, replica_groups: int | None, data_parallel: 
 
 
 def _units(by_node: Mapping[str, Sequence[int]], size: int, needed: int) -> list[list[Unit]]:
-    """Replica groups of `size` ranks, by node; last those across nodes, made where fewer than `needed` fit on nodes.
+    """Replica groups of `size` ranks, by node; last those across nodes, made if fewer than `needed` fit on nodes.
 
     Ranks of the largest remainders meet, so that a group spans as few nodes as it can.
     """
@@ -148,7 +147,7 @@ def _units(by_node: Mapping[str, Sequence[int]], size: int, needed: int) -> list
     if found < needed:
         loose = [rank for rest in sorted(rests, key=len, reverse=True) for rank in rest]
         across = [tuple(loose[start : start + size]) for start in range(0, len(loose) - size + 1, size)]
-        # Where no node holds a whole one, all of them span nodes: then there is no reason to leave ranks idle.
+        # If no node holds a whole one, all of them span nodes: then there is no reason to leave ranks idle.
         within.append(across if found == 0 else across[: needed - found])
     return [units for units in within if units]
 
@@ -156,7 +155,7 @@ def _units(by_node: Mapping[str, Sequence[int]], size: int, needed: int) -> list
 def _trial_groups(
     by_node: Sequence[Sequence[Unit]], trial_groups: int | None, replica_groups: int | None, replicas: int
 ) -> list[Group]:
-    """Replica groups in trial groups, of one node each as far as what is asked for allows."""
+    """Replica groups in trial groups, each on one node if the requested numbers allow."""
     units = [unit for its in by_node for unit in its]
     if replica_groups is not None:
         within, loose = [], []
@@ -218,8 +217,8 @@ def _sentence(
 def devices(order: Sequence[int], nodes: Sequence[str], visible: Sequence[Sequence[str]]) -> dict[int, str]:
     """The GPU of each rank in `order`: of those that it sees, the one that the fewest on its node have so far.
 
-    Where all ranks of a node see the same GPUs they take them in turn; where a batch system gave each its own, they
-    keep those.
+    If all ranks of a node see the same GPUs, they take them in turn; if a batch system gave each its own, they keep
+    those.
 
     >>> devices([1, 2, 3], ["n1"] * 4, [["0", "1"]] * 4)
     {1: '0', 2: '1', 3: '0'}

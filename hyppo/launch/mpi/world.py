@@ -11,16 +11,16 @@ from typing import Any
 
 from hyppo.errors import LaunchError
 
-# What mpiexec (MPICH, Intel, Open MPI) and srun leave in a rank's environment: its rank, and the number of ranks.
+# Variables that mpiexec (MPICH, Intel, Open MPI) and srun set for a rank: its number, and the number of ranks.
 RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 def expected_size() -> int | None:
-    """Ranks that the launcher says it started; None where it does not say.
+    """Number of ranks that the launcher started; None if it does not tell.
 
-    `srun` without an MPI that works with it starts worlds of one, so its own count is what is expected. In a batch
-    script `SLURM_NTASKS` says what the job may start, not what was started: only a step's count is one.
+    `srun` without a matching MPI starts worlds of size one, so its own count is the expected one. In a batch script
+    `SLURM_NTASKS` is the number that the job may start, not the number it started: only the count of a step is.
     """
     sizes = [os.environ.get(name, "") for name in SIZES]
     if "SLURM_STEP_ID" in os.environ or "SLURM_STEPID" in os.environ:
