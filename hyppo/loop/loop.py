@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.loop.checks import ReplicaChecks
 from hyppo.loop.evaluations import Evaluations
 from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
@@ -49,6 +50,7 @@ class Loop:
         self.workers = workers
         self.options = options
         self.view = view
+        self.checks = ReplicaChecks(session.config.folds)
         self.interrupt = interrupt
         self.clock = clock
         self.began = clock()
@@ -386,6 +388,9 @@ class Loop:
             for task, outcome in ended
         ]
         self.session.settle(ended, ensemble_losses)
+        for text in self.checks.notices(self.session.trials, ended):
+            self.view.say(text)
+            self.session.note(text)
         for task, outcome in ended:
             if outcome.pruned:
                 self.curves.prune(task.trial)

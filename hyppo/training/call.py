@@ -134,4 +134,5 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         goal=replica.goal,
         whole=replica.whole and failure is None,
+        rows=replica.rows,
     )

@@ -71,8 +71,19 @@ def unpack(packed: bytes) -> Criterion:
         raise ObjectiveError(f"criterion= cannot be loaded in this process: {type(error).__name__}: {error}") from error
 
 
+def aligned(targets: Any, prediction: Any) -> Any:
+    """Targets in the shape of the prediction, if the two shapes differ in axes of length one only."""
+    ours, theirs = getattr(targets, "shape", None), getattr(prediction, "shape", None)
+    if ours is None or theirs is None or ours == theirs:
+        return targets
+    same = [n for n in ours if n != 1] == [n for n in theirs if n != 1]
+    return targets.reshape(theirs) if same else targets
+
+
 def loss_of(criterion: Criterion, prediction: Any, targets: Any) -> float:
-    """criterion(prediction, targets) as a float.
+    """criterion(prediction, targets) as a float; targets get the shape of the prediction if only axes of one differ.
+
+    Predictions (n, 1) beside targets (n,) would broadcast to (n, n) in a difference of the two.
 
     Raises
     ------
@@ -84,7 +95,10 @@ def loss_of(criterion: Criterion, prediction: Any, targets: Any) -> float:
     >>> import numpy as np
     >>> loss_of(lambda f, y: np.mean((f - y) ** 2), np.array([1.0, 3.0]), np.array([1.0, 1.0]))
     2.0
+    >>> loss_of(lambda f, y: np.mean((f - y) ** 2), np.array([[1.0], [3.0]]), np.array([1.0, 1.0]))
+    2.0
     """
+    targets = aligned(targets, prediction)
     try:
         return float(criterion(prediction, targets))
     except Exception as error:

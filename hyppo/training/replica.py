@@ -133,7 +133,8 @@ class Outcome:
     `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
     `metrics` are further numbers by name: `seconds` and peak `memory` (bytes) as measured, and whatever was logged.
     `goal` says which metric the loss is, if a callback monitored one. `whole`: a callback knows that this training was
-    not cut, although it may have seen that a stop was asked.
+    not cut, although it may have seen that a stop was asked. `rows` is a digest of the validation targets that are kept
+    with the predictions.
     """
 
     loss: float | None
@@ -148,6 +149,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     goal: Goal | None = None
     whole: bool = False
+    rows: str = ""
 
     @property
     def diverged(self) -> bool:
@@ -224,6 +226,7 @@ class Replica:
         self.result: Result | None = None
         self.goal: Goal | None = None
         self.whole = False
+        self.rows = ""
         self._directory = Path(task.directory)
         self._on_report = on_report
         self._stop_asked = stop_asked

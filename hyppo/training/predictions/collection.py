@@ -3,6 +3,7 @@
 The passes themselves are never kept: running sums take a batch at a time (notation: `hyppo.training.predictions`).
 """
 
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -106,6 +107,16 @@ class Collection:
         return unflatten(
             {name.removeprefix(kind): np.concatenate(b) for name, b in self.parts.items() if name.startswith(kind)}
         )
+
+    def digest(self, kind: str) -> str:
+        """Digest of the arrays of all batches, however these are cut; empty if there are none."""
+        digest = hashlib.blake2b(digest_size=8)
+        found = {name: batches for name, batches in sorted(self.parts.items()) if name.startswith(kind)}
+        for name, batches in found.items():
+            digest.update(name.encode())
+            for batch in batches:
+                digest.update(np.ascontiguousarray(batch).data)
+        return digest.hexdigest() if found else ""
 
     def save(self, directory: Path) -> Path:
         """Write the arrays into `directory`: the whole file is there, or none is.

@@ -162,8 +162,7 @@ def _combined(
             variance[path] += weight * within + weight * weight_so_far[path] / total * np.abs(step) ** 2
         weight_so_far[path] += weight
 
-    with opened[0]() as arrays:
-        targets = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
+    targets = _targets(networks)
     for arrays_of, count in zip(opened, counts, strict=True):
         with arrays_of() as arrays:
             for path in paths:
@@ -177,6 +176,37 @@ def _combined(
                     add(path, w2 * count / passes, arrays["mean" + path], within)
     std = {path: np.sqrt(spread) for path, spread in variance.items()}
     return Predictions(unflatten(mean), unflatten(std), unflatten(targets), len(opened), passes, unflatten(entropies))
+
+
+def _targets(networks: Mapping[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]]) -> dict[str, Any]:
+    """The targets of the networks, by output.
+
+    Raises
+    ------
+    StudyError
+        They are not the same for all networks that have any.
+    """
+    targets: dict[str, Any] = {}
+    first = ""
+    for network, arrays_of in networks.items():
+        with arrays_of() as arrays:
+            own = {name.removeprefix("targets"): arrays[name] for name in arrays if name.startswith("targets")}
+        if own and not targets:
+            targets, first = own, network
+        if own and not _equal(targets, own):
+            raise StudyError(
+                f"the validation targets in {network} are not those in {first}, or come in another order, so their "
+                "predictions cannot be averaged: give the split and the validation data a fixed seed, the same in each "
+                "replica"
+            )
+    return targets
+
+
+def _equal(some: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether two sets of arrays are equal to the last bit, NaN included."""
+    return some.keys() == others.keys() and all(
+        array.shape == others[name].shape and array.tobytes() == others[name].tobytes() for name, array in some.items()
+    )
 
 
 def call_with(build: Callable[..., Any], params: Mapping[str, Any]) -> Any:

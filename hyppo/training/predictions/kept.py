@@ -62,6 +62,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
                 return
         if collection.parts:
             collection.save(replica.directory)
+            replica.rows = collection.digest("targets")
         elif asked:
             raise StudyError("predictions were asked for, but there are no validation data to predict")
         if spool is not None and collection.parts:

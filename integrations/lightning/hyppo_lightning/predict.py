@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Subset, SubsetRandomSampler
 
 from hyppo.errors import HyppoWarning
 from hyppo.training.predictions import Batch
@@ -58,17 +58,25 @@ def dropping(layers: list[nn.Module]) -> Iterator[None]:
 
 def in_order(loader: Any) -> Any:
     """The whole data set in its own order: replicas predict the same rows, also those that other ranks validate."""
-    if isinstance(getattr(loader, "sampler", None), RandomSampler | DistributedSampler) and loader.batch_size:
-        return DataLoader(
-            loader.dataset,
-            batch_size=loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            drop_last=loader.drop_last,
-            worker_init_fn=loader.worker_init_fn,
-        )
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, SubsetRandomSampler) and loader.batch_size:
+        return _reloaded(loader, Subset(loader.dataset, list(sampler.indices)))
+    if isinstance(sampler, RandomSampler | DistributedSampler) and loader.batch_size:
+        return _reloaded(loader, loader.dataset)
     return loader
+
+
+def _reloaded(loader: Any, dataset: Any) -> Any:
+    """A loader like `loader`, of `dataset` in its order."""
+    return DataLoader(
+        dataset,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        worker_init_fn=loader.worker_init_fn,
+    )
 
 
 def _loaders(trainer: Any) -> list[tuple[Any, float]]:

@@ -1,0 +1,69 @@
+"""Notices about the replicas of a trial that are not what the statistics take them for."""
+
+from collections.abc import Sequence
+
+from hyppo.training.replica import Outcome, Task
+from hyppo.trial import Trial
+
+COPIES = 2  # trials whose replicas agree to the last bit, and none whose replicas differ, before a notice
+
+
+class ReplicaChecks:
+    """Each notice is given once a run. Cost per training: the replicas of its trial.
+
+    Parameters
+    ----------
+    folds : int or None
+        Of the study: with folds the replicas of a trial have other validation data by design.
+
+    Examples
+    --------
+    >>> from hyppo.trial import ReplicaRecord, State
+    >>> checks = ReplicaChecks(None)
+    >>> copies = [Trial(n, {}, tuple(ReplicaRecord(r, r, State.DONE, loss=float(n)) for r in (0, 1))) for n in (0, 1)]
+    >>> [len(checks.notices(copies, [(Task(n, 1, 1, {}, "."), Outcome(float(n), None, 0, 1))])) for n in (0, 1)]
+    [0, 1]
+    """
+
+    def __init__(self, folds: int | None) -> None:
+        self._copies: set[int] | None = set()  # trials; None once replicas of a trial differ, or the notice was given
+        self._rows: dict[int, str] | None = None if folds else {}  # trial -> digest of its validation targets
+
+    def notices(self, trials: Sequence[Trial], ended: Sequence[tuple[Task, Outcome]]) -> list[str]:
+        """What to say of trainings that have ended, whose records are in `trials`."""
+        found = []
+        for task, outcome in ended:
+            if outcome.loss is None:
+                continue
+            found += [text for text in (self._copied(trials[task.trial]), self._other_rows(task, outcome)) if text]
+        return found
+
+    def _copied(self, trial: Trial) -> str:
+        losses = [record.loss for record in trial.replicas if record.loss is not None]
+        if self._copies is None or len(losses) < 2:
+            return ""
+        curves = {tuple(record.curve) for record in trial.replicas if record.loss is not None}
+        if len(set(losses)) > 1 or len(curves) > 1:
+            self._copies = None
+            return ""
+        self._copies.add(trial.number)
+        if len(self._copies) < COPIES or trial.pending:
+            return ""
+        numbers = " and ".join(map(str, sorted(self._copies)))
+        self._copies = None
+        return (
+            f"the replicas of trials {numbers} have the same loss to the last digit: if the training seeds itself "
+            "(seed_everything, manual_seed, a random_state), remove that or use replica.seed there, since copies tell "
+            "nothing of the spread; if it is deterministic, replicas=1 saves trainings"
+        )
+
+    def _other_rows(self, task: Task, outcome: Outcome) -> str:
+        if self._rows is None or not outcome.rows:
+            return ""
+        if self._rows.setdefault(task.trial, outcome.rows) == outcome.rows:
+            return ""
+        self._rows = None
+        return (
+            f"the replicas of trial {task.trial} have other validation targets, or the same in another order: their "
+            "predictions are not averaged; give the split and the validation data a fixed seed to have that"
+        )
