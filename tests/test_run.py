@@ -134,14 +134,16 @@ def test_a_run_ends_when_the_first_trainings_fail_alike():
     with pytest.raises(ObjectiveError, match=r"5 trainings have failed with the same error.*ZeroDivisionError"):
         study.run(trials=50, progress=False)
     assert len(study.trials) == 5
-    with pytest.raises(ObjectiveError, match="all 8 trainings of the study failed"):
-        study.run(trials=8, same_failures=0, progress=False)
+    with pytest.raises(ObjectiveError, match=r"6 trainings have failed with the same error"):
+        study.run(trials=50, progress=False)  # those in the log count
+    study.run(trials=8, same_failures=0, progress=False)
+    assert len(study.trials) == 8
 
 
 def test_failures_that_differ_or_follow_a_success_end_no_run():
     differ = quick(lambda replica: [][replica.trial] if replica.trial % 2 else {}[replica.trial], replicas=1)
-    with pytest.raises(ObjectiveError, match="all 8 trainings"):
-        differ.run(trials=8, progress=False)
+    differ.run(trials=8, progress=False)
+    assert len(differ.trials) == 8
     after = quick(lambda replica: 1.0 / (replica.trial == 0), replicas=1)
     after.run(trials=12, progress=False)
     assert [str(t.state) for t in after.trials] == ["done"] + ["failed"] * 11
@@ -160,8 +162,9 @@ def test_failed_trainings_are_trained_again_under_their_numbers(tmp_path, capsys
         study().run(trials=3, same_failures=6, progress=False)
     before = hyppo.load(tmp_path / "s.h5").trials
     data.write_text("1.0")
-    with pytest.raises(ObjectiveError, match=r"all 6 trainings of the study failed.*retry_failed"):
-        study().run(trials=3, progress=False)
+    study().run(trials=3, progress=False)
+    said = capsys.readouterr().err
+    assert re.search("nothing left to do.*all 6 trainings of the study failed.*retry_failed", said, re.S)
     study().run(trials=3, retry_failed=True, progress=False)
     assert "6 failed trainings will be repeated" in capsys.readouterr().err
     after = hyppo.load(tmp_path / "s.h5").trials
@@ -208,6 +211,24 @@ def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_
         assert python(script, trials).returncode == 0
     losses = {r.loss for t in hyppo.load(tmp_path / "s.h5").trials for r in t.replicas}
     assert len(losses) == 1
+
+
+def test_one_training_of_a_node_at_a_time_prepares_data(tmp_path):
+    train = """
+        def train(replica):
+            path = replica.directory.parent.parent / "data.bin"
+            with replica.node_lock("download"):
+                if not path.exists():
+                    with open(path, "wb") as file:
+                        for _ in range(10):
+                            file.write(bytes(1000))
+                            file.flush()
+                            time.sleep(0.05)
+            return float(path.stat().st_size)
+    """
+    script = write(tmp_path, textwrap.dedent(train), "study.run(trials=4, workers=3)", log=tmp_path / "s.h5")
+    assert python(script).returncode == 0
+    assert {trial.mean for trial in hyppo.load(tmp_path / "s.h5").trials} == {10_000.0}
 
 
 def test_a_time_limit_stops_asking_and_finishes_what_runs():
@@ -660,7 +681,7 @@ def test_hyppo_run_shows_a_scripts_own_error(tmp_path):
 def test_a_failure_is_shown_with_its_traceback(tmp_path):
     script = write(tmp_path, "def train(replica):\n    raise ValueError('no data')", "study.run(trials=2)")
     done = python(script)
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert "trial 0 replica 0 failed: ValueError: no data" in done.stderr
     assert "in train" in done.stderr
 
@@ -690,9 +711,9 @@ def test_quiet(capsys):
 
 
 def test_failures_are_counted_and_the_first_is_shown_even_when_quiet(capsys):
-    with pytest.raises(ObjectiveError, match="all 3 trainings of the study failed"):
-        quick(lambda replica: 1.0 / 0.0, replicas=1).run(trials=3, progress=False)
+    quick(lambda replica: 1.0 / 0.0, replicas=1).run(trials=3, progress=False)
     shown = capsys.readouterr().err
+    assert "all 3 trainings of the study failed" in shown
     assert shown.count("failed: ZeroDivisionError") == 1
     assert "Traceback" in shown
 

@@ -33,6 +33,11 @@ def as_pruned(outcome: Outcome) -> Outcome:
     return replace(outcome, loss=None, failure=None, losses=None, pruned=True)
 
 
+def _kind(failure: Failure) -> tuple[str, str]:
+    """Equal for failures that are alike: the type, and the first line of the message."""
+    return failure.type, failure.message.partition("\n")[0]
+
+
 class Loop:
     """One run of a study on workers; `clock` tells its seconds, from any origin."""
 
@@ -68,7 +73,9 @@ class Loop:
         self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
-        self.alike: Counter[tuple[str, str]] = Counter()  # failures of this run, while nothing has succeeded
+        self.alike: Counter[tuple[str, str]] = Counter()  # failures, while nothing has succeeded
+        if not self.succeeded:
+            self.alike.update(_kind(r.failure) for t in trials for r in t.replicas if r.failure is not None)
         self.cut: Counter[tuple[int, int]] = Counter()  # how often a signal has cut a training short
         self.finished = False  # nothing is left to ask
         self.deciding = False  # all trials of the budget were asked, and contenders are trained again
@@ -417,12 +424,12 @@ class Loop:
         """
         if failure.type == ObjectiveError.__name__:
             raise ObjectiveError(failure.message)
-        first = failure.message.partition("\n")[0]
-        self.alike[failure.type, first] += 1
-        count = self.alike[failure.type, first]
+        kind = _kind(failure)
+        self.alike[kind] += 1
+        count = self.alike[kind]
         if 0 < self.options.same_failures <= count:
             raise ObjectiveError(
-                f"{count} trainings have failed with the same error, and none has succeeded: {failure.type}: {first}. "
+                f"{count} trainings have failed with the same error, and none has succeeded: {': '.join(kind)}. "
                 "Mend the cause and run again with retry_failed=True (hyppo run --retry-failed), which trains them "
                 "again under their numbers; same_failures=0 goes on regardless"
             )

@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any
 
-from hyppo.errors import ObjectiveError, StudyError
+from hyppo.errors import StudyError
 from hyppo.launch.choose import evaluator_for, workers_for
 from hyppo.loop import Interrupt, Loop, Options, Session
 from hyppo.run.progress import Progress
-from hyppo.study import Study
 from hyppo.text import counted
 from hyppo.trial import State
 
@@ -39,7 +38,7 @@ def work(session: Session, options: Options) -> None:
     StudyError
         Options that do not go together.
     ObjectiveError
-        The objective returns no loss, or every training has failed.
+        The objective returns no loss, or the first trainings have failed with the same error.
     LaunchError
         Processes that cannot be started or arranged as asked.
     """
@@ -54,7 +53,7 @@ def work(session: Session, options: Options) -> None:
         if _nothing_to_do(session, options):
             session.merge()
             view.say(f"nothing left to do: {_spent(session, options)}")
-            _refuse_failures_alone(study)
+            _say_if_all_failed(session, view)
             return
         if options.executor is not None and config.stopping is not None:
             raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
@@ -81,21 +80,20 @@ def work(session: Session, options: Options) -> None:
                 "with them under the same numbers and seeds"
             )
         else:
-            _refuse_failures_alone(study)
+            _say_if_all_failed(session, view)
     if asked is not None and not hasattr(sys, "ps1"):
         # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
         raise SystemExit(130 if asked is signal.SIGINT else 0)
 
 
-def _refuse_failures_alone(study: Study) -> None:
-    """Fail if no training of the study has succeeded: nothing that follows in the script could use it."""
-    replicas = [r for t in study.trials for r in t.replicas]
+def _say_if_all_failed(session: Session, view: Progress) -> None:
+    replicas = [r for t in session.trials for r in t.replicas]
     failed = [r.failure for r in replicas if r.failure is not None]
     if failed and not any(r.loss is not None for r in replicas):
-        raise ObjectiveError(
-            f"all {counted(len(failed), 'training')} of the study failed, the last with {failed[-1]}. Mend the cause "
-            "and run again with retry_failed=True (hyppo run --retry-failed), which trains them again under their "
-            "numbers"
+        view.say(
+            f"{'the training' if len(failed) == 1 else f'all {len(failed)} trainings'} of the study failed, the last "
+            f"with {failed[-1]}. Mend the cause and run again with retry_failed=True (hyppo run --retry-failed), which "
+            "trains them again under their numbers"
         )
 
 

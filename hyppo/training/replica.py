@@ -5,7 +5,8 @@ failure, never both.
 """
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.stats import LossStats
 from hyppo.training.criterion import Criterion, pack, unpack
+from hyppo.training.node_lock import node_lock
 
 NON_FINITE = "NonFiniteLoss"  # the type of the failure of a training that ended, with a loss of NaN or infinity
 MEASURED = ("seconds", "memory", "gpu_memory")  # metrics that every training has, where the system tells them
@@ -293,6 +295,20 @@ class Replica:
         if not isinstance(name, str) or not name or name in MEASURED:
             raise StudyError(f"log(name, value): the name is text, and not one of {MEASURED}; got {name!r}")
         self.metrics[name] = number(f"log({name!r}, value)", value, finite=False)
+
+    @contextmanager
+    def node_lock(self, name: str) -> Iterator[None]:
+        """One training of the study on this node at a time holds the lock `name`: to prepare what all of them read.
+
+        Examples
+        --------
+        >>> replica = Replica(Task(trial=0, index=0, seed=7, params={}, directory="study.h5.d/trial-00000/replica-00"))
+        >>> with replica.node_lock("download"):
+        ...     pass
+        """
+        study = self._directory.absolute().parent.parent
+        with node_lock(f"{study}\0{name}"):
+            yield
 
     @property
     def should_stop(self) -> bool:

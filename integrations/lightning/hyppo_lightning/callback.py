@@ -21,6 +21,7 @@ from hyppo.training.replica import Replica
 from hyppo.training.resume import Saves, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
+from hyppo_lightning.prepare import lock_preparation
 from hyppo_lightning.roots import redirect_roots
 from hyppo_lightning.weights import WEIGHTS, form_of, save_weights
 
@@ -93,6 +94,7 @@ class HyppoCallback(_Base):
         for package in packages:
             watch_launchers(package, _replica_of)
             redirect_roots(package, _replica_among)
+            lock_preparation(package, _replica_of)
         if not cls._based:
             bases = (cls, *(import_module(name).Callback for name in packages))
             cls = type(cls.__name__, bases, {"__module__": cls.__module__, "__doc__": cls.__doc__, "_based": True})

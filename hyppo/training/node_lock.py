@@ -1,0 +1,30 @@
+"""A lock for the trainings of one node: one at a time prepares what they share."""
+
+import fcntl
+import getpass
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def node_lock(name: str) -> Iterator[None]:
+    """Wait until no other process of this user on this node holds the lock of that name, and hold it.
+
+    The kernel releases it when its holder ends, by a kill too.
+
+    Examples
+    --------
+    >>> with node_lock("an example"):
+    ...     pass
+    """
+    digest = hashlib.blake2b(f"{getpass.getuser()}\0{name}".encode(), digest_size=8).hexdigest()
+    path = os.path.join(tempfile.gettempdir(), f"hyppo-{digest}.lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
