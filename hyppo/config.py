@@ -42,6 +42,8 @@ class Config:
         Number of folds of the data, at least 2.
     score : str or callable
         What represents the losses of a trial: one of SCORES, or a function of them.
+    feasible : callable or None
+        feasible(params) -> bool: whether a point is part of the space.
 
     Raises
     ------
@@ -63,9 +65,13 @@ class Config:
     stopping: "Rule | None" = None
     folds: int | None = None
     score: "str | Callable[[Sequence[float]], float]" = MEAN
+    feasible: Callable[[dict[str, Any]], bool] | None = None
 
     def __post_init__(self) -> None:
         from hyppo.stopping import rule_of
+
+        if self.feasible is not None and not callable(self.feasible):
+            raise StudyError(f"feasible: expected a function of the parameters, got {quoted(self.feasible)}")
 
         surrogate = self.surrogate
         for name, value in {

@@ -22,6 +22,7 @@ from hyppo.log.history import History
 from hyppo.results import Best, frame_of
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
+from hyppo.search.feasible import Feasible
 from hyppo.search.policy import Further, Policy
 from hyppo.search.propose import Proposal
 from hyppo.seeds import seed_for
@@ -94,6 +95,9 @@ class Study:
         What represents the losses of a configuration in the search, the recommendation and the confirmation. The median
         and the trimmed mean suit trainings that now and then end far off. A function takes a list of losses and
         returns a number.
+    feasible : callable, optional
+        feasible(params) -> bool. Points for which it is False are no part of the space: no model that is too large, no
+        batch that does not divide. It is called for hundreds of candidates at every ask, so let it take microseconds.
     isolate : bool
         Train in a process of its own (default), which a crash or a hang cannot take down with it.
 
@@ -128,6 +132,7 @@ class Study:
         stopping: str | Rule | None = None,
         folds: int | None = None,
         score: Score = MEAN,
+        feasible: Callable[[dict[str, Any]], bool] | None = None,
         isolate: bool = True,
     ) -> None:
         if not isinstance(space, Space):
@@ -143,6 +148,7 @@ class Study:
             stopping=stopping,
             folds=folds,
             score=score,
+            feasible=feasible,
         )
         if criterion is not None and not callable(criterion):
             raise StudyError(f"criterion: expected a function of prediction and targets, got {criterion!r}")
@@ -166,6 +172,7 @@ class Study:
         """Begin without trials, by the configuration."""
         space, config = self._space, self._config
         self._folders = Folders(self._log)
+        self._feasible = None if config.feasible is None else Feasible(space, config.feasible)
         self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()))
         self._renew()
         self._policy = Policy(space, config)
@@ -292,7 +299,7 @@ class Study:
 
     def _renew(self) -> None:
         """Begin again with the trials that the log holds."""
-        self._columns = Columns(self._space, self._config.target, self._config.score)
+        self._columns = Columns(self._space, self._config.target, self._config.score, self._feasible)
         self._enqueued = [t.number for t in self._history.trials if t.is_enqueued and t.pending]
 
     def _record(self, *events: Event) -> None:
@@ -422,6 +429,8 @@ class Study:
             raise StudyError(f"name: expected a text other than {BEST!r}, got {name!r}")
         self._open()
         native = self.space.native(params)
+        if self._feasible is not None and not self._feasible.accepts(native):
+            raise StudyError(f"feasible refuses {native}, which is to be trained")
         key = self.space.keys(self.space.encode(native)[None])[0]
         for trial in self._history.trials:
             if not trial.is_enqueued or trial.name != name:

@@ -53,9 +53,8 @@ class Session:
     @property
     def exhausted(self) -> bool:
         """Whether every point of a finite space was tried."""
-        size = self.study.space.size
         with self.study._lock:
-            return size is not None and len(self.study._known().taken) >= size
+            return self.study._policy.exhausted(self.study._known())
 
     @property
     def undecided(self) -> bool:

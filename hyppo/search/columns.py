@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyppo.config import MEAN, MEAN_LOSS
+from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.stats import Score
@@ -45,7 +46,9 @@ class Columns:
     ([[0.5]], 1)
     """
 
-    def __init__(self, space: Space, target: str = MEAN_LOSS, score: Score = MEAN) -> None:
+    def __init__(
+        self, space: Space, target: str = MEAN_LOSS, score: Score = MEAN, feasible: Feasible | None = None
+    ) -> None:
         self._space = space
         self._target = target
         self._score = score
@@ -60,7 +63,9 @@ class Columns:
         self.trials: list[Trial] = []
         self.asked = 0  # trainings, pending ones among them
         self.failed = 0  # trainings
-        self.taken: set[bytes] = set()  # identities of all points; like the trials not to be changed
+        self.taken: set[bytes] = (
+            set() if feasible is None else Closed((), feasible)
+        )  # identities of all points; like the trials not to be changed
         self.memory = Memory()  # of the steps that proposed the trials
 
     def update(self, trials: Sequence[Trial]) -> None:

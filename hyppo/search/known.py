@@ -4,7 +4,7 @@ An ask may propose points, weigh them against further replicas of known ones, an
 same evidence and the same Gaussian process.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,8 @@ class Known:
     pending : (p, d) array
         Coordinates of points without a loss yet.
     taken : set of bytes
-        `space.keys` of all points that were ever tried or are pending, those of `data` and `pending` among them.
+        `space.keys` of all points that were ever tried or are pending, those of `data` and `pending` among them;
+        points that the user's function refuses count as taken (see `hyppo.search.feasible`).
     memory : Memory
         Of earlier asks.
     risk : float
@@ -47,7 +48,7 @@ class Known:
     space: Space
     data: Observations
     pending: FloatArray
-    taken: Set[bytes]
+    taken: set[bytes]
     memory: Memory = field(default_factory=Memory)
     risk: float = 0.0
     outcomes: "Outcomes | None" = None
@@ -57,7 +58,8 @@ class Known:
         if not len(unit):
             return self
         more = np.array(unit)
-        taken = {*self.taken, *self.space.keys(more)}
+        taken = self.taken.copy()
+        taken.update(self.space.keys(more))
         known = replace(self, pending=np.vstack([self.pending, more]), taken=taken)
         # The losses are the same, and so are the models fitted to them.
         known.__dict__.update(

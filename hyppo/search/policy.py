@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from hyppo.search.recommend import Recommendation
     from hyppo.search.surface import Surface
 
+LONGEST_DESIGN = 64  # times the points that are wanted or tried
 SEARCH_PURPOSE = 2  # keeps the search's random streams apart from those of the designs
 REPLICATE_PURPOSE = 4
+FEASIBLE_PURPOSE = 5
 FAILING = 0.1  # of all trainings; from there failures are frequent
 
 
@@ -85,7 +87,7 @@ class Policy:
     def _points(self, columns: Columns, known: Known, count: int) -> list[Proposal]:
         """The next new points, up to `count`; none if none is left."""
         asked = len(columns.trials)
-        if self.space.size is not None and len(known.taken) >= self.space.size:
+        if self.exhausted(columns):
             return []
         leading = design_size(self.space.dimension)
         # The design goes on where losses are slow to come (many ranks at the start) or trainings fail.
@@ -101,7 +103,8 @@ class Policy:
     def _designed(self, taken: Set[bytes], count: int) -> list[FloatArray]:
         """The first `count` points of the design that were not tried; fewer where it has found all that it can."""
         length = design_size(self.space.dimension)
-        while count > 0:
+        longest = LONGEST_DESIGN * (count + len(taken) + length)  # a function may refuse all of it
+        while count > 0 and length <= longest:
             if len(self._design) < length:
                 self._design = sobol(self.space, length, self.config.seed)
             points = [u for k, u in zip(self.space.keys(self._design), self._design, strict=True) if k not in taken]
@@ -109,6 +112,17 @@ class Policy:
                 return points[:count]
             length *= 2
         return []
+
+    def exhausted(self, columns: Columns) -> bool:
+        """Whether no point is left that was not tried; a point that `feasible` refuses is none."""
+        if self.space.size is not None and len(columns.taken) >= self.space.size:
+            return True
+        if self.config.feasible is None:
+            return False
+        from hyppo.acquisition.candidates import POOL, fresh
+
+        generator = generator_for(self.config.seed, FEASIBLE_PURPOSE, len(columns.trials))
+        return not len(fresh(self.space, generator, columns.taken, POOL))
 
     def _contenders(self, columns: Columns, known: Known, count: int, left: Left) -> list[Further]:
         """Contenders that deserve some of the next `count` trainings more than new points do."""
@@ -118,8 +132,7 @@ class Policy:
         from hyppo.search.replicate import contenders, due
 
         spent, points = columns.asked, len(columns.trials)
-        exhausted = self.space.size is not None and len(known.taken) >= self.space.size
-        number = due(points, spent, spent - fewest * points, count, left, exhausted)
+        number = due(points, spent, spent - fewest * points, count, left, self.exhausted(columns))
         if number == 0:
             return []
         settled = columns.settled_trials()
@@ -139,8 +152,10 @@ class Policy:
         """
         free = [t for t in columns.trials if not t.pending and t.state is State.DONE]
         if not free:
+            if not columns.trials:
+                raise SpaceExhausted("feasible refused every point that was looked at: it may refuse all of the space")
             raise SpaceExhausted(
-                f"all {self.space.size} points of the space were tried and none can be trained again now; "
+                f"all points of the space were tried ({len(columns.trials)}) and none can be trained again now; "
                 "tell the pending ones first"
             )
         return min(

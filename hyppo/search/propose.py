@@ -89,7 +89,7 @@ def propose(
     """
     if isinstance(by, str):
         return PROPOSERS[by].propose(known, count, generator)
-    taken = set(known.taken)
+    taken = known.taken.copy()
     new: list[Proposal] = []
     for point in by.propose(known, count, generator):
         proposal = point if isinstance(point, Proposal) else _proposal(known, point, by)
@@ -147,7 +147,7 @@ class Turns:
         if not known.varied:
             visited = np.vstack([known.data.unit, known.pending])
             return spread_out(space.features(visited), space.features(pool), pool, count)
-        seen, memory = set(known.taken), known.memory
+        seen, memory = known.taken.copy(), known.memory
         given: list[FloatArray] = []
         proposals: list[Proposal] = []
         improvement: Improvement | None = None
