@@ -48,7 +48,7 @@ def test_the_first_of_a_batch_is_what_a_single_ask_gives(surrogate):
 
 @pytest.mark.parametrize("surrogate", ["auto", "gp", "rbf", "random"])
 def test_no_point_of_a_batch_comes_twice(surrogate):
-    study = told(surrogate)
+    study = told(surrogate, replicas=1)
     study.ask_batch(40)
     points = [tuple(trial.params.values()) for trial in study.trials]
     assert len(set(points)) == len(points) == 54
@@ -68,7 +68,7 @@ def test_a_batch_ends_where_the_space_does():
 
 def test_a_batch_is_one_append(tmp_path):
     path = tmp_path / "s.h5"
-    with told(n=6, log=path) as study:
+    with told(n=6, log=path, replicas=1) as study:
         study.ask_batch(5)
     assert len(hyppo.load(path).trials) == 11
 

@@ -23,6 +23,7 @@ import numpy as np
 import hyppo
 from benchmarks.scaling import problem
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Session, Status
+from hyppo.search.budget import Left
 from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Event, Trial
 
@@ -87,14 +88,15 @@ class TimedStudy(hyppo.Study):
         self.spent.log += max(cpu, wall)
         self.spent.appends += 1
 
-    def ask_batch(self, count: int) -> tuple[Trial, ...]:
+    def _ask(self, count: int, left: Left) -> tuple[Trial, ...]:
         began, logged = self.clock.manager, self.spent.log
         known = self.known
-        trials = super().ask_batch(count)
+        trials = super()._ask(count, left)
         seconds = self.clock.manager - began - (self.spent.log - logged)
         self.spent.ask += seconds
         self.spent.points += len(trials)
-        self.spent.searches.append((trials[0].number, len(trials), seconds))
+        if trials:
+            self.spent.searches.append((trials[0].number, len(trials), seconds))
         self.known_at_ask |= {trial.number: known for trial in trials}
         return trials
 

@@ -29,6 +29,7 @@ from benchmarks.scaling.simulation import Nobody, load
 from hyppo import launch
 from hyppo.launch.choose import workers_for
 from hyppo.loop import Interrupt, Loop, Options, Progressed, Session, Workers
+from hyppo.search.budget import Left
 from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Event, Settled
 
@@ -102,9 +103,9 @@ class StampedStudy(hyppo.Study):
         self.asked: dict[int, float] = {}
         self.searches: list[tuple[float, float]] = []  # (start, end)
 
-    def ask_batch(self, count: int) -> tuple[hyppo.Trial, ...]:
+    def _ask(self, count: int, left: Left) -> tuple[hyppo.Trial, ...]:
         began = time.time()
-        trials = super().ask_batch(count)
+        trials = super()._ask(count, left)
         self.searches.append((began, time.time()))
         self.asked |= {trial.number: began for trial in trials}
         return trials
