@@ -63,7 +63,8 @@ class Outcome:
     interval : (float, float), optional
         The optimiser's own 90 % interval for `expected`.
     expected : float
-        Mean loss at the last recommendation of the trainings that do not fail; `final` counts those that do.
+        What the optimiser estimates at the last recommendation: `final`, or for one that knows failures the mean loss
+        of the trainings that do not fail.
     spent : dict of int to dict
         At equal trainings, after so many of them: see `_state`.
     ask_seconds, recommend_seconds : float
@@ -131,6 +132,7 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
             adaptive=entry.unit == "trainings" and entry.replicas is None,
         ),
     )
+    knows_failures = getattr(peer, "knows_failures", False)
     clock = getattr(peer, "clock", time.process_time)  # an optimiser in a process of its own brings its clock
     arrival = np.random.default_rng([entry.seed, 8])
     tried: dict[bytes, _Observed] = {}
@@ -158,7 +160,7 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
         counted = [problem.failed if math.isnan(loss) else loss for loss in losses]
         seen.losses += counted
         start = clock()
-        peer.tell(point, losses if getattr(peer, "knows_failures", False) else counted)
+        peer.tell(point, losses if knows_failures else counted)
         working += clock() - start
         tells += 1
         outcome.trainings += point.replicas
@@ -173,7 +175,8 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
             answer = answer or Recommended(best_observed().params)
             mark = marks.pop(0)
             outcome.final = outcome.recommended[mark] = problem.true(answer.params)
-            outcome.interval, outcome.expected = answer.interval, problem.expected(answer.params)
+            outcome.interval = answer.interval
+            outcome.expected = problem.expected(answer.params) if knows_failures else outcome.final
             if entry.unit == "trainings":
                 state = _state(tried, identity(answer.params), answer)
                 outcome.spent[mark] = {**state, "expected": outcome.expected}

@@ -10,7 +10,7 @@
     optimism  (expected loss of the recommendation - its reported estimate) / d
     coverage  share of 90 % intervals that hold the expected loss
 
-Expected is the mean loss of the trainings that do not fail; the true loss counts those that do.
+Expected is the true loss; for an optimiser that knows failures it is the mean of the trainings that do not fail.
 
 Differences between two optimisers are paired: the bootstrap draws problems, and seeds within them, that both have run.
 """
