@@ -31,7 +31,7 @@ from hyppo.stats import Score
 from hyppo.stopping import Rule
 from hyppo.training.criterion import Criterion, has_default
 from hyppo.training.replica import Failure, Goal, Replica
-from hyppo.trial import ENQUEUED, Asked, Began, Event, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import ENQUEUED, Asked, Began, Event, Note, ReplicaRecord, Settled, State, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,6 +310,17 @@ class Study:
         """The trials as arrays."""
         self._columns.update(self._history.trials)
         return self._columns
+
+    @_locked
+    def note(self, text: str) -> None:
+        """Leave a line for the reader of the study file.
+
+        Raises
+        ------
+        StudyError
+            Not text.
+        """
+        self._record(Note(text, time.time()))
 
     @_locked
     def close(self) -> None:

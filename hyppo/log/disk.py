@@ -1,9 +1,15 @@
 """Operations of the operating system that the study file needs: sync, write, copy, reserve, type of file system."""
 
+import contextlib
 import errno
+import io
 import os
 import re
+import stat
 from pathlib import Path
+from typing import Any
+
+from hyppo.errors import LogError
 
 _NO_COPY_IN_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "tmpfs", "ramfs"}
@@ -36,6 +42,39 @@ def write(fd: int, data: bytes, offset: int) -> None:
         view = view[written:]
 
 
+class WholeFile(io.FileIO):
+    """A file whose writes are whole or raise: HDF5 does not look how many bytes were taken."""
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        size = len(view)
+        while view:
+            view = view[super().write(view) :]
+        return size
+
+
+def open_regular(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """Open a regular file without following a link in its last place; a pipe or a device is refused, not waited for.
+
+    Raises
+    ------
+    LogError
+        A link, or no regular file.
+    OSError
+        As `os.open`.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise LogError(f"{path} is a symbolic link, which is not followed: delete it") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise LogError(f"{path} is no regular file")
+    return fd
+
+
 def reserve(fd: int, size: int) -> None:
     """Have the first `size` bytes of a file on the disk, or raise OSError (ENOSPC, EFBIG) now."""
     os.posix_fallocate(fd, 0, size)
@@ -62,6 +101,17 @@ def copy(source: int, target: int, size: int) -> None:
                 raise OSError(errno.EIO, f"file ends at byte {offset} of {size}")
             write(target, block, offset)
             offset += len(block)
+
+
+def give(fd: int, like: os.stat_result) -> None:
+    """Give a file the owner and the group that another has, as far as this process may."""
+    status = os.fstat(fd)
+    if status.st_uid != like.st_uid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, like.st_uid, -1)
+    if status.st_gid != like.st_gid:
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, -1, like.st_gid)
 
 
 def boot_id() -> str:

@@ -2,10 +2,12 @@
 
 import os
 import stat
+import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hyppo.errors import LogError, StudyError
@@ -24,7 +26,7 @@ CHECKPOINT_SHARE = 30.0  # a checkpoint that took a second is followed by thirty
 
 
 class FileLog:
-    """The one writer of a study file; `open` makes it. Only the thread that opened it may use it."""
+    """The one writer of a study file; `open` makes it. Its calls may come from any thread, one at a time."""
 
     def __init__(self, path: Path, journal: Journal, durability: Durability) -> None:
         self.path = path
@@ -41,6 +43,8 @@ class FileLog:
         self._last = time.monotonic()
         self._duration = 0.0
         self._not_before = 0  # pending events; doubles where the disk is full
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
 
     # -- opening --------------------------------------------------------------------------------------------------
 
@@ -52,9 +56,11 @@ class FileLog:
         real = Path(os.path.realpath(path))
         if not real.parent.is_dir():
             raise LogError(f"{real.parent} is no folder; make it, or give another path to the log")
+        like = None
         if real.exists():
             hdf5.read_header(real).refuse(header, real)
-        journal = Journal(journal_of(real), steal=steal)
+            like = real.stat()
+        journal = Journal(journal_of(real), steal=steal, like=like)
         try:
             log = FileLog(real, journal, durability)
             events = log._begin(header)
@@ -63,6 +69,8 @@ class FileLog:
             if isinstance(error, OSError) and not isinstance(error, LogError):
                 raise LogError(f"{real} cannot be opened for writing: {error}") from error
             raise
+        arguments = weakref.ref(log), log._closing, log._interval
+        threading.Thread(target=_keep_up, args=arguments, name="hyppo-checkpoint", daemon=True).start()
         return log, log._header, tuple(events)
 
     def _begin(self, header: Header) -> list[Event]:
@@ -94,6 +102,11 @@ class FileLog:
             )
         notes: list[Event] = []
         stray = beyond(self._extent.sequence, scan.stray)
+        if scan.unreadable:
+            kept = keep_aside(self._journal.path, "damaged", data)
+            told = f"{self._journal.path.name} held nothing that can be read; it is kept as {kept.name}"
+            notes.append(Note(told, time.time()))
+            warnings.warn(f"{self.path}: {told}", stacklevel=4)
         if stray:
             kept = keep_aside(self._journal.path, "damaged", data)
             salvaged, lost = _salvage([*events, *pending], stray)
@@ -123,8 +136,13 @@ class FileLog:
     def append(self, events: Sequence[Event]) -> None:
         if self._done:
             raise LogError(f"{self.path}: this log is closed; open the study again to go on")
-        if not events:
-            return
+        if self._journal.forked:
+            self._journal.require_owned()
+        if events:
+            with self._lock:
+                self._append(events)
+
+    def _append(self, events: Sequence[Event]) -> None:
         # Checkpoints come first: where one is interrupted (Ctrl-C), these events have not happened.
         if self._image_closed:
             self._publish_or_warn(closed=False)  # who reads the HDF5 alone sees that there is more
@@ -141,13 +159,25 @@ class FileLog:
             raise
 
     def checkpoint(self) -> None:
-        if self._pending and not self._done:
-            self._journal.require_owned()
-            self._publish_or_warn(closed=False)
+        with self._lock:
+            if self._pending and not self._done:
+                self._journal.require_owned()
+                self._publish_or_warn(closed=False)
+
+    def checkpoint_if_due(self) -> None:
+        """Bring the study file up to date if that was last done some time ago."""
+        with self._lock:
+            if not self._done and self._due():
+                self.checkpoint()
 
     def close(self) -> None:
         if self._done or self._journal.forked:
             return
+        self._closing.set()
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         self._done = True
         if not self._pending and self._image_closed:
             self._journal.remove()
@@ -165,11 +195,14 @@ class FileLog:
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
+    @property
+    def _interval(self) -> float:
+        return CHECKPOINT_SECONDS_SHARED if self._journal.shared else CHECKPOINT_SECONDS
+
     def _due(self) -> bool:
         if not self._pending or len(self._pending) < self._not_before:
             return False
-        seconds = CHECKPOINT_SECONDS_SHARED if self._journal.shared else CHECKPOINT_SECONDS
-        if time.monotonic() - self._last > max(seconds, CHECKPOINT_SHARE * self._duration):
+        if time.monotonic() - self._last > max(self._interval, CHECKPOINT_SHARE * self._duration):
             return True
         return self._journal.size > CHECKPOINT_BYTES and self._journal.size > self.path.stat().st_size / 2
 
@@ -182,9 +215,12 @@ class FileLog:
             self._not_before = 2 * len(self._pending)
             if closed or not self._warned:
                 self._warned = True
+                after = "and the next run goes on from there"
+                if not self.path.exists() and self._extent.sequence:
+                    after = f"but the {self._extent.sequence} before them were in the file: put it back"
                 warnings.warn(
                     f"{self.path} could not be brought up to date ({error}); its last {len(self._pending)} events are "
-                    f"safe in {self._journal.path.name}, and the next run goes on from there",
+                    f"safe in {self._journal.path.name}, {after}",
                     stacklevel=4,
                 )
             return False
@@ -198,19 +234,18 @@ class FileLog:
         added = rows.batch(self._extent, self._space, self._pending)
         temporary = _temporary(self.path)
         try:
-            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            try:
+            with _created(temporary) as target:
+                fd = target.fileno()
                 with self.path.open("rb") as source:
                     status = os.fstat(source.fileno())
-                    disk.reserve(target, status.st_size + added.growth)
-                    disk.copy(source.fileno(), target, status.st_size)
-                hdf5.append(temporary, self._extent, added, self._header, closed=closed)
+                    disk.reserve(fd, status.st_size + added.growth)
+                    disk.copy(source.fileno(), fd, status.st_size)
+                hdf5.append(target, self._extent, added, self._header, closed=closed)
                 # h5py's mode "w" empties a file before it finds that it may not: no writing beside a live journal.
-                self._mode = self._mode or _mode(status, os.fstat(target))
-                os.fchmod(target, self._mode if closed else self._mode & ~0o222)
-                disk.sync(target)
-            finally:
-                os.close(target)  # on a full disk an open file keeps its space after it is deleted
+                self._mode = self._mode or stat.S_IMODE(status.st_mode) | self._journal.mode & 0o222
+                disk.give(fd, status)
+                os.fchmod(fd, self._mode if closed else self._mode & ~0o222)
+                disk.sync(fd)
             self._journal.require_owned()  # nobody took over while this was made
             os.replace(temporary, self.path)
         except BaseException:
@@ -225,14 +260,12 @@ class FileLog:
     def _publish_first(self) -> None:
         temporary = _temporary(self.path)
         try:
-            target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            try:
-                disk.write(target, hdf5.empty(self._header), 0)
-                self._mode = stat.S_IMODE(os.fstat(target).st_mode)
-                os.fchmod(target, self._mode & ~0o222)
-                disk.sync(target)
-            finally:
-                os.close(target)
+            with _created(temporary) as target:
+                fd = target.fileno()
+                disk.write(fd, hdf5.empty(self._header), 0)
+                self._mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                os.fchmod(fd, self._mode & ~0o222)
+                disk.sync(fd)
             os.replace(temporary, self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -240,15 +273,28 @@ class FileLog:
         disk.sync_directory(self.path.parent)
 
 
+def _keep_up(reference: "weakref.ref[FileLog]", closing: threading.Event, seconds: float) -> None:
+    """Checkpoint a study that is idle: its last losses would stay in the journal until the next event."""
+    while not closing.wait(max(seconds, 0.01)):
+        log = reference()
+        if log is None:
+            return
+        with suppress(LogError):  # the next append tells
+            log.checkpoint_if_due()
+        del log
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def _mode(image: os.stat_result, new: os.stat_result) -> int:
-    """Permissions of the study file at rest, from those of the present one and of one just made."""
-    mode = stat.S_IMODE(image.st_mode)
-    # A crash leaves it read-only: then who may write is what the mode of a new file says.
-    return mode if mode & 0o222 else mode | stat.S_IMODE(new.st_mode) & 0o222
+@contextmanager
+def _created(path: Path) -> Iterator[disk.WholeFile]:
+    """A new file, open for reading and writing; another of its name is deleted, and a planted link not followed."""
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    with disk.WholeFile(fd, "r+") as stream:  # on a full disk an open file keeps its space after it is deleted
+        yield stream
 
 
 def _salvage(events: Sequence[Event], stray: Iterable[frame.Frame]) -> tuple[list[Event], int]:

@@ -16,6 +16,7 @@ from hyppo.errors import LogError
 MAGIC = b"\x89hyJ"
 VERSION = 1
 HEADER, EVENTS = 1, 2
+EFFORT = 8  # bytes looked at a byte of a damaged journal: heads that claim all that follows cost the square otherwise
 
 _HEAD = struct.Struct("<4sHHIIQI")
 _COVERED = struct.Struct("<HHIQI")
@@ -40,6 +41,9 @@ class Scan:
     frames: tuple[Frame, ...]
     end: int
     stray: tuple[Frame, ...]
+    unreadable: bool = False
+    """There are bytes and no whole frame, and this is not a first frame that was cut short: nothing was acknowledged
+    before that was whole."""
 
 
 def _crc(kind: int, sequence: int, count: int, payload: bytes, version: int = VERSION) -> int:
@@ -83,11 +87,21 @@ def scan(data: bytes) -> Scan:
         end += _HEAD.size + len(frame.payload)
     stray: list[Frame] = []
     offset = data.find(MAGIC, end)
-    while offset >= 0:
+    effort = 0
+    while offset >= 0 and effort <= EFFORT * len(data):
         frame = _frame_at(data, offset)
+        claimed = _claimed(data, offset)
+        effort += claimed if offset + claimed < len(data) else 1
         if frame is None:
             offset = data.find(MAGIC, offset + 1)
         else:
             stray.append(frame)
             offset = data.find(MAGIC, offset + _HEAD.size + len(frame.payload))
-    return Scan(tuple(frames), end, tuple(stray))
+    first = _HEAD.unpack_from(data) if len(data) >= _HEAD.size else (data[:4], 0, HEADER)
+    cut_short = first[0] == MAGIC[: len(data)] and first[2] == HEADER and len(data) < _HEAD.size + _claimed(data, 0)
+    return Scan(tuple(frames), end, tuple(stray), bool(data) and not frames and not stray and not cut_short)
+
+
+def _claimed(data: bytes, offset: int) -> int:
+    """Length of the payload that a head claims, 1 without a whole head."""
+    return _HEAD.unpack_from(data, offset)[3] if len(data) - offset >= _HEAD.size else 1

@@ -1,16 +1,20 @@
 """The study file in HDF5: made, appended to, read back; the only module that knows h5py.
 
-Every file is written by one process, closed, and only then given its name.
+Every file is written by one process, closed, and only then given its name. HDF5 gets open streams, never a path: so it
+takes no locks, follows no links, and needs no feature of later versions.
 """
 
 import errno
 import gc
 import io
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
 import h5py
 import numpy as np
@@ -37,6 +41,7 @@ from hyppo.log.schema import (
     SETTLED,
     TABLES,
     TEXT,
+    TEXTS,
     Extent,
     is_numeric,
     params_chunk,
@@ -47,20 +52,58 @@ from hyppo.space import Space
 from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Event
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DAMAGE = (LogError, KeyError, IndexError, ValueError, TypeError, RuntimeError, MemoryError, OSError)
+WIDE = ("trials/params", "replicas/curve", "replicas/metrics")  # two-dimensional
+LATER = {*ADDED, "replicas/metrics"}  # not in older files
+REREADS = 64  # times that HDF5 may read a file; it takes less than two
+
+
+class _Read(io.FileIO):
+    """A study file that HDF5 reads through Python: any version of HDF5 does, without a lock, beside any other handle.
+
+    HDF5 goes round in circles in some damaged files; what it reads is limited to a multiple of the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, opener=_open_regular)
+        self._left = REREADS * os.fstat(self.fileno()).st_size + (16 << 20)
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._left -= len(buffer)
+        if self._left < 0:
+            raise OSError(errno.EIO, "the file leads in circles")
+        return super().readinto(buffer)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # the open of a pipe would wait for a writer
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            raise
+        raise LogError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise LogError(f"{path} is no regular file; name a study file")
+    return fd
+
 
 @contextmanager
-def _opened(path: str | Path, mode: str) -> Iterator[h5py.File]:
-    # locking=False: nobody writes a file that has its name, and a lock would make a reader stop the writer.
+def _opened(stream: IO[bytes], name: str | Path, mode: str) -> Iterator[h5py.File]:
+    """The study file in an open stream; every error of HDF5 on what is in it becomes a LogError."""
     try:
-        file = h5py.File(path, mode, libver=("earliest", "v110"), locking=False)
-    except FileNotFoundError:
+        with h5py.File(stream, mode, libver=("earliest", "v110")) as file:
+            yield file
+    except LogError:
         raise
-    except OSError as error:
-        if error.errno == errno.ESTALE:
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in (errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise LogError(f"{path} cannot be opened as an HDF5 file: {error}") from error
-    with file:
-        yield file
+        if stream.seek(0) == 0 and stream.read(len(SIGNATURE)) != SIGNATURE:
+            raise LogError(f"{name} cannot be opened as an HDF5 file; name a study file of hyppo") from error
+        text = str(error) or type(error).__name__
+        raise LogError(f"{name} is damaged: {text}; `hyppo check` says what can be read") from error
 
 
 def empty(header: Header) -> bytes:
@@ -130,8 +173,8 @@ def _create_metrics(file: h5py.File, replicas: int) -> h5py.Dataset:
     )
 
 
-def append(path: str | Path, before: Extent, added: Batch, header: Header, *, closed: bool) -> None:
-    """Append rows to the file at `path`, which is not its final name.
+def append(stream: IO[bytes], before: Extent, added: Batch, header: Header, *, closed: bool) -> None:
+    """Append rows to the copy of a study file in `stream`.
 
     Raises
     ------
@@ -139,8 +182,8 @@ def append(path: str | Path, before: Extent, added: Batch, header: Header, *, cl
         The file does not go as far as `before`: something else has written it.
     """
     try:
-        with _opened(path, "r+") as file:
-            _, rows = _checked(file, path)
+        with h5py.File(stream, "r+", libver=("earliest", "v110")) as file:
+            _, rows, _ = _checked(file, "the study file")
             if file.attrs["uuid"] != header.uuid or rows != before.rows:
                 raise LogError("the study file was changed by another program since this study opened it")
             for name, fill in ADDED.items():
@@ -211,15 +254,11 @@ def _extend_metrics(dataset: h5py.Dataset, first: int, added: Batch) -> None:
 
 def read_header(path: str | Path) -> Header:
     """Header alone; raises as `read` does."""
-    try:
-        with _opened(path, "r") as file:
-            return _checked(file, path)[0]
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise LogError(f"{path} is damaged: {error!r}") from error
+    with _Read(path) as stream, _opened(stream, path, "r") as file:
+        return _header(file.attrs, path)
 
 
-def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int]]:
-    attrs = file.attrs
+def _header(attrs: Mapping[str, Any], path: str | Path) -> Header:
     if attrs.get("format") != FORMAT:
         raise LogError(f"{path} is an HDF5 file, but not a study file of hyppo; give another name to the log")
     version = int(attrs["format_version"])
@@ -228,21 +267,58 @@ def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int]]
             f"{path} is a study file of format {version} (hyppo {attrs['hyppo_version']}), this hyppo reads format "
             f"{FORMAT_VERSION}; use the version that wrote it, or a new file"
         )
-    header = Header(
-        attrs["uuid"],
-        attrs["space"],
+    return Header(
+        str(attrs["uuid"]),
+        str(attrs["space"]),
         int(attrs["seed"]),
         json.loads(attrs["config_json"]),
         float(attrs["created"]),
-        attrs["hyppo_version"],
+        str(attrs["hyppo_version"]),
     )
-    rows = {
-        table: 0 if column in ADDED and column not in file else int(file[column].shape[0])
-        for table, column in TABLES.items()
-    }
-    if rows["events"] != attrs["seq"]:
-        raise LogError(f"{path} is damaged: it holds {rows['events']} events and says {attrs['seq']}")
-    return header, rows
+
+
+def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int], dict[str, h5py.Dataset]]:
+    """Header, rows of each table, and the datasets, of a file that is as this module makes it."""
+    header = _header(file.attrs, path)
+    names = [name for name in (*COLUMNS, *WIDE) if name not in LATER or name in file]
+    datasets = {name: _own(file, name, path) for name in names}
+    rows = {table: datasets[column].shape[0] if column in datasets else 0 for table, column in TABLES.items()}
+    for name, dataset in datasets.items():
+        expected = rows[name.split("/")[0]]
+        if dataset.shape[0] != expected or dataset.ndim != (2 if name in WIDE else 1):
+            raise LogError(f"{path} is damaged: /{name} has the shape {dataset.shape}, expected {expected} rows")
+    for column in TABLES.values():
+        # rows without storage cost no bytes in the file, and as much memory as somebody likes
+        dataset = datasets.get(column)
+        if dataset is not None and dataset.id.get_storage_size() < dataset.nbytes and not dataset.compression:
+            raise LogError(f"{path} is damaged: /{column} claims {len(dataset)} rows and stores fewer")
+    if "replicas/metrics" in datasets and datasets["replicas/metrics"].shape[1] > rows["metrics"]:
+        raise LogError(f"{path} is damaged: /replicas/metrics has more columns than /metrics has names")
+    if rows["events"] != file.attrs["seq"]:
+        raise LogError(f"{path} is damaged: it holds {rows['events']} events and says {file.attrs['seq']}")
+    return header, rows, datasets
+
+
+def _own(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
+    """A dataset of the expected type that lies in this file and in no other: a link could lead to any file."""
+    at = file.id
+    for part in name.split("/"):
+        if part.encode() not in at:
+            raise LogError(f"{path} is damaged: /{name} is missing")
+        if at.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise LogError(f"{path}: /{name} is a link, which is not followed: it could lead to another file")
+        at = h5py.h5o.open(at, part.encode())
+    if not isinstance(at, h5py.h5d.DatasetID):
+        raise LogError(f"{path} is damaged: /{name} is no dataset")
+    creation = at.get_create_plist()
+    if creation.get_external_count() or creation.get_layout() == h5py.h5d.VIRTUAL:
+        raise LogError(f"{path}: /{name} is stored in another file, which is not read")
+    dataset = h5py.Dataset(at)
+    kind = COLUMNS.get(name, "f8")
+    text = h5py.check_string_dtype(dataset.dtype)
+    if (text is None or text.length is not None) if kind == TEXT else dataset.dtype != np.dtype(kind):
+        raise LogError(f"{path} is damaged: /{name} is of type {dataset.dtype}, expected {kind}")
+    return dataset
 
 
 def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Event], Extent, bool]:
@@ -256,32 +332,27 @@ def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Ev
         No such file.
     """
     since = since or Extent()
-    try:
-        with _opened(path, "r") as file, _collector_paused():
-            header, rows = _checked(file, path)
-            table = _Table(file, since.rows)
+    with _Read(path) as stream, _opened(stream, path, "r") as file, _collector_paused():
+        header, rows, datasets = _checked(file, path)
+        table = _Table(datasets, since.rows)
 
-            def texts(*columns: str) -> list[Any]:
-                return list(zip(*(map(text_of, table(column)) for column in columns), strict=True))
+        def texts(*columns: str) -> list[Any]:
+            return list(zip(*(map(text_of, table(column)) for column in columns), strict=True))
 
-            hosts = [*since.hosts, *(host for (host,) in texts("hosts"))]
-            names = [*since.metrics, *(name for (name,) in texts("metrics"))]
-            failures = [
-                *since.failures,
-                *(Failure(*found) for found in texts("failures/type", "failures/message", "failures/traceback")),
-            ]
-            goals = [*since.goals, *(Goal(*pair) for pair in texts("goals/metric", "goals/mode"))]
-            extent = Extent(
-                rows, *({text: i for i, text in enumerate(found)} for found in (hosts, failures, names, goals))
-            )
-            events = list(events_of(table, extent))
-            return header, events, extent, bool(file.attrs["closed"])
-    except (LogError, FileNotFoundError):
-        raise
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError, MemoryError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ESTALE:
-            raise
-        raise LogError(f"{path} is damaged: {error!r}") from error
+        hosts = [*since.hosts, *(host for (host,) in texts("hosts"))]
+        failures = [*since.failures, *(Failure(*found) for found in texts(*_FAILURES))]
+        names = [*since.metrics, *(name for (name,) in texts("metrics"))]
+        goals = [*since.goals, *(Goal(*pair) for pair in texts(*_GOALS))]
+        extent = _extent(rows, hosts, failures, names, goals)
+        events = list(events_of(table, extent))
+        return header, events, extent, bool(file.attrs["closed"])
+
+
+def _extent(rows: Mapping[str, int], *stored_once: Sequence[Any]) -> Extent:
+    positions = [{text: i for i, text in enumerate(found)} for found in stored_once]
+    if [len(found) for found in positions] != [len(found) for found in stored_once]:
+        raise ValueError("a text that is stored once is there twice")
+    return Extent(rows, *positions)
 
 
 @contextmanager
@@ -296,30 +367,136 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-class _Table:
-    """Columns of an open file from the given rows on, as lists."""
+def salvage(path: str | Path) -> tuple[Header, list[Event], int, list[str]]:
+    """What can be read of a damaged file: header, events, the events it claims, and a line for all that is lost.
 
-    def __init__(self, file: h5py.File, first: Mapping[str, int]) -> None:
-        self.file = file
+    Raises
+    ------
+    LogError
+        Not even the header can be read.
+    FileNotFoundError
+        No such file.
+    """
+    lost: list[str] = []
+    with _Read(path) as stream, _opened(stream, path, "r") as file, _collector_paused():
+        header = _header(file.attrs, path)
+        datasets = {}
+        for name in (*COLUMNS, *WIDE):
+            try:
+                datasets[name] = _own(file, name, path)
+            except _DAMAGE as error:
+                if name not in LATER:
+                    lost.append(str(error))
+        hosts, failures, metrics, goals = (
+            _texts(datasets, columns, lost) for columns in (("hosts",), _FAILURES, ("metrics",), _GOALS)
+        )
+        bounds = _bounds(datasets, lost)
+        known = _extent(
+            {},
+            [host for (host,) in hosts],
+            [Failure(*texts) for texts in failures],
+            [name for (name,) in metrics],
+            [Goal(*pair) for pair in goals],
+        )
+        events: list[Event] = []
+        claimed = len(bounds["events"]) - 1
+        pending = [(lo, min(lo + CHUNK, claimed)) for lo in reversed(range(0, claimed, CHUNK))]
+        while pending:  # halves of a range that does not read, down to the event that is at fault
+            lo, hi = pending.pop()
+            try:
+                first, last = ({table: int(at[i]) for table, at in bounds.items()} for i in (lo, hi))
+                events += list(events_of(_Table(datasets, *_with_curves(datasets, first, last)), known))
+            except _DAMAGE as error:
+                if hi - lo > 1:
+                    pending += [((lo + hi) // 2, hi), (lo, (lo + hi) // 2)]
+                else:
+                    lost.append(f"event {lo + 1}: {error}")
+    return header, events, claimed, lost
+
+
+_GOALS = ("goals/metric", "goals/mode")
+_FAILURES = ("failures/type", "failures/message", "failures/traceback")
+
+
+def _texts(datasets: Mapping[str, h5py.Dataset], names: Sequence[str], lost: list[str]) -> list[list[str]]:
+    """Rows of columns of text; a cell that does not read is a text that says so."""
+    length = max((len(datasets[name]) for name in names if name in datasets), default=0)
+    columns: list[list[str]] = []
+    for name in names:
+        cells = [f"lost, row {i}" for i in range(length)]  # no two alike: each text is stored once
+        for i in range(len(datasets[name]) if name in datasets else 0):
+            try:
+                cells[i] = text_of(datasets[name][i])
+            except _DAMAGE as error:
+                lost.append(f"/{name} row {i}: {error}")
+        columns.append(cells)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _bounds(datasets: Mapping[str, h5py.Dataset], lost: list[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """Rows of each table before each event, and after the last one that reads."""
+    columns: list[list[int]] = [[], []]
+    try:
+        both = [datasets[f"events/{name}"] for name in ("kind", "count")]
+        for lo in range(0, min(map(len, both)), CHUNK):
+            for column, dataset in zip(columns, both, strict=True):
+                column += dataset[lo : lo + CHUNK].tolist()
+    except _DAMAGE as error:
+        lost.append(f"all events from {min(map(len, columns)) + 1} on: {error}")
+    kind, count = (np.array(column[: min(map(len, columns))], dtype=np.int64) for column in columns)
+    added = {
+        "events": np.ones_like(kind),
+        "trials": kind == NEW,
+        "further": kind == FURTHER,
+        "asks": np.where((kind == NEW) | (kind == FURTHER), count, 0),
+        "replicas": np.where(kind == SETTLED, count, 0),
+        "notes": np.isin(kind, TEXTS),
+    }
+    return {table: np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]) for table, rows in added.items()}
+
+
+def _with_curves(
+    datasets: Mapping[str, h5py.Dataset], first: dict[str, int], last: dict[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Rows of /curves that belong to a range of replicas, added to its bounds."""
+    rows = slice(first["replicas"], last["replicas"])
+    places, lengths = (datasets[f"replicas/{name}"][rows] for name in ("curve_at", "epochs"))
+    ends = (places + lengths)[places >= 0]
+    starts = places[places >= 0]
+    low, high = (int(starts.min()), int(ends.max())) if starts.size else (0, 0)
+    return first | {"curves": low}, last | {"curves": high}
+
+
+class _Table:
+    """Columns of an open file, from one row of each table to another (by default the last), as lists."""
+
+    def __init__(
+        self,
+        datasets: Mapping[str, h5py.Dataset],
+        first: Mapping[str, int],
+        last: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._datasets = datasets
         self.first = first
+        self._last = last
 
     def __call__(self, name: str) -> list[Any]:
         table = name.split("/")[0]
-        first = self.first[table]
-        if name in ADDED and name not in self.file:
-            there = len(self.file[TABLES[table]]) if TABLES[table] in self.file else first
-            return [ADDED[name]] * (there - first)
-        values: list[Any] = self.file[name][first:].tolist()
+        first, last = self.first[table], self._last.get(table)
+        if name in ADDED and name not in self._datasets:
+            there = len(self._datasets[TABLES[table]]) if TABLES[table] in self._datasets else first
+            return [ADDED[name]] * ((there if last is None else last) - first)
+        values: list[Any] = self._datasets[name][first:last].tolist()
         return values
 
     def curves(self, lo: int, hi: int, width: int) -> npt.NDArray[np.float64]:
         first = self.first["replicas"]
-        rows: npt.NDArray[np.float64] = self.file["replicas/curve"][first + lo : first + hi, :width]
+        rows: npt.NDArray[np.float64] = self._datasets["replicas/curve"][first + lo : first + hi, :width]
         return rows
 
     def metrics(self) -> npt.NDArray[np.float64]:
-        first, there = self.first["replicas"], len(self.file[TABLES["replicas"]])
-        if "replicas/metrics" not in self.file:
-            return np.empty((there - first, 0))
-        rows: npt.NDArray[np.float64] = self.file["replicas/metrics"][first:]
+        first, last = self.first["replicas"], self._last.get("replicas")
+        if "replicas/metrics" not in self._datasets:
+            return np.empty((len(self._datasets[TABLES["replicas"]][first:last]), 0))
+        rows: npt.NDArray[np.float64] = self._datasets["replicas/metrics"][first:last]
         return rows

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import socket
+import stat
 import threading
 import time
 import warnings
@@ -25,6 +26,9 @@ from hyppo.trial import Event
 STALE_AFTER = 300.0  # seconds without a touch after which a writer on another host counts as gone
 TOUCH_EVERY = 60.0
 
+WRITER = ("host", "pid", "boot", "since")
+LARGEST = 4 << 30  # bytes; a checkpoint comes long before
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -32,12 +36,51 @@ def journal_of(path: Path) -> Path:
     return path.with_name(path.name + ".journal")
 
 
+def read_journal(path: Path) -> bytes:
+    """Contents of the journal beside the study file `path`; empty if there is none.
+
+    Raises
+    ------
+    LogError
+        A link, no regular file, or too large for a journal.
+    """
+    journal = journal_of(path)
+    try:
+        fd = disk.open_regular(journal, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""
+    except LogError:
+        raise
+    except OSError as error:
+        raise LogError(f"{journal} cannot be read: {error.strerror}") from error
+    try:
+        return contents(fd, journal)
+    finally:
+        os.close(fd)
+
+
+def contents(fd: int, path: Path) -> bytes:
+    """All bytes of an open journal."""
+    size = os.fstat(fd).st_size
+    if size > LARGEST:
+        raise LogError(f"{path} has {size} bytes: that is no journal of a study; move it away")
+    data = bytearray()
+    while block := os.pread(fd, 1 << 24, len(data)):
+        data += block
+    return bytes(data)
+
+
 def header_of(scan: frame.Scan) -> tuple[Header, dict[str, str]] | None:
     """Header of a scanned journal, and who writes it (host, pid, boot, since); None where the journal has none."""
     if not scan.frames or scan.frames[0].kind != frame.HEADER:
         return None
-    told = json.loads(scan.frames[0].payload)
-    return Header.from_json(told["header"]), told["writer"]
+    try:
+        told = json.loads(scan.frames[0].payload)
+        writer = {name: str(told["writer"][name]) for name in WRITER} | dict(told["writer"])
+        int(writer["pid"])
+        return Header.from_json(told["header"]), writer
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise LogError(f"the journal's first frame does not say whose it is ({error!r})") from error
 
 
 def events_after(sequence: int, frames: Iterable[frame.Frame]) -> list[Event] | None:
@@ -72,8 +115,9 @@ class Journal:
         Another process has it, or it cannot be created.
     """
 
-    def __init__(self, path: Path, *, steal: bool = False) -> None:
+    def __init__(self, path: Path, *, steal: bool = False, like: os.stat_result | None = None) -> None:
         self.path = path
+        self._like = like
         self.shared = disk.is_shared(path.parent)
         self.size = 0
         self.forked = False
@@ -93,7 +137,9 @@ class Journal:
         stolen = False
         while True:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                fd = self._open()
+            except LogError:
+                raise
             except OSError as error:
                 raise LogError(
                     f"{self.path} cannot be written ({error.strerror}): a study needs a folder that it can write to; "
@@ -132,8 +178,23 @@ class Journal:
                 raise
             file.close()
 
+    def _open(self) -> int:
+        try:
+            fd = disk.open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return disk.open_regular(self.path, os.O_RDWR | os.O_CREAT)
+        if self._like is not None:  # who may read the study may read its journal, and nobody else
+            disk.give(fd, self._like)
+            os.fchmod(fd, stat.S_IMODE(self._like.st_mode) | 0o600)
+        return fd
+
+    @property
+    def mode(self) -> int:
+        """Its permissions, which are those of the study file at rest."""
+        return stat.S_IMODE(os.fstat(self._file.fileno()).st_mode)
+
     def _writer(self, fd: int) -> dict[str, str]:
-        told = header_of(frame.scan(os.pread(fd, os.fstat(fd).st_size, 0)))
+        told = header_of(frame.scan(contents(fd, self.path)))
         return told[1] if told else {}
 
     def _taken(self, fd: int, advice: str) -> str:
@@ -165,7 +226,7 @@ class Journal:
 
     def _take_over(self, fd: int) -> None:
         """Put a copy in the journal's place: a writer that does live finds its own gone, and stops."""
-        copy = keep_aside(self.path, "taken-over", os.pread(fd, os.fstat(fd).st_size, 0))
+        copy = keep_aside(self.path, "taken-over", contents(fd, self.path))
         os.replace(copy, self.path)
         disk.sync_directory(self.path.parent)
 
@@ -179,8 +240,7 @@ class Journal:
     # -- contents -------------------------------------------------------------------------------------------------
 
     def read(self) -> bytes:
-        self._file.seek(0)
-        return self._file.readall()
+        return contents(self._file.fileno(), self.path)
 
     def begin(self, header: Header) -> None:
         """Empty the journal, whose events are in the study file, and write who writes it now."""
@@ -237,7 +297,9 @@ class Journal:
             raise LogError(self._unusable)
         if self.owned():
             return
-        if not self._rescued:
+        if not self.path.parent.is_dir():
+            self._unusable = f"{self.path.parent} is gone: {self._moved()}"
+        elif not self._rescued:
             self._rescued = keep_aside(self.path, "rescued", self.read()).name
             self._unusable = (
                 f"{self.path} was deleted or replaced while the study was running; its events are kept in "
@@ -245,6 +307,19 @@ class Journal:
                 "same command again"
             )
         raise LogError(self._unusable)
+
+    def _moved(self) -> str:
+        """Where the journal is after its folder has lost its name."""
+        try:
+            place = os.readlink(f"/proc/self/fd/{self._file.fileno()}")
+        except OSError:
+            place = ""
+        if not place or place.endswith(" (deleted)"):
+            return "it was deleted while the study was running, and nothing more can be logged"
+        return (
+            f"it was moved while the study was running, and the journal is now {place}; all that was logged is there: "
+            "run the study again with its log at the new place"
+        )
 
     def cut(self) -> None:
         """Drop the events, which are in the study file now."""

@@ -9,17 +9,16 @@ import os
 import time
 from pathlib import Path
 
-from hyppo.errors import LogError, SpaceError, StudyError
+from hyppo.errors import LogError
 from hyppo.log import frame, hdf5
-from hyppo.log.checked import check as checked
 from hyppo.log.header import Header
-from hyppo.log.journal import beyond, events_after, header_of, journal_of
+from hyppo.log.journal import beyond, events_after, header_of, journal_of, read_journal
 from hyppo.log.schema import Extent
-from hyppo.space import Space
-from hyppo.trial import Event, Trial, apply
+from hyppo.trial import Event
 
 TRIES = 50
 PAUSE = 0.01  # seconds
+PATIENCE = 2.0  # seconds after which a large file that stays as it is is looked at three times only
 
 
 class LogReader:
@@ -31,17 +30,21 @@ class LogReader:
         self._header: Header | None = None
         self._events: list[Event] = []
         self._extent = Extent()
+        self._closed = False
+        self.incomplete = False
+        """The study file was not closed, and its journal is not there."""
 
     def read(self) -> tuple[Header, tuple[Event, ...]]:
         """Header and all events, as of now; see `hyppo.log.read_log`."""
         problem = ""
+        began = time.monotonic()
         for attempt in range(TRIES):
+            if attempt > 2 and time.monotonic() - began > PATIENCE:
+                break
             if attempt:
                 time.sleep(PAUSE)
-            try:
-                scan = frame.scan(journal_of(self.path).read_bytes())
-            except FileNotFoundError:
-                scan = frame.scan(b"")
+            there = os.path.lexists(journal_of(self.path))
+            scan = frame.scan(read_journal(self.path))
             left = header_of(scan)
             try:
                 header = self._image()
@@ -62,12 +65,15 @@ class LogReader:
                 problem = f"{journal_of(self.path)} does not continue {self.path.name}: events are missing between them"
             elif left and left[0].uuid != header.uuid and any(f.kind == frame.EVENTS for f in scan.frames):
                 problem = f"{journal_of(self.path)} belongs to another study than {self.path.name}"
-            elif beyond(self._extent.sequence, scan.stray):
+            elif beyond(self._extent.sequence, scan.stray) or scan.unreadable:
                 problem = (
                     f"{journal_of(self.path)} is damaged at byte {scan.end}; the next run of the study, or opening it "
                     "for writing, keeps a copy and takes what can be read"
                 )
             else:
+                self.incomplete = not there and not self._closed
+                if self.incomplete and attempt < 3:  # a writer may have closed it, or opened it, just now
+                    continue
                 if left and left[0].uuid == header.uuid:
                     header = left[0]
                 return header, (*self._events, *fresh)
@@ -77,7 +83,7 @@ class LogReader:
         status = self.path.stat()
         identity = (status.st_ino, status.st_mtime_ns, status.st_size)
         if self._header is None or identity != self._identity:
-            header, events, extent, _ = self._read_on()
+            header, events, extent, self._closed = self._read_on()
             if self._header is None or header.uuid != self._header.uuid:
                 self._events = []
             self._events += events
@@ -91,24 +97,3 @@ class LogReader:
                 return header, events, extent, closed
             self._header, self._events = None, []
         return hdf5.read(self.path)
-
-
-def check(path: str | Path) -> list[str]:
-    """See `hyppo.log.check_log`."""
-    problems: list[str] = []
-    try:
-        header, events = LogReader(path).read()
-    except LogError as error:
-        return [str(error)]
-    try:
-        Space.from_json(header.space)
-    except (SpaceError, ValueError) as error:
-        problems.append(f"the space in the file cannot be read: {error}")
-    trials: list[Trial] = []
-    for position, event in enumerate(events):
-        try:
-            checked(event)
-            apply(trials, event, position)
-        except StudyError as error:
-            problems.append(f"event {position + 1}: {error}")
-    return problems

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyppo.curve import EMPTY, Curve
-from hyppo.errors import SpaceError
+from hyppo.errors import LogError, SpaceError
 from hyppo.log import codec
 from hyppo.log.schema import (
     BEGAN,
@@ -26,6 +26,7 @@ from hyppo.log.schema import (
     NOTE,
     SETTLED,
     TEXT,
+    TEXTS,
     Extent,
     is_numeric,
     params_chunk,
@@ -204,7 +205,17 @@ class Table(Protocol):
 
 
 def events_of(table: Table, extent: Extent) -> Iterator[Event]:
-    """The events that `batch` made the rows of; `extent` has the texts of the whole file."""
+    """The events that `batch` made the rows of; `extent` has the texts of the whole file.
+
+    Raises
+    ------
+    LogError
+        An event of a kind that a later version has added.
+    ValueError
+        The tables contradict each other, or hold a value out of its range.
+    """
+    columns = [table(f"events/{column}") for column in ("kind", "trial", "time", "closed", "count")]
+    _require_agreement(table, *(np.array(columns[i], dtype=np.int64) for i in (0, 1, 4)))
     asked = {
         NEW: (_json_values(table("trials/params_json")), _json_values(table("trials/origin"))),
         FURTHER: (_json_values(table("further/params_json")), _json_values(table("further/origin"))),
@@ -212,7 +223,6 @@ def events_of(table: Table, extent: Extent) -> Iterator[Event]:
     seeds = zip(table("asks/replica"), table("asks/seed"), strict=True)
     records = _records(table, extent)
     notes = map(text_of, table("notes/text"))
-    columns = [table(f"events/{column}") for column in ("kind", "trial", "time", "closed", "count")]
     for kind, trial, time, closed, count in zip(*columns, strict=True):
         if kind == SETTLED:
             yield Settled(trial, tuple(itertools.islice(records, count)), bool(closed), time)
@@ -225,12 +235,48 @@ def events_of(table: Table, extent: Extent) -> Iterator[Event]:
             yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)
 
 
+def _require_agreement(
+    table: Table, kind: npt.NDArray[np.int64], trial: npt.NDArray[np.int64], count: npt.NDArray[np.int64]
+) -> None:
+    """Refuse tables whose rows are not those of the events."""
+    unknown = np.setdiff1d(kind, (NEW, FURTHER, SETTLED, *TEXTS))
+    if unknown.size:
+        raise LogError(
+            f"the study file holds events of kind {unknown[0]}, which this hyppo does not know; use the version that "
+            "wrote it"
+        )
+    if np.any(count < 0) or count.sum() > 1 << 40:
+        raise ValueError("/events/count is out of range")
+    asks = np.where((kind == NEW) | (kind == FURTHER), count, 0)
+    settled = np.where(kind == SETTLED, count, 0)
+    for name, repeats in (
+        ("trials/trial", (kind == NEW).astype(np.int64)),
+        ("further/trial", (kind == FURTHER).astype(np.int64)),
+        ("asks/trial", asks),
+        ("replicas/trial", settled),
+    ):
+        found = np.array(table(name), dtype=np.int64)
+        if repeats.sum() != found.size or not np.array_equal(np.repeat(trial, repeats), found):
+            raise ValueError(f"/{name} does not agree with /events: {found.size} rows, the events say {repeats.sum()}")
+    if np.isin(kind, TEXTS).sum() != len(table("notes/time")):
+        raise ValueError("/notes does not agree with /events")
+
+
 def _records(table: Table, extent: Extent) -> Iterator[ReplicaRecord]:
     read = ("replica", "seed", "status", "loss", "start", "end", "host", "failure", "attempts")
     added = ("losses", "losses_mean", "losses_std", "ensemble_loss", "goal")
-    columns = [table(f"replicas/{column}") for column in (*read, *added)]
+    columns = {column: table(f"replicas/{column}") for column in (*read, *added)}
     hosts, failures, goals = list(extent.hosts), list(extent.failures), list(extent.goals)
-    rows = zip(zip(*columns, strict=True), _curves(table), _metrics(table, list(extent.metrics)), strict=True)
+    for name, size, lowest in (
+        ("status", len(codec.STATES), 0),
+        ("host", len(hosts), 0),
+        ("failure", len(failures), -1),
+        ("goal", len(goals), -1),
+    ):
+        values = np.array(columns[name], dtype=np.int64)
+        if values.size and not lowest <= values.min() <= values.max() < size:
+            raise ValueError(f"/replicas/{name} is out of range")
+    rows = zip(zip(*columns.values(), strict=True), _curves(table), _metrics(table, list(extent.metrics)), strict=True)
     for row, curve, metrics in rows:
         index, seed, status, loss, start, end, host, failure, attempts, n, mean, std, ensemble, goal = row
         yield ReplicaRecord(
@@ -261,6 +307,10 @@ def _curves(table: Table) -> Iterator[Curve]:
     lengths, places = table("replicas/epochs"), table("replicas/curve_at")
     base = table.first["curves"]
     steps, losses = (np.array(table(f"curves/{name}"), kind) for name, kind in (("step", np.int64), ("loss", float)))
+    for length, at in zip(lengths, places, strict=True):
+        stored = CURVE_WIDTH if at == -1 else base + steps.size - at
+        if not 0 <= length <= stored or (at != -1 and at < base):
+            raise ValueError("/replicas/epochs or /replicas/curve_at is out of range")
     for lo in range(0, len(lengths), CHUNK):
         block = list(zip(lengths[lo : lo + CHUNK], places[lo : lo + CHUNK], strict=True))
         width = max(0 if at >= 0 else length for length, at in block)
@@ -283,4 +333,7 @@ def _counting(length: int) -> npt.NDArray[np.int64]:
 
 def _json_values(texts: Sequence[bytes]) -> Iterator[Any]:
     """Many JSON texts, parsed as one."""
-    return iter(json.loads(b"[" + b",".join(texts) + b"]"))
+    values = json.loads(b"[" + b",".join(texts) + b"]")
+    if len(values) != len(texts):
+        raise ValueError("a text is no JSON value")
+    return iter(values)

@@ -47,6 +47,8 @@ METRICS_TILE = 8  # columns of a chunk of /replicas/metrics
 
 NEW, FURTHER, SETTLED, NOTE, BEGAN = 1, 2, 3, 4, 5
 """Codes of /events/kind."""
+TEXTS = NOTE, BEGAN
+"""Kinds of events whose text is a row of /notes."""
 
 TEXT = "text"
 COLUMNS: Mapping[str, str] = {

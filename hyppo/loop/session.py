@@ -13,7 +13,7 @@ from hyppo.seeds import data_seed_for
 from hyppo.study import Study
 from hyppo.training.criterion import pack
 from hyppo.training.replica import RESUME, Outcome, Task
-from hyppo.trial import Asked, Note, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import Asked, ReplicaRecord, Settled, State, Trial
 
 
 class Session:
@@ -114,8 +114,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""
-        with self.study._lock:
-            self.study._record(Note(text, time.time()))
+        self.study.note(text)
 
     def merge(self) -> None:
         """Carry over to the study file what a killed run has left in its journal."""
