@@ -43,6 +43,15 @@ def test_the_examples_run(tmp_path, word, backend):
     assert all(t.spread > 0 for t in trials)
 
 
+def test_the_first_example_runs(tmp_path):
+    pytest.importorskip("vl_convert")
+    script = "def train(replica):\n    return replica.params['lr'] * replica.params['width']\n\n" + block(
+        "study.report"
+    )
+    assert "expected loss" in run(script, tmp_path, HYPPO_TRIALS="3").stdout
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
 def test_ask_and_tell_runs(tmp_path):
     assert "'n': 1" in run(block("study.ask()"), tmp_path).stdout
 

@@ -63,7 +63,8 @@ def test_a_figure_is_written_for_paper(study, tmp_path):
 def test_numbers_of_the_page_are_those_of_the_study(study, html):
     best = study.best
     assert f"Recommended: trial {best.number}" in html
-    assert f"{best.mean:.6g}" in html
+    assert f'<span id="estimate">{best.estimate:.6g}</span>' in html
+    assert f"mean {best.mean:.6g}" in html
     assert f"90 % interval {best.interval[0]:.6g} to {best.interval[1]:.6g}" in html
     assert all(repr(value) in html.replace("&#x27;", "'") for value in best.params.values())
     drawn = {(r["trial"], r["replica"]): r["loss"] for r in rows_of(specifications(html)["convergence"])}
@@ -75,6 +76,7 @@ def test_the_last_estimate_is_the_recommendation(study):
     last = tables.estimates(study)[-1]
     best = study.best
     assert last["trial"] == best.number
+    assert last["estimate"] == pytest.approx(best.estimate, rel=1e-5)
     assert (last["low"], last["high"]) == pytest.approx(best.interval, rel=1e-5)
 
 

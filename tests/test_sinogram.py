@@ -1,5 +1,6 @@
 """The sinogram benchmark: geometry against scikit-image, baselines, networks, and the whole command."""
 
+import importlib.util
 import json
 import math
 import os
@@ -270,6 +271,9 @@ def test_the_command_searches_evaluates_and_draws(tmp_path: Path) -> None:
     assert study.best.number == summary["recommended"]["trial"]
     for name in ("inpainting.png", "convergence.png", "parameters.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+    if importlib.util.find_spec("vl_convert"):
+        assert done.stdout.rstrip().endswith("report.html")
+        assert f"Recommended: trial {study.best.number}" in (out / "report.html").read_text()
 
     # The same command goes on: here there is nothing left to train.
     again = command(*arguments)

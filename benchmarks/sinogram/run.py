@@ -74,7 +74,7 @@ def run(
     time_limit: Annotated[float | None, typer.Option(min=1, help="Ask for nothing new after so many seconds.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the folder's earlier search first.")] = False,
 ) -> None:
-    """Search, evaluate, draw: study.h5, summary.json and three PNGs in the folder.
+    """Search, evaluate, draw: study.h5, summary.json, report.html and three PNGs in the folder.
 
     If the folder holds a study, the run goes on with it: --trials counts those done, --time-limit from now. --fresh
     starts anew.
@@ -102,6 +102,10 @@ def run(
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary, folder)
+    try:
+        console.print(f"Report with all figures: {study.report(folder / 'report.html')}")
+    except hyppo.StudyError as error:
+        console.print(f"No report: {error}")
     raise typer.Exit(code)
 
 
@@ -132,7 +136,7 @@ def settle_folder(folder: Path, identity: dict[str, Any], fresh: bool) -> None:
     """
     record = folder / "search.json"
     if fresh:
-        for leftover in ("study.h5", "study.h5.journal", "search.json", "summary.json"):
+        for leftover in ("study.h5", "study.h5.journal", "search.json", "summary.json", "report.html"):
             (folder / leftover).unlink(missing_ok=True)
         shutil.rmtree(folder / "study.h5.d", ignore_errors=True)
     if record.exists():

@@ -179,7 +179,7 @@ def laid_out(trials: Sequence[Trial], numbers: dict[str, Cell], others: dict[str
     for i in range(len(trials)):
         lines.append(row([cells[name][i] for name in first]))
         if not beside and others:
-            lines += _below([f"{name} = {cells[name][i]}" for name in others], width)
+            lines += _below([f"{name} = {cells[name][i]}" for name in others if cells[name][i] != "-"], width)
     return lines
 
 
@@ -320,7 +320,7 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
     else:
         recommended = {
             **_trial_record(study, study.trials[best.number]),
-            "estimate": getattr(best, "estimate", None),
+            "estimate": best.estimate,
             "interval": [_finite(end) for end in best.interval],
             "reason": best.reason,
         }

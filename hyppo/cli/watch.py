@@ -198,8 +198,7 @@ class Watched:
             return f"no recommendation: {printable(self._why_not)}" if self._why_not else "no recommendation yet"
         best = self._best
         low, high = best.interval
-        estimate = getattr(best, "estimate", None)
-        value = f"estimate {number(estimate, 5)}" if estimate is not None else f"mean {number(best.mean, 5)}"
+        value = f"estimate {number(best.estimate, 5)}"
         if self._study is not None and self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"

@@ -19,6 +19,7 @@ from hyppo.plots.style import (
     RED,
     SHADES,
     SKY,
+    STEEP,
     WIDTH,
     altair,
     data,
@@ -86,7 +87,7 @@ def convergence(study: Study) -> Figure:
     ]  # fmt: skip
     drawn = tables.thinned(every, tables.POINTS)
     steps = tables.estimates(study)
-    scale = loss_scale([row["loss"] for row in drawn])
+    scale = loss_scale([row["loss"] for row in drawn] + [row["estimate"] for row in steps])
     x = alt.X("n:Q", title="trainings", axis=alt.Axis(tickMinStep=1, format="d"))
     points = (
         alt.Chart(data(drawn))
@@ -177,7 +178,11 @@ def spread(study: Study, color: str | None = None) -> Figure:
     scale = loss_scale([row["loss"] for row in rows])
     base = alt.Chart(data(rows)).transform_calculate(shade_value=f"datum[{choice.name}]")
     encoding = {
-        "x": alt.X("spread:Q", title="spread (standard deviation over replicas)", scale=alt.Scale(nice=True)),
+        "x": alt.X(
+            "spread:Q",
+            title="spread (standard deviation over replicas)",
+            scale=loss_scale([row["spread"] for row in rows]),
+        ),
         "y": alt.Y("loss:Q", title=tables.loss_name(study), scale=scale),
         "tooltip": _tips(study),
     }
@@ -311,7 +316,7 @@ def _lines(
     if with_loss:
         losses = np.array([tables.value_of(t, study) for t in trials], dtype=float)
         ends = (float(losses.min()), float(losses.max()))
-        steep = ends[0] > 0.0 and ends[1] > 50.0 * ends[0]
+        steep = ends[0] > 0.0 and ends[1] > STEEP * ends[0]
         height = np.log(losses) if steep else losses
         width = float(np.ptp(height)) or 1.0
         places = np.column_stack([places, (height - height.min()) / width])
@@ -518,8 +523,8 @@ def _dependence(found: PartialDependence, field: str, x: Any, scale: Any) -> lis
             x=x, y=alt.Y(f"{low}:Q", scale=scale), y2=high
         )
 
-    tick = base.mark_tick(color=BLUE, thickness=2.5, size=18)
-    line = tick if listed else base.mark_line(color=BLUE, strokeWidth=2)
+    tick = base.mark_tick(color=BLUE, thickness=2.5, size=18, clip=True)
+    line = tick if listed else base.mark_line(color=BLUE, strokeWidth=2, clip=True)
     return [
         band("low", "high", 0.12),
         band("unsure_low", "unsure_high", 0.22),
@@ -694,6 +699,7 @@ def front(study: Study, metric: str = "parameters") -> Figure:
     """
     alt = altair()
     names = tables.metric_names(study)
+    _refuse_empty(names, "no trial has a metric")
     name = metric.removeprefix("metrics.")
     if name not in names:
         raise StudyError(f"metric: expected one of {names}, got {metric!r}")
@@ -802,7 +808,7 @@ def sources(study: Study) -> Figure:
     ]
     chart = (
         alt.Chart(data(rows))
-        .mark_bar(color=BLUE)
+        .mark_bar(color=BLUE, height={"band": 0.6})
         .encode(
             x=alt.X("std:Q", title="standard deviation of the loss", scale=alt.Scale(domainMin=0)),
             y=alt.Y("source:N", title=None, sort=[row["source"] for row in rows], axis=alt.Axis(labelLimit=230)),

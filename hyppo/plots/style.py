@@ -23,7 +23,7 @@ GREY = "#9a9a9a"
 KINDS = (RED, BLUE, ORANGE, PURPLE, GREEN, SKY, YELLOW)
 SHADES = ("#4a5fc1", "#2e9fb0", "#7fbf5a", "#e3b505")
 WIDTH, HEIGHT = 620, 320
-STEEP = 50.0  # largest over smallest loss from which the axis is logarithmic
+STEEP = 8.0  # largest over smallest loss from which the axis is logarithmic
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
@@ -57,10 +57,19 @@ def data(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def loss_scale(values: Iterable[float | None]) -> Any:
-    """A scale for losses: logarithmic if they span more than a factor of STEEP, and never forced to hold zero."""
+    """A scale over losses: logarithmic if they span more than a factor of STEEP, and never wider than they are.
+
+    What else is drawn on it, such as the band of a surrogate, is cut off at its ends.
+    """
     known = [v for v in values if v is not None]
-    steep = bool(known) and min(known) > 0.0 and max(known) > STEEP * min(known)
-    return span(steep)
+    if not known:
+        return span(False)
+    low, high = min(known), max(known)
+    steep = low > 0.0 and high > STEEP * low
+    if steep:
+        return altair().Scale(type="log", domain=[0.9 * low, 1.1 * high], nice=False)
+    pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return altair().Scale(domain=[low - pad, high + pad], nice=True)
 
 
 def span(log: bool, nice: bool = True) -> Any:

@@ -121,11 +121,10 @@ def estimates(study: Study) -> list[Row]:
         except StudyError:
             continue
         low, high = best.interval
-        estimate = getattr(best, "estimate", None)
         rows.append(
             {
                 "n": int(cut),
-                "estimate": rounded(best.mean if estimate is None else estimate),
+                "estimate": rounded(best.estimate),
                 "low": rounded(low),
                 "high": rounded(high),
                 "trial": best.number,

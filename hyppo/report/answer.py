@@ -55,12 +55,9 @@ class Answer:
         low, high = best.interval
         known = math.isfinite(low) and math.isfinite(high)
         ends = f"90 % interval {number(low, 6)} to {number(high, 6)}" if known else "interval unknown"
-        estimate = getattr(best, "estimate", None)
         label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else "loss"
-        if estimate is None:
-            return f"{number(best.mean, 6)} <small>mean observed {label}; {ends} for a fresh training</small>"
         return (
-            f'<span id="estimate">{number(estimate, 6)}</span> '
+            f'<span id="estimate">{number(best.estimate, 6)}</span> '
             f"<small>estimated {label} of a fresh training; {ends}</small>"
         )
 

@@ -4,13 +4,13 @@ async function drawAll() {
     renderer: "svg",
     ast: true, // expressions are interpreted, so that the page needs no eval
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
-    downloadFileName: "hyppo",
     tooltip: { theme: "custom" },
   };
   for (const source of document.querySelectorAll("script.figure")) {
     const place = document.getElementById(source.dataset.place);
     try {
-      const result = await vegaEmbed(place, JSON.parse(source.textContent), { ...options, downloadFileName: source.dataset.place });
+      const own = { downloadFileName: source.dataset.place, actions: place.closest(".grid") ? false : options.actions };
+      const result = await vegaEmbed(place, JSON.parse(source.textContent), { ...options, ...own });
       (window.views ??= {})[source.dataset.place] = result.view;
     } catch (error) {
       place.textContent = "This figure could not be drawn: " + error;
