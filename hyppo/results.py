@@ -95,7 +95,7 @@ def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
             "u": t.losses.std if t.losses else None,
             "start": min((r.start for r in t.replicas if r.start is not None), default=None),
             "end": max((r.end for r in t.replicas if r.end is not None), default=None),
-            **t.params,
+            **{f"params.{name}": value for name, value in t.params.items()},
             **{f"metrics.{name}": value for name, value in t.metrics.items()},
         }
         for t in trials

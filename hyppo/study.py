@@ -768,7 +768,7 @@ class Study:
         return tuple(path for path in map(weights_in, folders) if path is not None)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a trial: number, state, mean, spread, replicas, ensemble_loss, u, start, end, then its parameters.
+        """One row a trial: number, state, mean, spread, replicas, ensemble_loss, u, start, end, params.*, metrics.*.
 
         `u` is the standard deviation of the criterion over replicas and passes; `start` and `end` are unix seconds.
 
