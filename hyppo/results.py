@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
 from hyppo.text import counted
+from hyppo.training.replica import Goal
 from hyppo.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LOSS = Goal("loss")  # of a study whose losses no callback monitored
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Best:
         [l - 2u, l + 2u], u the standard deviation of the losses of single networks and dropout passes.
     checkpoints : tuple of pathlib.Path
         Trained networks of its replicas, where the trainings kept them; `load_ensemble` of the integrations loads them.
+    goal : Goal
+        The metric that these losses are; `print(best)` shows it in its own sign.
     """
 
     number: int
@@ -59,16 +64,17 @@ class Best:
     ensemble_loss: float | None = None
     loss_interval: tuple[float, float] | None = None
     checkpoints: tuple[Path, ...] = ()
+    goal: Goal = LOSS
 
     def __str__(self) -> str:
-        low, high = self.interval
+        low, high = self.goal.interval(*self.interval)
         around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
         spread = "" if self.spread is None else f" ± {self.spread:.3g}"
         failed = f", {self.failed} failed" if self.failed else ""
         return (
             f"trial {self.number}: {self.params}\n"
-            f"expected loss {self.estimate:.5g} ({around})\n"
-            f"observed {self.mean:.5g}{spread} over {counted(self.replicas, 'training')}{failed}"
+            f"expected {self.goal.metric} {self.goal.shown(self.estimate):.5g} ({around})\n"
+            f"observed {self.goal.shown(self.mean):.5g}{spread} over {counted(self.replicas, 'training')}{failed}"
         )
 
 

@@ -19,7 +19,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
 from hyppo.log.history import History
-from hyppo.results import Best, frame_of
+from hyppo.results import LOSS, Best, frame_of
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
 from hyppo.search.feasible import Feasible
@@ -690,6 +690,7 @@ class Study:
             trial.ensemble_loss,
             trial.loss_interval,
             self.checkpoints(trial.number),
+            LOSS if trial.goal is None or self.target == ENSEMBLE_LOSS else trial.goal,
         )
 
     @_locked

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -148,3 +149,38 @@ def test_the_goal_is_in_the_file(tmp_path):
     assert loaded.goal == Goal("val_acc", "max")
     assert loaded.goal.shown(loaded.trials[0].mean) == 0.75
     assert hyppo.Study(SPACE).goal is None
+
+
+def maximises(replica):
+    monitor = Monitor(replica, "val_acc", "max")
+    for step in range(2):
+        monitor.report(step, {"val_acc": 0.5 + 0.1 * replica.params["x"] + 0.01 * step})
+    monitor.hand_over([])
+
+
+def test_a_maximised_metric_is_shown_in_its_own_sign(tmp_path):
+    """In progress, in what is printed and shown, in the table; inside, its negative is minimised."""
+    path = tmp_path / "s.h5"
+    script = tmp_path / "tune.py"
+    script.write_text(
+        "import hyppo\nfrom tests.test_metrics import SPACE, maximises\n"
+        f"study = hyppo.Study(SPACE, maximises, log={str(path)!r}, replicas=2, isolate=False, seed=1)\n"
+        "if __name__ == '__main__':\n    study.run(trials=6)\n    print(study.best)\n"
+    )
+    command = [sys.executable, script]
+    env = os.environ | {"PYTHONPATH": "."}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True, env=env)
+    study = hyppo.load(path)
+    best = study.best
+    assert (best.goal, study.trials[0].mean < 0.0) == (Goal("val_acc", "max"), True)
+    assert best.goal.interval(-0.75, -0.5) == (0.5, 0.75)
+    assert f"expected val_acc {-best.estimate:.5g}" in run.stdout
+    assert "-0." not in run.stdout
+    assert study.to_frame()["metrics.val_acc"].tolist() == [-trial.mean for trial in study.trials]
+    shown = subprocess.run(
+        [sys.executable, "-m", "hyppo", "show", str(path)], capture_output=True, text=True, timeout=50, check=True
+    ).stdout
+    shown = " ".join(shown.split())
+    assert "for the val_acc of a fresh training" in shown
+    assert f"mean {-best.mean:.6g}" in shown
+    assert "-0." not in shown

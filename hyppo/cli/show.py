@@ -17,7 +17,7 @@ from hyppo.analysis.calibration import calibration
 from hyppo.cli.console import StudyFile, console
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
-from hyppo.results import Best
+from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
 from hyppo.text import counted, number, printable, ranged, shown
 from hyppo.trial import State, Trial
@@ -99,6 +99,7 @@ class Columns:
         """The columns that a study's trials have."""
         numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
         criterion = "mean"
+        goal = study.goal or LOSS
         if study.target == ENSEMBLE_LOSS:
             numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
@@ -107,7 +108,7 @@ class Columns:
             numbers["score"] = lambda t: number(_finite(study.score(t)), 6)
             criterion = "score"
         numbers |= {
-            "mean": lambda t: number(t.mean, 6),
+            "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), 6),
             "spread": lambda t: number(t.spread, 3),
             "replicas": lambda t: str(t.stats.n if t.stats else 0),
         }
@@ -259,12 +260,14 @@ def _recommended(screen: Console, study: Study) -> None:
 def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     name = study.trials[best.number].name
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
-    low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in best.interval)
-    yield "estimate", f"{best.estimate:.6g}, 90 % interval {low} .. {high}, for the loss of a fresh training"
+    goal = best.goal
+    low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in goal.interval(*best.interval))
+    what = f"the {printable(goal.metric)} of a fresh training"
+    yield "estimate", f"{goal.shown(best.estimate):.6g}, 90 % interval {low} .. {high}, for {what}"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
     yield (
         "observed",
-        f"mean {best.mean:.6g}, {spread}, over {counted(best.replicas, 'replica')}"
+        f"mean {goal.shown(best.mean):.6g}, {spread}, over {counted(best.replicas, 'replica')}"
         + (f"; {best.failed} failed" if best.failed else ""),
     )
     if best.ensemble_loss is not None:

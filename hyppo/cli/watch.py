@@ -18,7 +18,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
 from hyppo.log.journal import journal_of
-from hyppo.results import Best
+from hyppo.results import LOSS, Best
 from hyppo.study import Study, study_of
 from hyppo.text import counted, duration, number, printable, shown
 from hyppo.trial import Asked, Event, Note, ReplicaRecord, State, Trial
@@ -197,14 +197,17 @@ class Watched:
         if self._best is None:
             return f"no recommendation: {printable(self._why_not)}" if self._why_not else "no recommendation yet"
         best = self._best
-        low, high = best.interval
-        value = f"estimate {number(best.estimate, 5)}"
+        low, high = best.goal.interval(*best.interval)
+        named = "" if best.goal == LOSS else f"{printable(best.goal.metric)} "
+        value = f"estimate {named}{number(best.goal.shown(best.estimate), 5)}"
         if self._study is not None and self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
         ends = f" ({number(low)} to {number(high)})" if math.isfinite(high - low) else ""
         text = f"recommended: trial {best.number}, {value}{ends}"
-        return f"{text}, observed {number(best.mean, 5)}{spread} over {counted(best.replicas, 'replica')}"
+        return (
+            f"{text}, observed {number(best.goal.shown(best.mean), 5)}{spread} over {counted(best.replicas, 'replica')}"
+        )
 
     def _pending(self, now: float) -> list[str]:
         rows = []

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status
+from hyppo.results import LOSS
 from hyppo.study import Study
 from hyppo.text import Stream, counted, duration, number, printable, shown
 from hyppo.training.replica import Outcome, Task
@@ -131,10 +132,11 @@ class Progress:
             return ""
         best = self._best
         spread = "" if best.spread is None else f" ± {best.spread:.2g}"
+        shown_name = "" if best.goal == LOSS else f"{printable(best.goal.metric)} "
         if self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss)} (mean {best.mean:.4g}{spread})"
         else:
-            value = f"{best.estimate:.4g}{spread}"
+            value = f"{shown_name}{best.goal.shown(best.estimate):.4g}{spread}"
         params = ", ".join(f"{printable(k)}={shown(v)}" for k, v in best.params.items())
         return f"incumbent: trial {best.number}, {value} ({params})"
 
@@ -147,7 +149,8 @@ class Progress:
         running = Table.grid(padding=(0, 2))
         now = time.monotonic()
         for one in status.running[:RUNNING_SHOWN]:
-            last = "" if one.step is None else f"step {one.step}, loss {one.loss:.4g}"
+            goal = LOSS if self._best is None else self._best.goal
+            last = "" if one.loss is None else f"step {one.step}, {printable(goal.metric)} {goal.shown(one.loss):.4g}"
             running.add_row(f"trial {one.task.trial}", f"replica {one.task.index}", duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:
             running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")

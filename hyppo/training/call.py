@@ -114,6 +114,8 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
                     "or hyppo_keras.fit, or return hyppo.Result(loss, prediction=..., targets=...)"
                 )
             criterion = replica.own_criterion
+        if replica.goal is not None:
+            replica.metrics[replica.goal.metric] = replica.goal.shown(result.loss)
         if math.isfinite(result.loss):
             loss = result.loss
         else:

@@ -86,6 +86,10 @@ class Goal:
         """A loss in the metric's own sign."""
         return -loss if self.mode == "max" else loss
 
+    def interval(self, low: float, high: float) -> tuple[float, float]:
+        """An interval of losses in the metric's own sign."""
+        return (-high, -low) if self.mode == "max" else (low, high)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
