@@ -18,6 +18,7 @@ from benchmarks.optimizers.problems.problem import natural
 from benchmarks.optimizers.race import Entry, race
 from benchmarks.optimizers.reference import Reference, reference
 from benchmarks.optimizers.report import BEGIN, END, report
+from benchmarks.optimizers.spending import Spendings
 from benchmarks.optimizers.tabulate import table as tabulated
 
 CLEAN, NOISY = "surface/boosting/i11", "surface+training/mlp/i13"
@@ -311,3 +312,86 @@ def test_report_refuses_what_defaults_were_chosen_on(tmp_path):
 def test_run_says_what_is_absent_and_unknown(tmp_path, capsys):
     assert main(["run", "--optimizers", "no-such", "--out", str(tmp_path / "r")]) == 2
     assert "no-such" in capsys.readouterr().err
+
+
+# -- equal trainings -------------------------------------------------------------------------------------------------
+
+
+def record(problem, optimizer, seed, true, among, replicas=None, interval=None, estimate=None):
+    state = {
+        "true": true,
+        "observed": true - 0.1,
+        "estimate": true - 0.1 if estimate is None else estimate,
+        "interval": interval,
+        "among": among,
+        "visited": len(among),
+        "replicas": 2,
+    }
+    return {
+        "problem": problem,
+        "family": "f",
+        "optimizer": optimizer,
+        "replicas": replicas,
+        "seed": seed,
+        "pending": 1,
+        "error": None,
+        "spent": {"60": state},
+    }
+
+
+def test_measures_at_equal_trainings():
+    scale = Reference(np.arange(1.0, 101.0), np.arange(1.0, 101.0) / 100)  # median 50
+    rows = [
+        record("p", "a", 0, 1.0, [1.0, 3.0], interval=[0.5, 1.5]),
+        record("p", "a", 1, 3.0, [1.0, 3.0], interval=[1.0, 2.0], estimate=3.49),
+        record("p", "b", 0, 2.0, [2.0], replicas=3),
+        record("p", "b", 1, 6.0, [2.0, 6.0], replicas=3),
+    ]
+    races = Spendings(rows, 60, lambda name: scale)
+    assert races.labels == ["a", "b, 3 a point"]
+    assert races.speed_up("a").value == pytest.approx(1 / (60 * math.sqrt(0.01 * 0.03)))
+    assert races.visited_speed_up("a").value == pytest.approx(1 / (60 * 0.01))
+    assert races.ratio("a", "b, 3 a point").value == pytest.approx(2.0)
+    assert races.ratio("a", "b, 3 a point").error < 1e-12  # the same ratio at either seed
+    assert races.mean(races.of("a"), races.picked).value == 0.5
+    assert races.mean(races.of("a"), races.regret).value == pytest.approx(0.5 * 2.0 / 49.0)
+    assert races.mean(races.of("a"), races.optimism).value == pytest.approx(0.5 * (0.1 - 0.49) / 49.0)
+    assert races.coverage("a").value == 0.5
+    assert races.coverage("b, 3 a point").value is None
+
+
+@pytest.mark.parametrize(("optimizer", "replicas"), [("hyppo", None), ("hyppo", 3), ("random", 3)])
+def test_a_race_at_equal_trainings(optimizer, replicas):
+    done = race(Entry(NOISY, optimizer, 0, 24, 1, "trainings", replicas))
+    assert done["error"] is None
+    assert done["trainings"] == 24
+    state = json.loads(json.dumps(done))["spent"]["24"]
+    assert state["visited"] == 8 if replicas == 3 else 16 <= state["visited"] < 24
+    assert state["among"] == sorted(state["among"])
+    assert state["among"][0] <= state["true"]
+    assert (state["interval"] is None) is (optimizer == "random")
+
+
+def test_every_optimizer_runs_with_the_replicas_that_it_can():
+    entries = schedule.at_equal_trainings(["p"], ["hyppo", "random"], "report", 1, 60, [None, 1, 3])
+    assert [(e.optimizer, e.replicas) for e in entries] == [
+        ("hyppo", None),
+        ("hyppo", 1),
+        ("hyppo", 3),
+        ("random", 1),
+        ("random", 3),
+    ]
+
+
+def test_report_of_equal_trainings(tmp_path, capsys):
+    out, page = tmp_path / "results.jsonl", tmp_path / "page.md"
+    command = ["run", "--trainings", "12", "--problems", "surface+training/mlp/i18", "--seeds", "1"]
+    assert main([*command, "--replicas", "own,3", "--optimizers", "hyppo,random", "--out", str(out)]) == 0
+    assert main(["report", str(out), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert "### 12 trainings, one at a time" in text
+    assert "| hyppo, 3 a point | " in text
+    assert "Coverage" in text
+    assert main(["report", str(out), "--page", str(page)]) == 0
+    assert page.read_text() == text
+    capsys.readouterr()
