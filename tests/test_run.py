@@ -325,8 +325,8 @@ def test_pending_replicas_go_first_under_their_number_and_seed():
 def test_a_point_is_asked_only_when_a_slot_is_free():
     study = quick(replicas=1)
     known = []
-    ask = study.ask_batch
-    study.ask_batch = lambda count: known.append(sum(t.mean is not None for t in study.trials)) or ask(count)
+    ask = study._ask
+    study._ask = lambda *order: known.append(sum(t.mean is not None for t in study.trials)) or ask(*order)
     loop(study, ByHand([0]), trials=4).go()
     assert known == [0, 1, 2, 3]
 
