@@ -320,6 +320,7 @@ def test_run_says_what_is_absent_and_unknown(tmp_path, capsys):
 def record(problem, optimizer, seed, true, among, replicas=None, interval=None, estimate=None):
     state = {
         "true": true,
+        "expected": true,
         "observed": true - 0.1,
         "estimate": true - 0.1 if estimate is None else estimate,
         "interval": interval,
@@ -358,40 +359,3 @@ def test_measures_at_equal_trainings():
     assert races.mean(races.of("a"), races.optimism).value == pytest.approx(0.5 * (0.1 - 0.49) / 49.0)
     assert races.coverage("a").value == 0.5
     assert races.coverage("b, 3 a point").value is None
-
-
-@pytest.mark.parametrize(("optimizer", "replicas"), [("hyppo", None), ("hyppo", 3), ("random", 3)])
-def test_a_race_at_equal_trainings(optimizer, replicas):
-    done = race(Entry(NOISY, optimizer, 0, 24, 1, "trainings", replicas))
-    assert done["error"] is None
-    assert done["trainings"] == 24
-    state = json.loads(json.dumps(done))["spent"]["24"]
-    assert state["visited"] == 8 if replicas == 3 else 16 <= state["visited"] < 24
-    assert state["among"] == sorted(state["among"])
-    assert state["among"][0] <= state["true"]
-    assert (state["interval"] is None) is (optimizer == "random")
-
-
-def test_every_optimizer_runs_with_the_replicas_that_it_can():
-    entries = schedule.at_equal_trainings(["p"], ["hyppo", "random"], "report", 1, 60, [None, 1, 3])
-    assert [(e.optimizer, e.replicas) for e in entries] == [
-        ("hyppo", None),
-        ("hyppo", 1),
-        ("hyppo", 3),
-        ("random", 1),
-        ("random", 3),
-    ]
-
-
-def test_report_of_equal_trainings(tmp_path, capsys):
-    out, page = tmp_path / "results.jsonl", tmp_path / "page.md"
-    command = ["run", "--trainings", "12", "--problems", "surface+training/mlp/i18", "--seeds", "1"]
-    assert main([*command, "--replicas", "own,3", "--optimizers", "hyppo,random", "--out", str(out)]) == 0
-    assert main(["report", str(out), "--page", str(page)]) == 0
-    text = page.read_text()
-    assert "### 12 trainings, one at a time" in text
-    assert "| hyppo, 3 a point | " in text
-    assert "Coverage" in text
-    assert main(["report", str(out), "--page", str(page)]) == 0
-    assert page.read_text() == text
-    capsys.readouterr()
