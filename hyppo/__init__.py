@@ -24,8 +24,8 @@ _HOME = {
     "calibration": "analysis.calibration",
     "Comparison": "analysis.comparison",
     "Confirmation": "analysis.confirmation",
-    "SpreadBySource": "analysis.blocks",
-    "spread_by_source": "analysis.blocks",
+    "SpreadBySource": "analysis.sources",
+    "spread_by_source": "analysis.sources",
     "Sensitivity": "analysis.sensitivity",
     "sensitivity": "analysis.sensitivity",
     "PartialDependence": "analysis.sensitivity",
@@ -85,8 +85,6 @@ __all__ = [
 if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which cannot follow `*_HOME`
     from hyppo import plots as plots
     from hyppo import stopping as stopping
-    from hyppo.analysis.blocks import SpreadBySource as SpreadBySource
-    from hyppo.analysis.blocks import spread_by_source as spread_by_source
     from hyppo.analysis.calibration import Calibration as Calibration
     from hyppo.analysis.calibration import calibration as calibration
     from hyppo.analysis.comparison import Comparison as Comparison
@@ -95,6 +93,8 @@ if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which can
     from hyppo.analysis.sensitivity import Sensitivity as Sensitivity
     from hyppo.analysis.sensitivity import partial_dependence as partial_dependence
     from hyppo.analysis.sensitivity import sensitivity as sensitivity
+    from hyppo.analysis.sources import SpreadBySource as SpreadBySource
+    from hyppo.analysis.sources import spread_by_source as spread_by_source
     from hyppo.errors import HyppoError as HyppoError
     from hyppo.errors import HyppoWarning as HyppoWarning
     from hyppo.errors import LaunchError as LaunchError

@@ -133,6 +133,11 @@ class Config:
             score=kept["score"] if kept.get("score") in SCORES else MEAN,
         )
 
+    def block_of(self, index: int) -> int:
+        """The block of a replica or confirmation: its fold, or without folds its index."""
+        fold = self.fold_of(index)
+        return index if fold is None else fold
+
     def fold_of(self, index: int) -> int | None:
         """The fold of the replica or confirmation of this index."""
         return None if self.folds is None else index % CONFIRMATION % self.folds

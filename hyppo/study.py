@@ -299,7 +299,7 @@ class Study:
 
     def _renew(self) -> None:
         """Begin again with the trials that the log holds."""
-        self._columns = Columns(self._space, self._config.target, self._config.score, self._feasible)
+        self._columns = Columns(self._space, self._config, self._feasible)
         self._enqueued = [t.number for t in self._history.trials if t.is_enqueued and t.pending]
 
     def _record(self, *events: Event) -> None:
@@ -721,7 +721,7 @@ class Study:
         for trial in pair:
             if trial.stats is None:
                 raise StudyError(f"trial {trial.number} has no loss to compare by; it is {trial.state}")
-        return compare_trials(*pair, self._history.trials, self._config.score)
+        return compare_trials(*pair, self._history.trials, self._config)
 
     @_locked
     def surface(self) -> "Surface":

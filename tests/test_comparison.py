@@ -7,8 +7,10 @@ import pytest
 
 import hyppo
 from hyppo import LogError, Real, Space, SpaceError, Study, StudyError, spread_by_source
-from hyppo.analysis.blocks import fit_blocks
 from hyppo.analysis.comparison import compare
+from hyppo.config import Config
+from hyppo.search.blocks import fit_blocks
+from hyppo.search.columns import Columns
 
 SPACE = Space(x=Real(-1, 1))
 BASELINE = {"x": 0.5}
@@ -150,6 +152,33 @@ def test_replicas_of_one_index_share_the_seed_of_the_data_and_the_fold():
     assert len({data for data, _, _ in seen.values()}) == 4
 
 
+def test_what_the_search_sees_has_no_effects_of_folds():
+    """The best trial alone was trained on all folds, of which the first is easy."""
+
+    def loss(x, index):
+        return x**2 + (0.0, 2.0, 2.0)[index % 3] + 0.01 * np.sin(7.0 * x * (index + 1))
+
+    study = Study(SPACE, folds=3)
+    for x in (0.0, 0.1, 0.2):
+        study.add({"x": x}, [loss(x, index) for index in range(3)])
+    for x in (0.5, 0.6, 0.7, 0.8, 0.9):
+        study.add({"x": x}, [loss(x, 0)])
+
+    def seen(config):
+        columns = Columns(SPACE, config)
+        columns.update(study.trials)
+        return columns.observations()
+
+    without, with_folds = seen(Config()), seen(Config(folds=3))
+    assert without.mean.argmin() == 3
+    assert without.spread[0] > 1.0
+    np.testing.assert_allclose(with_folds.mean, [t.params["x"] ** 2 + 4 / 3 for t in study.trials], atol=0.05)
+    assert with_folds.spread[0] < 0.05
+    assert study.best.params["x"] <= 0.2
+    low, high = study.best.interval
+    assert low < 4 / 3 + study.best.params["x"] ** 2 < high
+
+
 def test_folds_belong_to_the_study_file(tmp_path):
     path = tmp_path / "study.h5"
     with Study(SPACE, log=path, folds=5) as study:
@@ -172,7 +201,7 @@ def test_the_interval_of_a_difference_covers(data, n):
     for _ in range(400):
         a, b, *others = simulated(generator, [0.0, 1.0, *generator.uniform(0, 5, 10)], 8, data)
         a, b = ({r: losses[r] for r in range(k)} for losses, k in zip((a, b), n, strict=True))
-        low, high = compare(a, b, others).interval
+        low, high = compare(a, b, others, Config()).interval
         held += low <= -1.0 <= high
     assert held / 400 == pytest.approx(0.9, abs=0.06)
 
@@ -183,9 +212,9 @@ def test_removing_the_blocks_sharpens_a_comparison():
     for _ in range(50):
         a, b, *others = simulated(generator, [0.0, 1.0, *range(10)], 8, data=3.0)
         a = {r: a[r] for r in range(2)}
-        low, high = compare(a, b, others).interval
+        low, high = compare(a, b, others, Config()).interval
         renamed = {r + 100 * (i + 1): loss for i, (r, loss) in enumerate(a.items())}  # as if no data were shared
-        wide_low, wide_high = compare(renamed, b, others).interval
+        wide_low, wide_high = compare(renamed, b, others, Config()).interval
         widths.append((high - low) / (wide_high - wide_low))
     assert np.median(widths) < 0.5
 

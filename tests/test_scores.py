@@ -8,6 +8,7 @@ import pytest
 import hyppo
 from hyppo import Real, Space, Study, StudyError
 from hyppo.analysis.comparison import compare
+from hyppo.config import Config
 from hyppo.stats import LossStats, summary
 
 SPACE = Space(x=Real(-1, 1))
@@ -71,7 +72,7 @@ def test_comparisons_by_a_score_cover(score):
     held = 0
     for _ in range(400):
         a, b = (dict(enumerate(m + generator.standard_normal(12))) for m in (0.0, 1.0))
-        low, high = compare(a, b, [], score).interval
+        low, high = compare(a, b, [], Config(score=score)).interval
         held += low <= -1.0 <= high
     assert held / 400 == pytest.approx(0.9, abs=0.06)
 

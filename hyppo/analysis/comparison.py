@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyppo.analysis.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
-from hyppo.config import MEAN
+from hyppo.config import MEAN, Config
+from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
 from hyppo.stats import Score, summary
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Comparison:
         )
 
 
-def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", score: Score = MEAN) -> Comparison:
+def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Config) -> Comparison:
     """Compare two trials by their confirmations, if both have two, or else by their replicas.
 
     Parameters
@@ -64,34 +64,34 @@ def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", score: Sco
         Each with a loss.
     trials : sequence of Trial
         All of the study, which tell the effects of blocks and the usual spread.
-    score : str or callable
-        See `compare`.
+    config : Config
+        Of the study.
     """
     if len(confirmed_of(a)) > 1 and len(confirmed_of(b)) > 1:
-        return compare(confirmed_of(a), confirmed_of(b), [], score)
+        return compare(confirmed_of(a), confirmed_of(b), [], config)
     others = [losses_of(t) for t in trials if t.number not in (a.number, b.number)]
-    return compare(losses_of(a), losses_of(b), others, score)
+    return compare(losses_of(a), losses_of(b), others, config)
 
 
-def compare(a: Losses, b: Losses, others: Sequence[Losses], score: Score = MEAN) -> Comparison:
-    """Compare the losses of two trials, given by block, with those of `others` at hand.
+def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> Comparison:
+    """Compare the losses of two trials, given by index, with those of `others` at hand.
 
     With a score other than the mean, the difference is that of the scores, and blocks are not taken into account.
 
     Examples
     --------
     >>> a, b = {0: 1.0, 1: 2.1, 2: 3.0, 3: 4.1}, {0: 1.5, 1: 2.5, 2: 3.6, 3: 4.4}
-    >>> found = compare(a, b, [])
+    >>> found = compare(a, b, [], Config())
     >>> round(found.difference, 3), found.probability > 0.99
     (-0.45, True)
     """
-    if score != MEAN:
-        return _compare_scores(a, b, score)
+    if config.score != MEAN:
+        return _compare_scores(a, b, config.score)
     used = better(others)
-    pooled = fit_blocks([*used, a, b])
-    known = fit_blocks(used)
+    pooled = fit_blocks([*used, a, b], config.block_of)
+    known = fit_blocks(used, config.block_of)
     blocks = known or (pooled and replace(pooled, index={}, mean=np.zeros(1), covariance=np.zeros((1, 1))))
-    own = [*a, *b]
+    own = [config.block_of(index) for index in (*a, *b)]
     shift, covariance = (np.zeros(len(own)), np.zeros((len(own), len(own)))) if blocks is None else blocks.on(own)
     y = np.array([*a.values(), *b.values()])
     first = np.arange(y.size) < len(a)

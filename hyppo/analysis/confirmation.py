@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hyppo._version import __version__
-from hyppo.analysis.blocks import Losses
 from hyppo.analysis.comparison import LEVEL, Comparison, compare
-from hyppo.config import CONFIRMATION, MEAN, MEDIAN, TRIMMED
+from hyppo.config import CONFIRMATION, MEAN, MEDIAN, TRIMMED, Config
 from hyppo.errors import StudyError
+from hyppo.search.blocks import Losses
 from hyppo.stats import LossStats, Score, summary
 from hyppo.text import counted
 from hyppo.trial import State, Trial
@@ -79,7 +79,7 @@ def interval_of(losses: Losses, score: Score = MEAN, level: float = LEVEL) -> tu
     return stats.mean - half, stats.mean + half
 
 
-def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float], score: Score = MEAN) -> bool:
+def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float], config: Config) -> bool:
     """Whether further confirmations would hardly change the verdict.
 
     With two trials: one is better with probability CLEAR. With one: its mean is inside or outside of the predicted
@@ -89,9 +89,9 @@ def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float]
     if min(map(len, losses)) < 2:
         return False
     if len(losses) == 2:
-        probability = compare(losses[0], losses[1], [], score).probability
+        probability = compare(losses[0], losses[1], [], config).probability
         return max(probability, 1.0 - probability) >= CLEAR
-    low, high = interval_of(losses[0], score, CERTAIN)
+    low, high = interval_of(losses[0], config.score, CERTAIN)
     return high < predicted[0] or low > predicted[1] or (predicted[0] <= low and high <= predicted[1])
 
 
@@ -114,7 +114,7 @@ def confirmation_of(
     assert stats is not None
     interval = interval_of(losses, score)
     held = interval[0] <= predicted[1] and predicted[0] <= interval[1]
-    versus = compare(losses, confirmed(trials[1], count), [], score) if len(trials) > 1 else None
+    versus = compare(losses, confirmed(trials[1], count), [], study.config) if len(trials) > 1 else None
     text = _paragraph(study, trials, count, predicted, held, versus)
     return Confirmation(
         trials[0].number,

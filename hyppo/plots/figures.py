@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from hyppo.analysis.blocks import spread_by_source
 from hyppo.analysis.sensitivity import PartialDependence, Sensitivity, partial_dependence, sensitivity
+from hyppo.analysis.sources import spread_by_source
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import (

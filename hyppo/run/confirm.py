@@ -147,7 +147,7 @@ def confirm(
         trials = [study.trials[number] for number in numbers]
         if not session.is_complete:
             raise StudyError("the confirmation was interrupted; the same call goes on with it")
-        if count >= most or is_clear(trials, count, best.interval, study.config.score):
+        if count >= most or is_clear(trials, count, best.interval, study.config):
             study.close()
             return confirmation_of(study, trials, count, best.interval)
         count = min(most, math.ceil(GROWTH * count))

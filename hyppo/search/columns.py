@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.config import MEAN, MEAN_LOSS
+from hyppo.config import MEAN_LOSS, Config
+from hyppo.search.blocks import better, fit_blocks, losses_of
 from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
-from hyppo.stats import Score
+from hyppo.stats import summary
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -46,12 +47,9 @@ class Columns:
     ([[0.5]], 1)
     """
 
-    def __init__(
-        self, space: Space, target: str = MEAN_LOSS, score: Score = MEAN, feasible: Feasible | None = None
-    ) -> None:
+    def __init__(self, space: Space, config: Config | None = None, feasible: Feasible | None = None) -> None:
         self._space = space
-        self._target = target
-        self._score = score
+        self._config = config or Config()
         self._unit: FloatArray = np.empty((0, space.dimension))
         self._mean: FloatArray = np.empty(0)
         self._std: FloatArray = np.empty(0)
@@ -85,7 +83,7 @@ class Columns:
             for trial in new:
                 memory = memory.after(step_of(trial.origin))
         for i in (*changed, *range(known, len(trials))):
-            trial, stats = trials[i], trials[i].observed(self._target, self._score)
+            trial, stats = trials[i], trials[i].observed(self._config.target, self._config.score)
             self._mean[i] = np.nan if stats is None else stats.mean
             self._std[i] = np.nan if stats is None or stats.std is None else stats.std
             self._count[i] = 0 if stats is None else stats.n
@@ -128,8 +126,26 @@ class Columns:
 
         rows = self.settled()
         pruned = np.flatnonzero(self._pruned[: len(self.trials)])
-        losses = Observations(self._unit[rows], self._mean[rows], self._std[rows], self._count[rows])
+        mean, std = self._mean[rows], self._std[rows]
+        if self._config.folds is not None and self._config.target == MEAN_LOSS:
+            mean, std = self._without_folds(mean, std)
+        losses = Observations(self._unit[rows], mean, std, self._count[rows])
         return with_censored(losses, self._unit[pruned])
+
+    def _without_folds(self, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and std without the effects of the folds: a trial with one replica has seen the first fold only."""
+        losses = [losses_of(trial) for trial in self.settled_trials()]
+        block = self._config.block_of
+        blocks = fit_blocks(better(losses), block)
+        if blocks is None or blocks.data == 0.0:
+            return mean, std
+        mean, std = mean.copy(), std.copy()
+        for row, own in enumerate(losses):
+            effects, _ = blocks.on([block(index) for index in own])
+            stats = summary(np.array(list(own.values())) - effects, self._config.score)
+            if stats is not None:
+                mean[row], std[row] = stats.mean, np.nan if stats.std is None else stats.std
+        return mean, std
 
     def outcomes(self) -> "Outcomes":
         """How the trials ended, those with a failure among them."""
