@@ -27,6 +27,9 @@ from hyppo.trial import Event, Note
 from tests.crash import workload
 from tests.crash.replay import Record, State, lay_out, records, walk
 
+# A log that is dropped without a close stands for a killed process.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
 HERE = Path(__file__).parent / "crash"
 MUTANTS_OF_POWER = ("no-sync-of-copy", "no-sync-of-folder", "no-sync-of-append", "cut-before-rename", "in-place")
 MUTANTS_OF_KILL = ("cut-before-rename", "in-place")
