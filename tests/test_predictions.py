@@ -11,8 +11,20 @@ from hypothesis import strategies as st
 
 import hyppo
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.loop import unasked
 from hyppo.training.call import train
-from hyppo.training.predictions import FILE, UNASKED_BYTES, Collection, combine, flatten, keep, moments, unflatten
+from hyppo.training.predictions import (
+    FILE,
+    UNASKED_BYTES,
+    Collection,
+    combine,
+    flatten,
+    keep,
+    keep_weights,
+    moments,
+    unflatten,
+    weights_in,
+)
 from hyppo.training.replica import Replica, Task
 
 
@@ -221,3 +233,45 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
         kept(tmp_path, np.zeros(2))
     assert combine([tmp_path]).mean.tolist() == [1.0, 1.0]
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_networks_that_nobody_asked_for_are_bounded_for_the_study(tmp_path, monkeypatch):
+    """Those of the worst trials go first; files that were asked for and the user's stay; a restart knows them."""
+    monkeypatch.setattr(unasked, "STUDY_BYTES", 3500)
+    losses, notices = {}, []
+
+    def kept(trial, loss, asked=None):
+        folder = tmp_path / f"trial-{trial:05d}" / "replica-00"
+        replica = Replica(Task(trial, 0, 1, {}, str(folder)))
+        keep_weights(replica, {"weights.ckpt": lambda path: path.write_bytes(bytes(1000))}, 1000, asked)
+        (folder / "weights.mine.pt").write_text("the user's")
+        losses[trial] = loss
+        return folder
+
+    study = unasked.Unasked(tmp_path, losses.get, notices.append)
+    folders = [kept(trial, loss) for trial, loss in enumerate([5.0, 1.0, 4.0])]
+    folders.append(kept(3, 9.0, asked=True))
+    for trial, folder in enumerate(folders):
+        study.settle(trial, folder)
+    assert all(map(weights_in, folders))
+    again = unasked.Unasked(tmp_path, losses.get, notices.append)  # after a restart
+    folders.append(kept(4, 2.0))
+    again.settle(4, folders[4])
+    assert [weights_in(folder) is not None for folder in folders] == [False, True, True, True, True]
+    assert all((folder / "weights.mine.pt").exists() for folder in folders)
+    assert len(notices) == 1
+
+
+def test_files_of_the_user_in_a_replicas_directory_stay_for_a_retry(tmp_path):
+    def objective(replica):
+        own = [replica.directory / name for name in ("weights.mine.pt", "resume.pt")]
+        if replica.attempt == 1:
+            for path in own:
+                path.write_text("epoch 7")
+            raise ValueError("no more")
+        return float(all(path.exists() for path in own))
+
+    for attempt in (1, 2):
+        outcome = train(objective, Replica(Task(0, 0, 1, {}, str(tmp_path / "t" / "r"), attempt)))
+    assert outcome.loss == 1.0
+    assert weights_in(tmp_path / "t" / "r") is None

@@ -390,7 +390,7 @@ def test_what_is_left_of_a_trial_given_up_is_no_state_to_go_on_with(bad):
     folders = [bad.session.directory(4, index) for index in range(3)]
     for folder in folders:  # the third was interrupted in an earlier run
         folder.mkdir(parents=True)
-        (folder / "resume.0.ckpt").touch()
+        (folder / "resume.0123456789abcdef.ckpt").touch()
         (folder / "notes.txt").touch()
     bad.workers.stop(0)
     bad._collect()

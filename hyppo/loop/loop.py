@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 from hyppo.errors import ObjectiveError, StudyError
@@ -15,6 +16,7 @@ from hyppo.loop.interrupt import Interrupt
 from hyppo.loop.options import Options
 from hyppo.loop.protocols import PROCESS_FAILURES, Evaluator, Running, Status, Stopped, View, Workers
 from hyppo.loop.session import Session
+from hyppo.loop.unasked import Unasked
 from hyppo.search.budget import Left
 from hyppo.stopping import Curves
 from hyppo.training.replica import Failure, Outcome, Task
@@ -61,6 +63,7 @@ class Loop:
         self.began = clock()
         trials = session.trials
         self.evaluations = Evaluations(session, evaluator, view.say)
+        self.unasked = Unasked(session.directory(0, 0).parents[1], self._loss_of, view.say)
         self.may_ask_after: dict[int, int] = {}  # by free slot: how many evaluated trainings it waits for
         self.queue = session.queue()
         for trial in trials:
@@ -305,6 +308,10 @@ class Loop:
                 if not spared and self.curves.stopped_by(self.session.config.stopping, *key, report.step):
                     self._stop(running.task)
 
+    def _loss_of(self, trial: int) -> float:
+        mean = self.session.trials[trial].mean
+        return math.inf if mean is None else mean
+
     def _stop(self, task: Task) -> None:
         self.stopping.add((task.trial, task.index))
         self.workers.request_stop(task)
@@ -395,6 +402,9 @@ class Loop:
             for task, outcome in ended
         ]
         self.session.settle(ended, ensemble_losses)
+        for task, outcome in ended:
+            if outcome.loss is not None:
+                self.unasked.settle(task.trial, Path(task.directory))
         for text in self.checks.notices(self.session.trials, ended):
             self.view.say(text)
             self.session.note(text)

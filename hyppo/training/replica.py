@@ -21,7 +21,8 @@ from hyppo.training.node_lock import node_lock
 
 NON_FINITE = "NonFiniteLoss"  # the type of the failure of a training that ended, with a loss of NaN or infinity
 MEASURED = ("seconds", "memory", "gpu_memory")  # metrics that every training has, where the system tells them
-RESUME = "resume.*"  # state of an interrupted training, in its directory; gone once it is settled
+# State of an interrupted training, in its directory; gone once it is settled. Another resume.* there is the user's.
+RESUME = "resume." + 16 * "[0-9a-f]" + "*"
 
 Report = Callable[[int, float], None]
 

@@ -26,7 +26,17 @@ Gal, Y. and Ghahramani, Z. (2016). Dropout as a Bayesian approximation. ICML.
 
 from hyppo.training.predictions.collection import FILE, Batch, Collection, moments
 from hyppo.training.predictions.ensemble import Ensemble, Predictions, call_with, combine
-from hyppo.training.predictions.kept import UNASKED_BYTES, asked_for, discard, keep, keep_weights, weights_in
+from hyppo.training.predictions.kept import (
+    UNASKED_BYTES,
+    all_unasked,
+    asked_for,
+    discard,
+    keep,
+    keep_weights,
+    remove,
+    unasked_in,
+    weights_in,
+)
 from hyppo.training.predictions.output import flatten, unflatten
 
 __all__ = [
@@ -36,6 +46,7 @@ __all__ = [
     "Collection",
     "Ensemble",
     "Predictions",
+    "all_unasked",
     "asked_for",
     "call_with",
     "combine",
@@ -44,6 +55,8 @@ __all__ = [
     "keep",
     "keep_weights",
     "moments",
+    "remove",
+    "unasked_in",
     "unflatten",
     "weights_in",
 ]

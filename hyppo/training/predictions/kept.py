@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from hyppo.training.predictions.output import unflatten
 from hyppo.training.predictions.spool import Spool
 from hyppo.training.replica import Replica
 
-WEIGHTS = "weights.*"
+NETWORKS = ("weights.ckpt", "weights.keras", "weights.weights.h5")  # other files are the user's
+UNASKED = "unasked"  # folder beside the trials' with a mark for each file that nobody asked for
 NO_PREDICTIONS = "no predictions are kept"
 UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs
 
@@ -62,6 +63,8 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
                 return
         if collection.parts:
             collection.save(replica.directory)
+            if not asked:
+                mark_unasked(replica.directory / FILE)
             replica.rows = collection.digest("targets")
         elif asked:
             raise StudyError("predictions were asked for, but there are no validation data to predict")
@@ -127,6 +130,8 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
         try:
             save(part)
             os.replace(part, replica.directory / name)
+            if asked is None:
+                mark_unasked(replica.directory / name)
             return
         except Exception as error:  # a framework raises nearly anything here
             errors.append(f"{type(error).__name__}: {error}")
@@ -142,10 +147,41 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
 
 def weights_in(directory: Path) -> Path | None:
     """The trained network that a replica has left there."""
-    return min(directory.glob(WEIGHTS), default=None)
+    return next((directory / name for name in NETWORKS if (directory / name).is_file()), None)
 
 
 def discard(directory: Path) -> None:
     """Forget what an earlier attempt left, so that predictions, weights and loss are always of one training."""
-    for path in (directory / FILE, *directory.glob(WEIGHTS)):
-        path.unlink(missing_ok=True)
+    for name in (FILE, *NETWORKS):
+        remove(directory / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that a replica keeps, and the mark that nobody asked for it."""
+    path.unlink(missing_ok=True)
+    _mark(path).unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> Path:
+    trial, replica, name = path.parts[-3:]
+    return path.parents[2] / UNASKED / "~".join((trial, replica, name))
+
+
+def mark_unasked(path: Path) -> None:
+    """Note that nobody asked for this file of a replica."""
+    mark = _mark(path)
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+
+
+def all_unasked(root: Path) -> Iterator[Path]:
+    """The files below the study's folder `root` that nobody asked for."""
+    for mark in (root / UNASKED).glob("trial-*~*~*"):
+        yield root.joinpath(*mark.name.split("~"))
+
+
+def unasked_in(directory: Path) -> Iterator[Path]:
+    """The files of one replica that nobody asked for."""
+    for path in (directory / name for name in (FILE, *NETWORKS)):
+        if path.is_file() and _mark(path).exists():
+            yield path
