@@ -69,6 +69,7 @@ def _spendings(records: Sequence[Record], references: Callable[[str], Reference]
     for trainings in sorted({int(mark) for r in records for mark in r["spent"]}):
         races = Spendings(records, trainings, references)
         problems = {f: len({r["problem"] for r in races.records if r["family"] == f}) for f in races.families}
+        ran = {name: {r["problem"] for r in races.of(name)} for name in races.labels}
         rows = [
             [
                 name,
@@ -80,10 +81,11 @@ def _spendings(records: Sequence[Record], references: Callable[[str], Reference]
                 races.mean(races.of(name), races.optimism).text(3),
                 races.coverage(name).text(0, 100.0),
                 *(f"{np.median([r['spent'][races.mark][what] for r in races.of(name)]):.0f}" for what in _COUNTS),
-                str(len({r["problem"] for r in races.of(name)})),
+                str(len(ran[name])),
                 str(len(races.of(name))),
             ]
-            for name in sorted(races.labels, key=lambda o: -(races.speed_up(o).value or 0.0))
+            # First those that have run all problems: means over different problems do not compare.
+            for name in sorted(races.labels, key=lambda o: (-len(ran[o]), -(races.speed_up(o).value or 0.0)))
         ]
         parts += [
             f"### {trainings} trainings",
