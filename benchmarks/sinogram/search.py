@@ -19,9 +19,10 @@ parser = argparse.ArgumentParser(description="Search the sinogram benchmark's sp
 parser.add_argument("--size", choices=list(SETTINGS), default="smoke")
 parser.add_argument("--framework", choices=["lightning", "keras"], default="lightning")
 parser.add_argument("--out", type=Path, default=Path("build/sinogram"), help="folder of the study file")
-parser.add_argument("--replicas", type=int, default=3, help="trainings of each configuration, with different seeds")
+parser.add_argument("--replicas", type=int, help="trainings of each configuration; by default contenders get more")
 parser.add_argument("--trials", type=int, help="stop after so many configurations, those in the study file counted")
 parser.add_argument("--time-limit", type=float, help="ask for nothing new after so many seconds")
+parser.add_argument("--confirm", type=int, default=0, help="trainings of the recommendation with new seeds, at the end")
 parser.add_argument("--seed", type=int, default=0, help="of the search and of every training")
 arguments = parser.parse_args()
 
@@ -44,4 +45,6 @@ study = hyppo.Study(
 
 if __name__ == "__main__":
     study.run(trials=arguments.trials, time_limit=arguments.time_limit)
-    print(study.best.params, study.best.mean, study.best.spread)
+    print(study.best)
+    if arguments.confirm:
+        print(study.confirm(arguments.confirm))
