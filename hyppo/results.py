@@ -77,6 +77,11 @@ class Best:
             f"observed {self.goal.shown(self.mean):.5g}{spread} over {counted(self.replicas, 'training')}{failed}"
         )
 
+    def _repr_html_(self) -> str:
+        from hyppo.report.notebook import best_html
+
+        return best_html(self)
+
 
 def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
     """One row a trial; see `Study.to_frame`.

@@ -185,6 +185,11 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({self.space!r}, log={str(self.log) if self.log else None!r}, trials={len(self._history.trials)})"
 
+    def _repr_html_(self) -> str:
+        from hyppo.report.notebook import study_html
+
+        return study_html(self)
+
     # -- configuration --------------------------------------------------------------------------------------------
 
     @property

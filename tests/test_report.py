@@ -101,7 +101,8 @@ def test_confirmation_and_baseline_stand_in_the_answer(tmp_path):
         )
         study._record(Asked(best.number, best.params, asked, {"by": "confirm"}, 0.0), Settled(best.number, records))
     html = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert re.search(r"<dt>Confirmation</dt><dd>mean [^<]*over 4 fresh trainings: (in|out)side the predicted", html)
+    assert re.search(r"<dt>Confirmation</dt><dd>mean [^<]*over 4 fresh trainings: the prediction holds", html)
+    assert "with seeds that the search had not used" in html
     assert f"<dt>Against my &lt;b&gt;baseline&lt;/b&gt;</dt><dd>{study.compare(best.number, baseline.number)}" in html
     assert "<dt>command</dt>" in html
     told = [r["loss"] for r in figure_rows(hyppo.plots.confirmation(study)) if r.get("kind") == "confirmation"]

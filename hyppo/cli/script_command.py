@@ -23,7 +23,7 @@ class ScriptCommand(TyperCommand):
             if distance(name, near) <= (1 if len(near) < 9 else 2):
                 raise HyppoError(
                     f"there is no option {printable(name)}; did you mean {near}? An option of the script's own goes "
-                    f"after a --: hyppo run SCRIPT -- {printable(name)}"
+                    f"after a --: hyppo {ctx.info_name} SCRIPT -- {printable(name)}"
                 )
         return super().parse_args(ctx, args)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hyppo.analysis.calibration import calibration
 from hyppo.cli.console import StudyFile, console
-from hyppo.config import ENSEMBLE_LOSS
+from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
@@ -104,7 +104,7 @@ class Columns:
             numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
             criterion = "ensemble loss"
-        if study.risk > 0.0:
+        if study.risk > 0.0 or study.config.score != MEAN:
             numbers["score"] = lambda t: number(_finite(study.score(t)), 6)
             criterion = "score"
         numbers |= {

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from hyppo.analysis.confirmation import WORDS
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots.style import rounded
@@ -44,13 +45,17 @@ def of_all(drawn: int, all_of_them: int, noun: str) -> str:
 
 
 def value_of(trial: Trial, study: Study) -> float | None:
-    """The number of a trial that the study minimises, without its risk: mean of the losses, or ensemble loss."""
-    return trial.ensemble_loss if study.target == ENSEMBLE_LOSS else trial.mean
+    """The number of a trial that the study minimises, without its risk: such as the mean of its losses."""
+    observed = trial.observed(study.target, study.config.score)
+    return None if observed is None else observed.mean
 
 
 def loss_name(study: Study) -> str:
     """What `value_of` is called on an axis."""
-    return "ensemble loss" if study.target == ENSEMBLE_LOSS else "mean loss"
+    if study.target == ENSEMBLE_LOSS:
+        return "ensemble loss"
+    score = study.config.score
+    return f"{WORDS[score]} loss" if isinstance(score, str) else "score of the losses"
 
 
 _BEST: WeakKeyDictionary[Study, tuple[tuple[Trial, ...], int | None]] = WeakKeyDictionary()

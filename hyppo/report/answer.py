@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from hyppo.analysis.confirmation import confirmation_of
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.results import Best
-from hyppo.stats import LossStats
 from hyppo.study import Study
 from hyppo.text import counted, number, printable
 
@@ -52,13 +52,10 @@ class Answer:
         )
 
     def _headline(self, best: Best) -> str:
-        low, high = best.interval
-        known = math.isfinite(low) and math.isfinite(high)
-        ends = f"90 % interval {number(low, 6)} to {number(high, 6)}" if known else "interval unknown"
         label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else "loss"
         return (
             f'<span id="estimate">{number(best.estimate, 6)}</span> '
-            f"<small>estimated {label} of a fresh training; {ends}</small>"
+            f"<small>estimated {label} of a fresh training; {interval(best)}</small>"
         )
 
     def _facts(self, best: Best) -> list[tuple[str, str]]:
@@ -85,13 +82,16 @@ class Answer:
 
     def _confirmed(self, best: Best) -> list[tuple[str, str]]:
         """The mean of the recommended trial's confirmations, and whether the predicted interval holds it."""
-        stats = LossStats.of(r.loss for r in self.study.trials[best.number].confirmations if r.loss is not None)
-        if stats is None:
+        confirmed = [t for t in self.study.trials if any(r.loss is not None for r in t.confirmations)]
+        own = [t for t in confirmed if t.number == best.number]
+        if not own:
             return []
-        low, high = best.interval
-        held = "inside" if low <= stats.mean <= high else "outside"
-        said = f"mean {number(stats.mean, 6)}, spread {number(stats.std)}, over {counted(stats.n, 'fresh training')}"
-        return [("Confirmation", f"{said}: {held} the predicted interval")]
+        others = [t for t in confirmed if t.number != best.number]
+        found = confirmation_of(self.study, [*own, *others[:1]], len(own[0].confirmations), best.interval)
+        held = "holds" if found.held else "does not hold"
+        trained = counted(len(found.losses), "fresh training")
+        said = f"mean {number(found.mean, 6)}, spread {number(found.spread)}, over {trained}: the prediction {held}"
+        return [("Confirmation", said), ("For a paper", text(found.text))]
 
     def _versus(self, best: Best) -> list[tuple[str, str]]:
         """The recommended trial compared with each one that the user named."""
@@ -103,6 +103,14 @@ class Answer:
                 found = self.study.compare(best.number, trial.number)
                 facts.append((f"Against {text(trial.name)}", text(found)))
         return facts
+
+
+def interval(best: Best) -> str:
+    """The interval of the estimate in words."""
+    low, high = best.interval
+    if not math.isfinite(high - low):
+        return "interval unknown"
+    return f"90 % interval {number(low, 6)} to {number(high, 6)}"
 
 
 def code(params: dict[str, Any]) -> str:

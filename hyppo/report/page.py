@@ -17,18 +17,13 @@ from hyppo._version import __version__
 from hyppo.errors import StudyError
 from hyppo.plots import figures, tables
 from hyppo.plots.style import finished
-from hyppo.report.answer import Answer
+from hyppo.report.answer import Answer, text
 from hyppo.study import Study
 from hyppo.text import counted, number, printable, shown
 from hyppo.trial import State, Trial
 
 LISTED = 20  # trials in the table
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-
-
-def text(value: object) -> str:
-    """Text of a study as HTML that shows it and does nothing else."""
-    return escape(printable(value))
 
 
 def write(study: Study, path: str | Path) -> Path:
@@ -85,7 +80,7 @@ def page(study: Study) -> str:
 <a class="skip" href="#answer">Skip to the answer</a>
 <header>
 <h1>{name}</h1>
-<p class="soft">{_status(study)}</p>
+<p class="soft">{status(study)}</p>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
 <main>
@@ -112,7 +107,8 @@ def _libraries() -> str:
     return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _status(study: Study) -> str:
+def status(study: Study) -> str:
+    """Counts of trials and trainings, and the configuration, in a line of HTML."""
     states = [(state, sum(t.state is state for t in study.trials)) for state in State]
     trials = ", ".join(f"{count} {state.value}" for state, count in states if count)
     replicas = [r for t in study.trials for r in t.replicas]
@@ -233,8 +229,7 @@ def _sobol(study: Study) -> Section:
 
 
 def _tables(study: Study) -> Iterator[Section]:
-    ranked = sorted((t for t in study.trials if math.isfinite(study.score(t))), key=study.score)
-    yield Section("trials", "Best trials", _trials_table(study, ranked[:LISTED]))
+    yield Section("trials", "Best trials", trials_table(study, listed(study)[:LISTED]))
     yield Section("provenance", "Provenance", _provenance(study), "provenance (the study has no session with a file)")
 
 
@@ -285,7 +280,13 @@ def table(
     )
 
 
-def _trials_table(study: Study, trials: Sequence[Trial]) -> str:
+def listed(study: Study) -> list[Trial]:
+    """Trials with a known score, best first."""
+    return sorted((t for t in study.trials if math.isfinite(study.score(t))), key=study.score)
+
+
+def trials_table(study: Study, trials: Sequence[Trial]) -> str:
+    """Numbers, parameters and metrics of trials; empty without any."""
     if not trials:
         return ""
     metrics = tables.metric_names(study)

@@ -1,7 +1,9 @@
-"""How a run goes, on stderr: one live panel on a terminal, one line now and then elsewhere."""
+"""How a run goes: a live panel on a terminal, an updating cell in a notebook, a line now and then elsewhere."""
 
 import sys
 import time
+from html import escape
+from importlib import import_module
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -25,6 +27,12 @@ INCUMBENT_SHARE = 0.05  # of the run's time, at most, goes into that
 RUNNING_SHOWN = 12
 
 
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook; IPython is never imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
 class Progress:
     """Shows a run; see `hyppo.loop.View`.
 
@@ -43,9 +51,14 @@ class Progress:
         self._best_at = -1  # trainings that were settled when the incumbent was last worked out
         self._best_seconds = 0.0
         self._failures = 0
+        self._cell: Any = None  # of a notebook
 
     def __enter__(self) -> "Progress":
-        if self._options.progress and self._stream.isatty():
+        if self._options.progress and _in_notebook():
+            self._cell = import_module("IPython.display").display(
+                {"text/plain": "hyppo: starting"}, raw=True, display_id=True
+            )
+        elif self._options.progress and self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
 
@@ -89,9 +102,22 @@ class Progress:
             if force or changed or now - self._shown >= PANEL_EVERY:
                 self._live.update(self._panel(status), refresh=True)
                 self._shown = now
+        elif self._cell is not None:
+            if force or changed or now - self._shown >= PANEL_EVERY:
+                self._cell.update(self._bundle(status), raw=True)
+                self._shown = now
         elif force or changed or now - max(self._shown, self._lines_from) >= LINE_EVERY:
             self.say("; ".join(filter(None, [self._counts(status), self._incumbent()])))
             self._shown = now
+
+    def _bundle(self, status: Status) -> dict[str, str]:
+        """The output of a notebook's cell, replaced at each update."""
+        lines = [self._counts(status), self._incumbent() or "no incumbent yet"]
+        markup = "".join(f"<div>{escape(line)}</div>" for line in lines)
+        return {
+            "text/plain": "\n".join(lines),
+            "text/html": f'<div style="font-variant-numeric: tabular-nums">{markup}</div>',
+        }
 
     def _work_out_incumbent(self, status: Status, force: bool) -> bool:
         """Fit for the incumbent where it is worth its time; whether it is another one now."""
