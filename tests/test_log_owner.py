@@ -1,5 +1,6 @@
 """The study file: one writer at a time, and whose file it is."""
 
+import errno
 import gc
 import json
 import os
@@ -170,7 +171,7 @@ class TestNetworkFileSystem:
         monkeypatch.setattr(journal_module.fcntl, "flock", lambda fd, operation: None)  # of no use between hosts
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(journal_module.disk, "boot_id", lambda: "other")
-            elsewhere.setattr(journal_module.socket, "gethostname", lambda: "node9")
+            elsewhere.setattr("hyppo.log.claim.socket.gethostname", lambda: "node9")
             old, _, _ = open_log(path, workload.HEADER)
         old.append(EVENTS[:3])
         new, _, events = open_log(path, workload.HEADER, steal=True)
@@ -224,9 +225,96 @@ class TestNetworkFileSystem:
         monkeypatch.setattr(journal_module.fcntl, "flock", refuse)
         with pytest.warns(UserWarning, match="has no locks"):
             log, _, _ = open_log(path, workload.HEADER)
-        with pytest.warns(UserWarning, match="no locks"), pytest.raises(LogError, match="close the other study"):
+        with pytest.raises(LogError, match="close the other study"):
             open_log(path, workload.HEADER)
         log.close()
+        assert [p.name for p in path.parent.iterdir()] == ["study.h5"]
+
+
+def no_locks(monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOLCK) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(journal_module.fcntl, "flock", refuse)
+
+
+@pytest.mark.filterwarnings("ignore:.*no locks")
+class TestNoLocks:
+    """A file that one process alone can create stands for the lock."""
+
+    def test_processes_that_start_at_once(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_locks(monkeypatch)
+        for _ in range(5):
+            ready, go = os.pipe()
+            children = []
+            for i in range(3):
+                child = os.fork()
+                if not child:
+                    os.close(go)
+                    os.read(ready, 1)
+                    status = 1
+                    try:
+                        log, _, _ = open_log(path, workload.HEADER)
+                        log.append([Note(str(i))])
+                        time.sleep(0.3)
+                        log.close()
+                        status = 0
+                    except LogError:
+                        status = 2
+                    finally:
+                        os._exit(status)
+                children.append(child)
+            before = len(read_log(path)[1]) if path.exists() else 0
+            os.close(ready)
+            os.close(go)
+            statuses = [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
+            assert set(statuses) <= {0, 2}
+            assert len(read_log(path)[1]) == before + statuses.count(0)
+        assert [p.name for p in path.parent.iterdir()] == ["study.h5"]
+
+    def test_a_killed_writer_is_followed(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_locks(monkeypatch)
+        with killed(path, EVENTS, checkpointed=3):
+            assert path.with_name("study.h5.lock").exists()
+        log, _, events = open_log(path, workload.HEADER)
+        assert list(events) == EVENTS
+        log.close()
+        assert [p.name for p in path.parent.iterdir()] == ["study.h5"]
+
+    def test_a_writer_of_another_container_is_not_looked_for_by_its_number(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        no_locks(monkeypatch)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr("hyppo.log.claim._namespace", lambda: "pid:[7]")
+            with killed(path, EVENTS):
+                pass
+        with pytest.raises(LogError, match=r"written by process \d+ .* last seen \d+ s ago.*steal=True.*or delete"):
+            open_log(path, workload.HEADER)
+        log, _, events = open_log(path, workload.HEADER, steal=True)
+        assert list(events) == EVENTS
+        log.close()
+
+    def test_a_writer_that_was_taken_over_from_stops(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_locks(monkeypatch)
+        old, _, _ = open_log(path, workload.HEADER)
+        old.append(EVENTS[:3])
+        new, _, events = open_log(path, workload.HEADER, steal=True)
+        assert list(events) == EVENTS[:3]
+        with pytest.raises(LogError, match="deleted or replaced"):
+            old.append([Note("too late")])
+        new.append(EVENTS[3:])
+        with pytest.warns(UserWarning, match="deleted or replaced"):
+            old.close()
+        new.close()
+        assert list(read_log(path)[1]) == EVENTS
+
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE])
+    def test_a_lock_that_fails(self, number: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_locks(monkeypatch, number)
+        with pytest.raises(LogError, match=r"cannot be locked|locked by another process"):
+            open_log(path, workload.HEADER)
+        assert not path.exists()
 
 
 def test_a_local_lock_is_trusted_whatever_the_journal_says(path: Path) -> None:

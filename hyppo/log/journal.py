@@ -9,7 +9,6 @@ import fcntl
 import io
 import json
 import os
-import socket
 import stat
 import threading
 import time
@@ -20,16 +19,16 @@ from pathlib import Path
 
 from hyppo.errors import LogError
 from hyppo.log import codec, disk, frame
+from hyppo.log.claim import STALE_AFTER, Claim, described, may_live, this_writer
 from hyppo.log.header import Header
 from hyppo.trial import Event
 
-STALE_AFTER = 300.0  # seconds without a touch after which a writer on another host counts as gone
 TOUCH_EVERY = 60.0
 
 WRITER = ("host", "pid", "boot", "since")
 LARGEST = 4 << 30  # bytes; a checkpoint comes long before
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def journal_of(path: Path) -> Path:
@@ -125,8 +124,14 @@ class Journal:
         self._unusable = ""
         self._rescued = ""
         self._stop_touching = threading.Event()
-        self._file = self._locked(steal)
-        if self.shared:
+        self._claim: Claim | None = None
+        try:
+            self._file = self._locked(steal)
+        except BaseException:
+            if self._claim is not None:
+                self._claim.release()
+            raise
+        if self.shared or self._claim is not None:
             arguments = weakref.ref(self), self._stop_touching
             threading.Thread(target=_touch, args=arguments, name="hyppo-journal", daemon=True).start()
         _open_journals.add(self)
@@ -153,12 +158,17 @@ class Journal:
                     raise LogError(self._taken(fd, "")) from None
                 except OSError as error:
                     if error.errno not in _NO_LOCKS:
-                        raise
-                    warnings.warn(
-                        f"{self.path}: this file system has no locks ({error.strerror}); two runs at once are found "
-                        "by the age of the journal only",
-                        stacklevel=2,
-                    )
+                        raise LogError(
+                            f"{self.path} cannot be locked ({error.strerror}): look at the file system, or give this "
+                            "study a file on another one"
+                        ) from error
+                    if self._claim is None:
+                        self._claim = Claim(self.path.with_suffix(".lock"), steal)
+                        warnings.warn(
+                            f"{self.path}: this file system has no locks ({error.strerror}); {self._claim.path.name} "
+                            "stands for one",
+                            stacklevel=2,
+                        )
                     unproven = self._unproven(fd, locked=False)
                 else:
                     unproven = self._unproven(fd, locked=True) if self.shared else ""
@@ -201,27 +211,20 @@ class Journal:
         writer = self._writer(fd)
         if not writer:
             return f"{self.path} is locked by another process; end it, or give this study another file"
-        who = f"process {writer['pid']} on {writer['host']} since {writer['since']}"
-        if writer["pid"] == str(os.getpid()) and writer["boot"] == disk.boot_id():
-            who += " (this process: close the other study first)"
-        return f"{self.path}: the study is being written by {who}{advice}"
+        return f"{self.path}: the study is being written by {described(writer)}{advice}"
 
     def _unproven(self, fd: int, *, locked: bool) -> str:
         """Why the writer of this journal may still live where the lock proves nothing; empty where it does not."""
         writer = self._writer(fd)
         if not writer:
             return ""
-        if writer["boot"] == disk.boot_id():
-            return self._taken(fd, "") if not locked and _alive(int(writer["pid"])) else ""
-        if writer["host"] == socket.gethostname():
-            return ""  # this machine, before it was restarted
         age = time.time() - os.fstat(fd).st_mtime
-        if age >= STALE_AFTER:
+        if (locked and writer["boot"] == disk.boot_id()) or not may_live(writer, age):
             return ""
         return self._taken(
             fd,
             f", last seen {age:.0f} s ago; locks of this file system prove nothing across hosts: if that process is "
-            f"gone, wait {STALE_AFTER - age:.0f} s or take over with steal=True (`--steal`)",
+            f"gone, wait {max(0.0, STALE_AFTER - age):.0f} s or take over with steal=True (`--steal`)",
         )
 
     def _take_over(self, fd: int) -> None:
@@ -231,7 +234,9 @@ class Journal:
         disk.sync_directory(self.path.parent)
 
     def owned(self) -> bool:
-        """Whether the name still leads to this journal."""
+        """Whether the name still leads to this journal, and no other process has claimed the study."""
+        if self._claim is not None and not self._claim.held():
+            return False
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
         except FileNotFoundError:
@@ -244,13 +249,7 @@ class Journal:
 
     def begin(self, header: Header) -> None:
         """Empty the journal, whose events are in the study file, and write who writes it now."""
-        writer = {
-            "host": socket.gethostname(),
-            "pid": str(os.getpid()),
-            "boot": disk.boot_id(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        payload = json.dumps({"header": header.to_json(), "writer": writer}).encode()
+        payload = json.dumps({"header": header.to_json(), "writer": this_writer()}).encode()
         first = frame.encode(frame.HEADER, 0, 0, payload)
         fd = self._file.fileno()
         os.ftruncate(fd, 0)
@@ -342,12 +341,16 @@ class Journal:
             if os.fstat(self._file.fileno()).st_size == 0 and self.owned():
                 self.path.unlink()
             self._file.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def leave_to_parent(self) -> None:
         """In a forked child: the parent writes, and the lock must not outlive it here."""
         self.forked = True
         self._unusable = f"{self.path}: a forked process cannot write its parent's study"
         self._file.close()
+        if self._claim is not None:
+            self._claim.leave()
 
 
 def keep_aside(path: Path, why: str, data: bytes) -> Path:
@@ -376,19 +379,11 @@ def _touch(journal: "weakref.ref[Journal]", stop: threading.Event) -> None:
             return
         try:
             os.utime(alive._file.fileno())
+            if alive._claim is not None:
+                alive._claim.touch()
         except (OSError, ValueError):
             return
         del alive
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
