@@ -31,6 +31,7 @@ SHARE = 0.3  # of all trainings that are further replicas while points are asked
 FINAL = 0.4  # of a known budget of trainings that is kept for contenders at its end
 SETTLED = 1.0  # further replicas for each point at most, once all points of a budget of trials were asked
 CONTENDERS = 20
+SCREENED = 100  # points with the least means, among which the contenders are found
 CLEAR = 0.01  # expected loss, in standard deviations of all scores, from which the order of the contenders is clear
 DRAWS = 256
 TESTED = 3  # trainings of the lead if failures are frequent
@@ -89,6 +90,8 @@ def contenders(
     evidence = known.evidence.at(
         np.flatnonzero(known.evidence.settled & (failed[known.evidence.row] <= known.evidence.count))
     )
+    if evidence.n > SCREENED:  # a mean costs O(n), a standard deviation O(n^2)
+        evidence = evidence.at(np.sort(np.argsort(known.model.predict_mean(evidence.x), kind="stable")[:SCREENED]))
     visited = known.model.predict(evidence.x)
     top = np.argsort(visited.mean - visited.std, kind="stable")[:CONTENDERS]
     left = room[evidence.row[top]].copy()
