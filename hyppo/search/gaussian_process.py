@@ -13,7 +13,9 @@ from hyppo.space import Space
 if TYPE_CHECKING:
     from hyppo.surrogates.gp import GP
 
-REFIT_ALWAYS = 100  # points up to which hyperparameters are fitted at every ask
+REFIT_ALWAYS = 20  # points up to which hyperparameters are fitted at every ask
+REFIT_OFTEN = 100  # points up to which they are fitted at every turn of the process, and to convergence
+TURN = 2  # points from one turn of the process to the next
 FITTED_ON = 300  # points that hyperparameters are fitted to at most
 CONDITIONED_ON = 600  # points that a surrogate is conditioned on at most: an ask stays under a second at any n
 
@@ -29,11 +31,12 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
         if last.known_noise is not known:  # the last entry has changed its meaning
             start[-1] = gp.prior(d, known).mean[-1]
             fitted_at = 0
-    due = evidence.n <= REFIT_ALWAYS or evidence.n - fitted_at >= evidence.n / 50 or evidence.n < fitted_at
+    new = evidence.n - fitted_at
+    due = evidence.n <= REFIT_ALWAYS or new >= max(TURN, evidence.n / 50) or new < 0
     shown = evidence.at(thinned(evidence, CONDITIONED_ON))
     if start is None or due:
         fitted = evidence.at(thinned(evidence, FITTED_ON))
-        cold = fitted_at == 0 or (evidence.n <= REFIT_ALWAYS and evidence.n % 5 == 0)
+        cold = fitted_at == 0 or (evidence.n <= REFIT_OFTEN and evidence.n % 5 == 0)
         starts = [] if start is None else [start] + ([gp.cold_start(d, known)] if cold else [])
         model = gp.fit(
             fitted.x,
@@ -41,7 +44,7 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
             noise=fitted.noise,
             owner=space.owner,
             starts=starts,
-            iterations=50 if fitted_at == 0 or evidence.n <= REFIT_ALWAYS else 10,
+            iterations=50 if fitted_at == 0 or evidence.n <= REFIT_OFTEN else 10,
             noise_std=math.sqrt(0.25 + evidence.level_std**2),
         )
         start, fitted_at = model.theta, evidence.n
