@@ -102,6 +102,7 @@ def test_a_table_draws_its_own_seeds(name):
     p = problems.problem(name)
     points, seeds = p.samples.shape
     assert points == p.space.size
+    assert tabulated(name.partition("/")[2]).space.to_json() == p.space.to_json()
     assert seeds >= 8
     for row in (0, points // 2, points - 1):
         level = np.array(np.unravel_index(row, tuple(p.space.levels)))
