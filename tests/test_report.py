@@ -12,6 +12,7 @@ import pytest
 import hyppo
 from hyppo.config import CONFIRMATION
 from hyppo.plots import tables
+from hyppo.training.replica import Goal
 from hyppo.trial import Asked, ReplicaRecord, Settled, State
 from tests.studies import hostile_study, small_study
 
@@ -85,6 +86,26 @@ def test_earlier_estimates_know_only_what_had_ended(study):
     earlier = tables.as_of(study, pairs[:10])
     assert sum(r.loss is not None for t in earlier.trials for r in t.replicas) == 10
     assert earlier.best.number in {t.number for t, _ in pairs[:10]}
+
+
+def test_a_metric_that_is_better_when_higher_keeps_its_sign(tmp_path):
+    goal = Goal("val_acc", "max")
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=tmp_path / "study.h5", replicas=2) as study:
+        for k in range(8):
+            trial = study.ask()
+            records = tuple(
+                ReplicaRecord(r.index, r.seed, State.DONE, loss=-0.9 + 0.01 * (k + r.index), goal=goal)
+                for r in trial.replicas
+            )
+            study._record(Settled(trial.number, records))
+    rows = figure_rows(hyppo.plots.parallel(study))
+    assert max(row["loss"] for row in rows if "loss" in row) == pytest.approx(0.895)
+    every = figure_rows(hyppo.plots.convergence(study))
+    assert all(0.8 < row["loss"] <= 0.9 for row in every if "loss" in row)
+    assert all(row["low"] <= row["estimate"] <= row["high"] for row in every if "low" in row and row["low"] is not None)
+    html = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f'<span id="estimate">{-study.best.estimate:.6g}</span> <small>estimated val_acc' in html
+    assert "mean val_acc" in html
 
 
 def test_confirmation_and_baseline_stand_in_the_answer(tmp_path):

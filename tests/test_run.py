@@ -493,6 +493,7 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(tmp_path, uninterrupted, n
     cut = hyppo.load(log)
     assert 3 <= trained(cut) < 12
     assert all(r.loss is None or r.loss < 1e6 for t in cut.trials for r in t.replicas)  # no half-trained loss
+    assert f"{sum(not t.pending for t in cut.trials)} of 6 trials" in errors.splitlines()[-2]
     assert python(SCRIPT, log, 6).returncode == 0
     same(hyppo.load(log).trials, uninterrupted)
 

@@ -70,6 +70,7 @@ class Loop:
             for task in session.tasks(trial):
                 self.queue.add(task)
         self.running: dict[Future[Outcome], tuple[Task, int]] = {}
+        self.interrupted: set[int] = set()  # trials with a training that the stop of the run cut short
         self.ended: deque[Future[Outcome]] = deque()  # of those that ran, not yet settled; filled by any thread
         self.free = list(range(len(workers.groups)))
         self.shown: dict[tuple[int, int], Running] = {}
@@ -334,7 +335,8 @@ class Loop:
             error = future.exception()
             if isinstance(error, Stopped):
                 if error.outcome is None or self.interrupt.asked is not None:
-                    continue  # it stays pending
+                    self.interrupted.add(task.trial)  # it stays pending
+                    continue
                 if stop_asked:
                     stopped.append((task, error.outcome))
                 elif self.cut[task.trial, task.index] < CUT_AT_MOST or error.outcome.failure is None:
@@ -446,7 +448,7 @@ class Loop:
 
     def status(self) -> Status:
         trials = self.session.trials
-        open_trials = {t.trial for t, _ in self.running.values()} | set(self.queue.trials)
+        open_trials = {t.trial for t, _ in self.running.values()} | set(self.queue.trials) | self.interrupted
         return Status(
             trials=len(trials),
             trials_settled=len(trials) - len(open_trials),

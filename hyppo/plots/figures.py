@@ -30,7 +30,8 @@ from hyppo.plots.style import (
 )
 from hyppo.space import Integer, Real
 from hyppo.study import Study
-from hyppo.text import number, shown
+from hyppo.text import number, printable, shown
+from hyppo.training.replica import Goal
 from hyppo.trial import State, Trial
 
 SOBOL_NOTE = (
@@ -79,9 +80,9 @@ def convergence(study: Study) -> Figure:
     alt = altair()
     pairs = tables.ended(study)
     _refuse_empty(pairs, "no training has a loss yet")
-    best = tables.best_number(study)
+    best, goal = tables.best_number(study), tables.goal_of(study)
     every = [
-        {"n": n, "loss": rounded(r.loss), "trial": t.number, "replica": r.index,
+        {"n": n, "loss": tables.as_shown(goal, r.loss), "trial": t.number, "replica": r.index,
          "kind": "a training of the recommended" if t.number == best else "a training"}
         for n, (t, r) in enumerate(pairs, start=1)
     ]  # fmt: skip
@@ -94,7 +95,7 @@ def convergence(study: Study) -> Figure:
         .mark_circle(size=26, opacity=0.65, clip=True)
         .encode(
             x=x,
-            y=alt.Y("loss:Q", title="loss", scale=scale),
+            y=alt.Y("loss:Q", title=printable(goal.metric), scale=scale),
             color=alt.Color(
                 "kind:N",
                 title=None,
@@ -231,13 +232,16 @@ def parallel(study: Study) -> Figure:
     trials = [t for t in study.trials if tables.value_of(t, study) is not None]
     _refuse_empty(trials, "no trial has a loss yet")
     drawn = tables.worth_drawing(study, trials, tables.LINES)
-    losses = [tables.value_of(t, study) or 0.0 for t in drawn]
-    low, middle = min(losses), float(np.median(losses))
+    goal = tables.goal_of(study)
+    losses = [goal.shown(tables.value_of(t, study) or 0.0) for t in drawn]
+    best, middle = goal.shown(min(map(goal.shown, losses))), float(np.median(losses))
+    # from gold, the best, to blue, the middle and all that is worse
+    ends = sorted([best, middle if middle != best else best + goal.sign])
     alt = altair()
     color = alt.Color(
         "loss:Q",
         title=tables.loss_name(study),
-        scale=alt.Scale(range=SHADES[::-1], domain=[low, middle if middle > low else low + 1.0], clamp=True),
+        scale=alt.Scale(range=SHADES[:: -1 if goal.sign > 0 else 1], domain=ends, clamp=True),
         legend=alt.Legend(orient="top", gradientLength=200, format=".3~g"),
     )
     shades = {t.number: {"loss": rounded(loss)} for t, loss in zip(drawn, losses, strict=True)}
@@ -314,7 +318,8 @@ def _lines(
     best = tables.best_number(study)
     axes = [*names, tables.loss_name(study)] if with_loss else names
     if with_loss:
-        losses = np.array([tables.value_of(t, study) for t in trials], dtype=float)
+        goal = tables.goal_of(study)
+        losses = np.array([goal.shown(tables.value_of(t, study) or 0.0) for t in trials])
         ends = (float(losses.min()), float(losses.max()))
         steep = ends[0] > 0.0 and ends[1] > STEEP * ends[0]
         height = np.log(losses) if steep else losses
@@ -487,22 +492,22 @@ def _parameter(study: Study, name: str) -> Any:
     except StudyError:
         found = None
     if found is not None:
-        layers = _dependence(found, field, x, scale)
+        layers = _dependence(found, field, x, scale, tables.goal_of(study))
     return alt.layer(*layers[:2], points, *layers[2:], mark)
 
 
-def _dependence(found: PartialDependence, field: str, x: Any, scale: Any) -> list[Any]:
+def _dependence(found: PartialDependence, field: str, x: Any, scale: Any, goal: Goal) -> list[Any]:
     """Outer band, inner band, line of a partial dependence."""
     alt = altair()
     listed = isinstance(found.values[0], str | bool) or x.to_dict().get("type") == "ordinal"
     rows = [
         {
             field: shown(value) if listed else rounded(float(value)),
-            "mean": rounded(found.mean[k]),
-            "low": rounded(found.low[k]),
-            "high": rounded(found.high[k]),
-            "unsure_low": rounded(found.unsure_low[k]),
-            "unsure_high": rounded(found.unsure_high[k]),
+            "mean": tables.as_shown(goal, float(found.mean[k])),
+            "low": tables.as_shown(goal, float(found.low[k])),
+            "high": tables.as_shown(goal, float(found.high[k])),
+            "unsure_low": tables.as_shown(goal, float(found.unsure_low[k])),
+            "unsure_high": tables.as_shown(goal, float(found.unsure_high[k])),
         }
         for k, value in enumerate(found.values)
     ]
@@ -707,11 +712,12 @@ def front(study: Study, metric: str = "parameters") -> Figure:
     known = [t for t in study.trials if tables.value_of(t, study) is not None and name in tables.metrics_of(t)]
     drawn = tables.worth_drawing(study, known, tables.POINTS)
     rows = tables.trial_rows(study, drawn)
+    goal = tables.goal_of(study)
     ahead, lowest = [], np.inf
-    for row in sorted(rows, key=lambda r: (r[field], r["loss"])):
-        if row["loss"] < lowest:
+    for row in sorted(rows, key=lambda r: (r[field], goal.shown(r["loss"]))):
+        if goal.shown(row["loss"]) < lowest:
             ahead.append(row)
-            lowest = row["loss"]
+            lowest = goal.shown(row["loss"])
     sizes = [row[field] for row in rows]
     steep = min(sizes) > 0.0 and max(sizes) > 20.0 * min(sizes)
     x = alt.X(f"{field}:Q", title=tables.label_of(name), scale=span(steep),
@@ -753,14 +759,14 @@ def confirmation(study: Study) -> Figure:
     _refuse_empty(confirmed, "no trial was confirmed; study.confirm(replicas=10) does")
     best = study.best
     rows: list[dict[str, Any]] = [
-        {"who": _called(t, best.number), "kind": kind, "replica": r.index, "loss": rounded(r.loss)}
+        {"who": _called(t, best.number), "kind": kind, "replica": r.index, "loss": tables.as_shown(best.goal, r.loss)}
         for t in confirmed
         for kind, records in (("search", t.replicas), ("confirmation", t.confirmations))
         for r in records
         if r.loss is not None
     ]
     order = [_called(t, best.number) for t in confirmed]
-    x = alt.X("loss:Q", title="loss", scale=loss_scale([row["loss"] for row in rows]))
+    x = alt.X("loss:Q", title=printable(best.goal.metric), scale=loss_scale([row["loss"] for row in rows]))
     y = alt.Y("who:N", title=None, sort=order)
     offset = alt.YOffset("kind:N", sort=["search", "confirmation"])
     kinds = alt.Color(
@@ -771,7 +777,7 @@ def confirmation(study: Study) -> Figure:
     points = alt.Chart(data(rows)).mark_tick(thickness=2.5).encode(x=x, y=y, yOffset=offset, color=kinds, tooltip=tips)
     layers = [points]
     if best.number in {t.number for t in confirmed} and np.all(np.isfinite(best.interval)):
-        low, high = best.interval
+        low, high = best.goal.interval(*best.interval)
         band = [{"who": _called(study.trials[best.number], best.number), "low": rounded(low), "high": rounded(high)}]
         layers.insert(
             0,

@@ -15,9 +15,11 @@ from hyppo.analysis.confirmation import WORDS
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots.style import rounded
+from hyppo.results import LOSS
 from hyppo.space import Choice, FloatArray, Ordinal
 from hyppo.study import Study
 from hyppo.text import printable, shown
+from hyppo.training.replica import Goal
 from hyppo.trial import ReplicaRecord, State, Trial
 
 POINTS = 2000  # trainings drawn one by one
@@ -50,12 +52,23 @@ def value_of(trial: Trial, study: Study) -> float | None:
     return None if observed is None else observed.mean
 
 
+def goal_of(study: Study) -> Goal:
+    """The metric that a callback monitored: its name and sign are those of every figure; else the loss."""
+    return LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
+
+
+def as_shown(goal: Goal, loss: float | None) -> float | None:
+    """A loss in the metric's own sign, with the digits of a picture."""
+    return None if loss is None else rounded(goal.shown(loss))
+
+
 def loss_name(study: Study) -> str:
-    """What `value_of` is called on an axis."""
+    """What `value_of` is called on an axis, in the metric's own sign."""
     if study.target == ENSEMBLE_LOSS:
         return "ensemble loss"
     score = study.config.score
-    return f"{WORDS[score]} loss" if isinstance(score, str) else "score of the losses"
+    named = printable(goal_of(study).metric)
+    return f"{WORDS[score]} {named}" if isinstance(score, str) else f"score of {named}"
 
 
 _BEST: WeakKeyDictionary[Study, tuple[tuple[Trial, ...], int | None]] = WeakKeyDictionary()
@@ -125,15 +138,15 @@ def estimates(study: Study) -> list[Row]:
             best = (study if cut == len(pairs) else as_of(study, pairs[:cut])).best
         except StudyError:
             continue
-        low, high = best.interval
+        low, high = best.goal.interval(*best.interval)
         rows.append(
             {
                 "n": int(cut),
-                "estimate": rounded(best.estimate),
+                "estimate": rounded(best.goal.shown(best.estimate)),
                 "low": rounded(low),
                 "high": rounded(high),
                 "trial": best.number,
-                "mean": rounded(best.mean),
+                "mean": rounded(best.goal.shown(best.mean)),
             }
         )
     return rows
@@ -172,15 +185,15 @@ def worth_drawing(study: Study, trials: Sequence[Trial], most: int) -> list[Tria
 
 def trial_rows(study: Study, trials: Sequence[Trial]) -> list[Row]:
     """One row a trial: `trial`, `loss`, `spread`, `replicas`, parameters as `p0`, `p1`, ..., metrics as `m0`, ..."""
-    best, names = best_number(study), metric_names(study)
+    best, names, goal = best_number(study), metric_names(study), goal_of(study)
     rows = []
     for t in trials:
         metrics = metrics_of(t)
         rows.append(
             {
                 "trial": t.number,
-                "loss": rounded(value_of(t, study)),
-                "mean": rounded(t.mean),
+                "loss": as_shown(goal, value_of(t, study)),
+                "mean": as_shown(goal, t.mean),
                 "spread": rounded(t.spread),
                 "replicas": t.stats.n if t.stats else 0,
                 "best": t.number == best,
@@ -214,7 +227,7 @@ def label_of(name: str) -> str:
 
 def curve_rows(study: Study) -> tuple[list[Row], str]:
     """Learning curves: `line`, `kind` (recommended, other, stopped early), `trial`, `replica`, `step`, `loss`; note."""
-    best = best_number(study)
+    best, goal = best_number(study), goal_of(study)
     curves = [(t, r) for t in study.trials for r in t.replicas if len(r.curve) > 1]
     own = [pair for pair in curves if pair[0].number == best]
     others = [pair for pair in curves if pair[0].number != best]
@@ -227,7 +240,7 @@ def curve_rows(study: Study) -> tuple[list[Row], str]:
         kind = "recommended" if t.number == best else kind
         rows += [
             {"line": f"{t.number}.{r.index}", "kind": kind, "trial": t.number, "replica": r.index, "step": step,
-             "loss": rounded(loss)}
+             "loss": as_shown(goal, loss)}
             for step, loss in thinned(r.curve, 100)
         ]  # fmt: skip
     return rows, of_all(len(drawn), len(curves), "learning curves")
@@ -248,7 +261,7 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
     if not known:
         return [], "", None
     known.sort(key=lambda pair: (pair[1].start or 0.0, pair[0].number, pair[1].index))
-    first = min(r.start or 0.0 for _, r in known)
+    first, goal = min(r.start or 0.0 for _, r in known), goal_of(study)
     free: dict[str, list[float]] = {}
     rows = []
     for t, r in known:
@@ -266,7 +279,7 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
                 "trial": t.number,
                 "replica": r.index,
                 "seconds": rounded(r.end - r.start, 4),
-                "loss": rounded(r.loss),
+                "loss": as_shown(goal, r.loss),
             }
         )
     span = max(r.end or 0.0 for _, r in known) - first

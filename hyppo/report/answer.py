@@ -52,9 +52,9 @@ class Answer:
         )
 
     def _headline(self, best: Best) -> str:
-        label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else "loss"
+        label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else text(best.goal.metric)
         return (
-            f'<span id="estimate">{number(best.estimate, 6)}</span> '
+            f'<span id="estimate">{number(best.goal.shown(best.estimate), 6)}</span> '
             f"<small>estimated {label} of a fresh training; {interval(best)}</small>"
         )
 
@@ -62,7 +62,7 @@ class Answer:
         trial = self.study.trials[best.number]
         failed = sum(r.failure is not None for r in trial.replicas)
         spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
-        observed = f"mean {number(best.mean, 6)}, {spread}, over {counted(best.replicas, 'replica')}"
+        observed = f"mean {number(best.goal.shown(best.mean), 6)}, {spread}, over {counted(best.replicas, 'replica')}"
         if failed:
             observed += f'; <strong class="bad">{failed} of its trainings failed</strong>'
         facts = [("Why", text(best.reason)), ("Observed", observed)]
@@ -90,7 +90,8 @@ class Answer:
         found = confirmation_of(self.study, [*own, *others[:1]], len(own[0].confirmations), best.interval)
         held = "holds" if found.held else "does not hold"
         trained = counted(len(found.losses), "fresh training")
-        said = f"mean {number(found.mean, 6)}, spread {number(found.spread)}, over {trained}: the prediction {held}"
+        mean = number(best.goal.shown(found.mean), 6)
+        said = f"mean {mean}, spread {number(found.spread)}, over {trained}: the prediction {held}"
         return [("Confirmation", said), ("For a paper", text(found.text))]
 
     def _versus(self, best: Best) -> list[tuple[str, str]]:
@@ -107,7 +108,7 @@ class Answer:
 
 def interval(best: Best) -> str:
     """The interval of the estimate in words."""
-    low, high = best.interval
+    low, high = best.goal.interval(*best.interval)
     if not math.isfinite(high - low):
         return "interval unknown"
     return f"90 % interval {number(low, 6)} to {number(high, 6)}"

@@ -15,11 +15,12 @@ SHOWN = 10  # trials in the table
 def best_html(best: Best) -> str:
     """The recommendation: estimate, interval, parameters as code, and why."""
     spread = "" if best.spread is None else f" ± {number(best.spread, 3)}"
+    estimate, mean = (number(best.goal.shown(value), 6) for value in (best.estimate, best.mean))
     failed = f", {best.failed} failed" if best.failed else ""
     return (
-        f"<div><strong>trial {best.number}: expected loss {number(best.estimate, 6)}</strong> ({interval(best)})"
+        f"<div><strong>trial {best.number}: expected {text(best.goal.metric)} {estimate}</strong> ({interval(best)})"
         f"<pre>{escape(code(best.params))}</pre>"
-        f"<div>observed {number(best.mean, 6)}{spread} over {counted(best.replicas, 'training')}{failed}; "
+        f"<div>observed {mean}{spread} over {counted(best.replicas, 'training')}{failed}; "
         f"{text(best.reason)}</div></div>"
     )
 

@@ -289,13 +289,13 @@ def trials_table(study: Study, trials: Sequence[Trial]) -> str:
     """Numbers, parameters and metrics of trials; empty without any."""
     if not trials:
         return ""
-    metrics = tables.metric_names(study)
+    metrics, goal = tables.metric_names(study), tables.goal_of(study)
     headings = ["trial", tables.loss_name(study), "spread", "replicas", *map(text, study.space.names)]
     headings += [f"metrics.{text(name)}" for name in metrics]
     rows = [
         [
             str(t.number) + (f" ({text(t.name)})" if t.name else ""),
-            number(tables.value_of(t, study), 6),
+            number(tables.as_shown(goal, tables.value_of(t, study)), 6),
             number(t.spread, 3),
             str(t.stats.n if t.stats else 0),
             *(escape(shown(v)) for v in t.params.values()),

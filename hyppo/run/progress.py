@@ -181,4 +181,6 @@ class Progress:
         if len(status.running) > RUNNING_SHOWN:
             running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")
         body = Group(Text(self._counts(status)), Text(self._incumbent() or "no incumbent yet", style="bold"), running)
-        return Panel(body, title="hyppo", title_align="left", border_style="dim")
+        # Room at the right for the "^C" that a terminal shows: at a line's end it would push the panel down.
+        width = None if self._console is None else max(self._console.width - 8, 20)
+        return Panel(body, title="hyppo", title_align="left", border_style="dim", width=width)
