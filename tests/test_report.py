@@ -241,3 +241,25 @@ def test_a_large_study_has_a_small_page_soon(trials, replicas, most, tmp_path):
     written = study.report(tmp_path / "report.html")
     assert time.process_time() - start < 30.0
     assert written.stat().st_size < most
+
+
+def test_the_front_holds_the_trials_that_no_other_beats(tmp_path):
+    def train(replica):
+        size = replica.params["width"]
+        replica.log("parameters", 100.0 * size)
+        return 1.0 / size + 0.1 * replica.params["x"]
+
+    space = hyppo.Space(width=hyppo.Integer(1, 40, log=True), x=hyppo.Real(0, 1))
+    study = hyppo.Study(space, train, replicas=1, seed=1, surrogate="random", isolate=False)
+    study.run(trials=15, progress=False)
+    figure = hyppo.plots.front(study)
+    field = f"m{tables.metric_names(study).index('parameters')}"
+    line = figure.to_dict()["layer"][1]["data"]["name"]
+    ahead = {row["trial"] for row in figure.to_dict()["datasets"][line]}
+    pairs = {t.number: (t.metrics["parameters"], t.mean) for t in study.trials}
+    beaten = {
+        a for a, (size, loss) in pairs.items() for other in pairs.values() if other[0] <= size and other[1] < loss
+    }
+    assert ahead == set(pairs) - beaten
+    assert all(row[field] for row in figure.to_dict()["datasets"][line])
+    assert 'id="front"' in study.report(tmp_path / "report.html").read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from hyppo.study import Study, load
 from hyppo.text import counted, number, printable, ranged, shown
 from hyppo.trial import State, Trial
 
+ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
 GAP = "  "  # between two columns
 INDENT = "         "  # of a trial's values that follow below its numbers
 
@@ -121,7 +122,7 @@ class Columns:
             for name, label in ((name, printable(name)) for name in study.space.names)
         }
         usual = dict(params)
-        usual |= metrics
+        usual |= {label: cell for label, cell in metrics.items() if label not in ALWAYS}
         if any(t.name for t in study.trials):
             usual = named | usual
         if any(r.failure is not None for t in listed for r in t.replicas):
@@ -153,12 +154,12 @@ def _param(name: str) -> Cell:
 
 
 def _metric(name: str) -> Cell:
-    return lambda t: number(getattr(t, "metrics", {}).get(name))
+    return lambda t: number(t.metrics.get(name))
 
 
 def metric_names(trials: Iterable[Trial]) -> list[str]:
     """Names of all metrics that any trial has, in the order in which they came."""
-    return list(dict.fromkeys(name for t in trials for name in getattr(t, "metrics", {})))
+    return list(dict.fromkeys(name for t in trials for name in t.metrics))
 
 
 def _finite(value: float) -> float | None:
@@ -275,7 +276,7 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
         yield "ensemble loss", f"l = {best.ensemble_loss:.6g}{ends} (loss of the mean prediction)"
     if held := _calibration(study, best.number):
         yield "predictions", held
-    metrics = getattr(study.trials[best.number], "metrics", {})
+    metrics = study.trials[best.number].metrics
     if metrics:
         yield "metrics", ", ".join(f"{printable(name)} = {number(value)}" for name, value in metrics.items())
     yield "why", printable(best.reason)
@@ -356,7 +357,7 @@ def _trial_record(study: Study, trial: Trial) -> dict[str, Any]:
         "replicas": trial.stats.n if trial.stats else 0,
         "failed": sum(r.failure is not None for r in trial.replicas),
         "ensemble_loss": trial.ensemble_loss,
-        "metrics": dict(getattr(trial, "metrics", {})),
+        "metrics": dict(trial.metrics),
         "params": dict(trial.params),
     }
 

@@ -89,8 +89,7 @@ def best_number(study: Study) -> int | None:
 
 def metrics_of(trial: Trial) -> dict[str, float]:
     """The metrics of a trial that are finite numbers."""
-    metrics = getattr(trial, "metrics", {})
-    return {name: float(v) for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+    return {name: value for name, value in trial.metrics.items() if math.isfinite(value)}
 
 
 def ended(study: Study) -> list[tuple[Trial, ReplicaRecord]]:

@@ -73,8 +73,7 @@ class Answer:
             facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
         facts += self._confirmed(best)
         facts += self._versus(best)
-        metrics = getattr(trial, "metrics", {})
-        if metrics:
+        if metrics := trial.metrics:
             facts.append(("Metrics", ", ".join(f"{text(name)} {number(value)}" for name, value in metrics.items())))
         if best.checkpoints:
             facts.append(("Networks", "<br>".join(text(path) for path in best.checkpoints)))
