@@ -77,7 +77,10 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     prediction = model.predict(evidence.x[able])
     told = evidence.noise is not None
     error = np.zeros(able.size) if evidence.noise is None else np.sqrt(model.noise_factor * evidence.noise[able])
-    noisy = 1.0 if told else 1.0 / (1.0 + math.exp(-2.0 * (float(model.theta[-1]) - SOME_NOISE)))
+    # What is learned from single trainings may be a rough surface; what replicas tell is noise down to `EXACT`.
+    single = 1.0 if evidence.noise is None else float(np.median(evidence.noise * evidence.count))
+    level = math.log(model.noise_factor * single)
+    noisy = 1.0 / (1.0 + math.exp(-2.0 * (level - (math.log(EXACT) if told else SOME_NOISE))))
     y = evidence.y[able]
     blended = (1.0 - OBSERVED) * prediction.mean + OBSERVED * y
     cautious = blended + 0.6 * prediction.std + 0.3 * error
