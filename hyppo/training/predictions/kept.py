@@ -163,8 +163,9 @@ def remove(path: Path) -> None:
 
 
 def _mark(path: Path) -> Path:
-    trial, replica, name = path.parts[-3:]
-    return path.parents[2] / UNASKED / "~".join((trial, replica, name))
+    path = path.absolute()
+    above = path.parents
+    return above[min(2, len(above) - 1)] / UNASKED / "~".join(path.parts[-3:])
 
 
 def mark_unasked(path: Path) -> None:
