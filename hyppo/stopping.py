@@ -240,9 +240,9 @@ def rule_of(stopping: "str | Rule | None") -> Rule | None:
     """
     if stopping is None or (not isinstance(stopping, str) and hasattr(stopping, "stops")):
         return stopping
-    if stopping == "median":
+    if isinstance(stopping, str) and stopping == "median":
         return Median()
-    if stopping == "halving":
+    if isinstance(stopping, str) and stopping == "halving":
         return Halving()
     raise StudyError(f'stopping: expected "median", "halving", a rule of hyppo.stopping or None, got {stopping!r}')
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 Objective = Callable[[Replica], Any]
 BEST = "best"  # the recommended trial, by name
+MOST_ASKED = 100_000  # trials in one call
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -161,7 +162,9 @@ class Study:
         self._objective = objective
         self._log = _resolved(log) if log is not None else None
         self._criterion = criterion
-        self._isolate = bool(isolate)
+        if not isinstance(isolate, bool):
+            raise StudyError(f"isolate: expected True or False, got {isolate!r}")
+        self._isolate = isolate
         self._attended = False
         self._began = False
         self._lock = threading.RLock()
@@ -370,7 +373,7 @@ class Study:
         Raises
         ------
         StudyError
-            `count` is not an integer of at least 1.
+            `count` is not an integer from 1 to 100,000.
         SpaceExhausted, LogError
             As for `ask`.
 
@@ -380,7 +383,10 @@ class Study:
         >>> [trial.number for trial in Study(Space(x=Real(0, 1))).ask_batch(3)]
         [0, 1, 2]
         """
-        return self._ask(whole("count", count, least=1), UNKNOWN)
+        count = whole("count", count, least=1)
+        if count > MOST_ASKED:
+            raise StudyError(f"count: expected at most {MOST_ASKED}, got {count}")
+        return self._ask(count, UNKNOWN)
 
     def _ask(self, count: int, left: Left) -> tuple[Trial, ...]:
         """What `ask_batch` gives, when so much of a budget is left; nothing if that is no trial and nothing is open."""

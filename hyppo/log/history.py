@@ -77,7 +77,7 @@ class History:
             self._writer = MemoryLog()
             return False
         # `hyppo run --steal` says that the writer before is gone where a shared file system cannot
-        steal = bool(os.environ.get("HYPPO_STEAL"))
+        steal = os.environ.get("HYPPO_STEAL", "").lower() not in ("", "0", "false", "no")
         self._writer, _, events = open_log(self._path, self._header(), steal=steal)
         try:
             self.replay(events)

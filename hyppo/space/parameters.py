@@ -1,7 +1,7 @@
 """The kinds of parameters: their values, and the lattice that maps them to [0, 1]."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -84,6 +84,7 @@ class Real:
     log: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "log", _flag("Real", "log", self.log))
         low = number("Real: low", self.low, error=SpaceError)
         high = number("Real: high", self.high, error=SpaceError)
         if low > high:
@@ -99,7 +100,7 @@ class Real:
     def _steps(self) -> int:
         # Neighbouring floats that are further apart than the lattice would make two levels of one value.
         if self.log:
-            distinct = math.log(self.high / self.low) / 2**-50
+            distinct = _log_ratio(self.high, self.low) / 2**-50
         else:
             distinct = (self.high - self.low) / (4 * math.ulp(max(abs(self.low), abs(self.high))))
         return 0 if self.low == self.high else int(min(max(distinct, 1), REAL_LEVELS))
@@ -123,7 +124,7 @@ class Real:
         if self.levels == 1:
             return 0
         if self.log:
-            fraction = math.log(x / self.low) / math.log(self.high / self.low)
+            fraction = _log_ratio(x, self.low) / _log_ratio(self.high, self.low)
         else:
             fraction = (x - self.low) / (self.high - self.low)
         return min(max(round(fraction * self._steps), 0), self._steps)
@@ -135,10 +136,10 @@ class Real:
             return self.high
         fraction = index / self._steps
         if self.log:
-            raw = self.low * math.exp(fraction * math.log(self.high / self.low))
+            raw = self.low * math.exp(fraction * _log_ratio(self.high, self.low))
         else:
             raw = self.low + fraction * (self.high - self.low)
-        width = (raw * math.log(self.high / self.low) if self.log else self.high - self.low) / self._steps
+        width = (raw * _log_ratio(self.high, self.low) if self.log else self.high - self.low) / self._steps
         # The shortest decimal that still names this level: 0.01, not 0.010000000000003.
         for digits in range(1, 17):
             short = float(f"{raw:.{digits}g}")
@@ -189,6 +190,7 @@ class Integer:
     log: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "log", _flag("Integer", "log", self.log))
         for bound_name, value in (("low", self.low), ("high", self.high), ("step", self.step)):
             bound = whole(f"Integer: {bound_name}", value, error=SpaceError)
             if not -(2**63) <= bound < 2**63:
@@ -272,8 +274,22 @@ class Integer:
         return {"kind": "integer", "low": self.low, "high": self.high, "step": self.step, "log": self.log}
 
 
+def _flag(kind: str, what: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise SpaceError(f"{kind}: {what} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def _log_ratio(high: float, low: float) -> float:
+    """log(high / low), also where the ratio overflows."""
+    ratio = high / low
+    return math.log(ratio) if math.isfinite(ratio) else math.log(high) - math.log(low)
+
+
 def _values(kind: str, values: Iterable[Scalar]) -> tuple[Scalar, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    # A set has another order in another process.
+    unordered = isinstance(values, str | bytes | Set | Mapping) or getattr(values, "shape", None) == ()
+    if unordered or not isinstance(values, Iterable):
         raise SpaceError(f"{kind}: expected a list of values, got {values!r}")
     listed = tuple(native(v) for v in values)
     if not listed:

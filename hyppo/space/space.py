@@ -46,6 +46,8 @@ class Space:
     """
 
     def __init__(self, parameters: Mapping[str, AnyParameter] | None = None, /, **named: AnyParameter) -> None:
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise SpaceError(f"Space: expected parameters by name, got {parameters!r}")
         given = dict(parameters or {})
         twice = sorted(given.keys() & named.keys())
         if twice:
