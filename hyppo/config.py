@@ -1,4 +1,4 @@
-"""The settings of a study: what each may be, and its default."""
+"""The settings of a study: their valid values and defaults."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Config:
     folds : int or None
         Number of folds of the data, at least 2.
     score : str or callable
-        What represents the losses of a trial: one of SCORES, or a function of them.
+        The summary of a trial's losses: one of SCORES, or a function of them.
     feasible : callable or None
         feasible(params) -> bool: whether a point is part of the space.
 

@@ -67,7 +67,7 @@ class Study:
     ----------
     space : Space
     objective : callable, optional
-        Called once per replica with a `Replica`; returns the loss, a `Result`, or nothing where a callback hands the
+        Called once per replica with a `Replica`; returns the loss, a `Result`, or nothing if a callback hands the
         result over. Not needed to drive the search with `ask` and `tell`.
     log : path, optional
         Study file (HDF5). An existing one goes on; it is opened at the first `ask` or `run`. Without it the study
@@ -81,7 +81,7 @@ class Study:
     surrogate : {"auto", "gp", "rbf", "random"} or a Proposer
         Chooses new points; an object of your own has the method `propose` of `hyppo.search.propose.Proposer`.
     target : {"mean_loss", "ensemble_loss"}
-        What is optimised: the mean of the replicas' losses, or the loss of their mean prediction.
+        The optimised quantity: the mean of the replicas' losses, or the loss of their mean prediction.
     criterion : callable, optional
         criterion(prediction, targets) -> number, of numpy arrays over all validation examples: the loss of the mean
         prediction. With it that loss is logged for either target. `target="ensemble_loss"` needs it; Keras has a
@@ -93,14 +93,14 @@ class Study:
         Folds of the data: replica r is to validate on fold r mod `folds`, which it finds in `replica.fold`. The loss of
         a configuration is then its mean over the folds.
     score : {"mean", "median", "trimmed"} or callable
-        What represents the losses of a configuration in the search, the recommendation and the confirmation. The median
+        The summary of a configuration's losses in the search, the recommendation and the confirmation. The median
         and the trimmed mean suit trainings that now and then end far off. A function takes a list of losses and
         returns a number.
     feasible : callable, optional
         feasible(params) -> bool. Points for which it is False are no part of the space: no model that is too large, no
         batch that does not divide. It is called for hundreds of candidates at every ask, so let it take microseconds.
     isolate : bool
-        Train in a process of its own (default), which a crash or a hang cannot take down with it.
+        Train in a separate process (default), so that a crash or a hang does not end the study.
 
     Raises
     ------
@@ -256,7 +256,7 @@ class Study:
         return tuple(self._history.trials)
 
     def _attend(self) -> None:
-        """Serve trainings from here on, where this process does only that: one history has one writer.
+        """Serve trainings and do not return, if this is a training process or an MPI rank other than the first.
 
         A training process runs the user's script, and so does every MPI rank; both may touch the study before `run`.
         """
@@ -267,13 +267,13 @@ class Study:
             self._attended = True
 
     def _load(self) -> None:
-        """Know what the log holds, without locking it."""
+        """Read the log, without locking it."""
         self._attend()
         if self._history.read():
             self._renew()
 
     def _open(self) -> None:
-        """Know what the log holds, and be its writer."""
+        """Read the log, and become its writer."""
         self._attend()
         if self._history.open():
             self._renew()
@@ -389,7 +389,7 @@ class Study:
         return self._ask(count, UNKNOWN)
 
     def _ask(self, count: int, left: Left) -> tuple[Trial, ...]:
-        """What `ask_batch` gives, when so much of a budget is left; nothing if that is no trial and nothing is open."""
+        """The trials of `ask_batch` with this rest of a budget; none if it allows no trial and no replica."""
         self._open()
         waiting = self._take_enqueued(count)
         if waiting:
@@ -485,7 +485,7 @@ class Study:
         return next((trial.goal for trial in self.trials if trial.goal is not None), None)
 
     def score(self, trial: Trial) -> float:
-        """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
+        """The score to minimise, `value + risk * spread` of the observed target; infinity if nothing is known."""
         return trial.score(self.target, self.risk, self._config.score)
 
     def _replicate(self, trial: Trial, count: int, now: float) -> Asked:
@@ -526,7 +526,7 @@ class Study:
 
     @_locked
     def fail(self, number: int, why: str = "") -> None:
-        """Settle what is pending of a trial as failed: it costs budget and never becomes a loss.
+        """Settle the pending replicas of a trial as failed: they cost budget and never become a loss.
 
         Raises
         ------
@@ -545,7 +545,7 @@ class Study:
 
     @_locked
     def add(self, params: Mapping[str, Any], losses: Iterable[float] | float) -> Trial:
-        """Take in a result known from elsewhere, as a trial of its own.
+        """Add a result known from elsewhere, as a new trial.
 
         Raises
         ------
@@ -619,7 +619,7 @@ class Study:
         trials, trainings : int, optional
             Trials, or replicas, in all: those in the log count, retries do not.
         time_limit : float, optional
-            Seconds of this call after which nothing new is asked; what runs is finished.
+            Seconds of this call after which nothing new is asked; running trainings are finished.
         """
         from hyppo.run import run
 
@@ -667,7 +667,7 @@ class Study:
 
         return confirm(self, replicas, against, **options)
 
-    # -- what came out --------------------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------------
 
     @property
     @_locked

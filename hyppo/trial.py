@@ -4,7 +4,7 @@ A study's history is a sequence of events; its trials are that sequence folded b
 fold runs while a study runs, after a restart, and in every reader of the study file.
 
     Asked     a point got a number, or an existing trial got further replicas; they are pending from here on
-    Settled   replicas ended, with a loss or a failure; `closed` drops what else the trial had pending
+    Settled   replicas ended, with a loss or a failure; `closed` drops the trial's other pending replicas
     Note      something for the reader of the file; changes no trial
 """
 
@@ -25,7 +25,7 @@ ENQUEUED = "enqueued"  # origin of a trial that the user asked for
 
 
 class State(StrEnum):
-    """Where a trial or a replica stands."""
+    """State of a trial or a replica."""
 
     PENDING = "pending"
     DONE = "done"
@@ -123,7 +123,7 @@ class Trial:
         Native Python values; read-only.
     replicas : tuple of ReplicaRecord
     origin : dict
-        What proposed the point, and what the search remembers of that step.
+        The proposer of the point, and the memory of the search from that step.
     settled : int or None
         Position, in the study's order of events, at which the first finite loss came.
     ensemble_loss : float or None
@@ -171,13 +171,13 @@ class Trial:
 
     @property
     def loss_interval(self) -> tuple[float, float] | None:
-        """[l - 2u, l + 2u] around the ensemble's loss; None where either is unknown."""
+        """[l - 2u, l + 2u] around the ensemble's loss; None if either is unknown."""
         if self.ensemble_loss is None or self.losses is None or self.losses.std is None:
             return None
         return self.ensemble_loss - 2.0 * self.losses.std, self.ensemble_loss + 2.0 * self.losses.std
 
     def observed(self, target: str, score: Score = MEAN) -> LossStats | None:
-        """What a search for `target` sees: count, value and spread of the losses, or of the ensemble's loss."""
+        """Count, value and spread that a search for `target` sees: of the losses, or of the ensemble's loss."""
         if target == MEAN_LOSS or self.stats is None:
             return summary((r.loss for r in self.replicas if r.loss is not None), score)
         if self.ensemble_loss is None:
@@ -185,7 +185,7 @@ class Trial:
         return LossStats(self.stats.n, self.ensemble_loss, self.losses.std if self.losses else None)
 
     def score(self, target: str, risk: float, score: Score = MEAN) -> float:
-        """What is minimised, `value + risk * spread` of the target as observed; infinity where nothing is known."""
+        """The score to minimise, `value + risk * spread` of the observed target; infinity if nothing is known."""
         observed = self.observed(target, score)
         return math.inf if observed is None else observed.score(risk)
 
@@ -224,7 +224,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Replicas became pending: of a new trial where `number` is new, of an existing one otherwise."""
+    """Replicas became pending: of a new trial if `number` is new, of an existing one otherwise."""
 
     number: int
     params: Mapping[str, Any]
@@ -235,7 +235,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Replicas of one trial ended. `closed`: what else the trial had pending is not awaited any more."""
+    """Replicas of one trial ended. `closed`: the trial's other pending replicas are no longer awaited."""
 
     number: int
     records: tuple[ReplicaRecord, ...]

@@ -1,7 +1,7 @@
 """The training process: `python -m hyppo.launch.child <fd to read> <fd to write>`.
 
 One is kept warm per slot. It looks like the process that started it (`sys.path`, `sys.argv`, working directory), runs
-the user's script once under another name where the objective lives in it, and trains what it is told to, one
+the user's script once under another name if the objective is defined there, and trains one request at a time,
 training at a time. An unguarded `study.run` in that script is where it starts to serve.
 
 A crash here is an end of file for whoever waits; nothing else dies with it. It imports neither numba nor h5py nor
@@ -60,7 +60,7 @@ COLLECT_EVERY = 20  # trainings; a collection takes 0.1 s with torch loaded, too
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends; leave where it ended already.
+    """Have the kernel kill this process when the thread that started it ends; exit if it has ended already.
 
     Without this a busy training outlives its rank, and mpiexec does not return.
     """
@@ -107,7 +107,7 @@ class StopSignals:
 def pass_on_notices() -> None:
     """Send warnings of `hyppo` and its integrations to the person who runs the study, instead of printing them here.
 
-    What a training prints may go to a file that nobody reads.
+    The output of a training may go to a file that nobody reads.
     """
     show = warnings.showwarning
 
@@ -166,7 +166,7 @@ def run_script(script: Script) -> None:
     if script.name is None:
         with open(script.path, "rb") as file:
             code = compile(file.read(), script.path, "exec")
-        # Where multiprocessing looks for the main module of a process that it spawns.
+        # multiprocessing looks here for the main module of a process that it spawns.
         module.__spec__ = importlib.util.find_spec("hyppo.launch.spawned_main")
         module.__package__ = ""
         os.environ[SCRIPT] = script.path
@@ -183,7 +183,7 @@ def run_script(script: Script) -> None:
 
 
 def shorten(failure: Failure) -> Failure:
-    """The same failure with its text cut to what is worth keeping."""
+    """The same failure with its texts shortened."""
 
     def cut(text: str, limit: int) -> str:
         if len(text) <= limit:
@@ -214,7 +214,7 @@ class Server:
         self._count = 0
 
     def serve(self) -> NoReturn:
-        """Train until told to leave. Entered again from inside the script, where that reaches `study.run`."""
+        """Train until told to exit. Called again from inside the script if that reaches `study.run`."""
         while True:
             if self._current is None:
                 try:
@@ -290,7 +290,7 @@ class Server:
             with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
                 clear()
             gc.collect()
-        # A framework turns a stop into an exception of its own; the training did not fail.
+        # A framework turns a stop into its own exception; the training did not fail.
         cut = self._signals.came() and outcome.failure is not None and not outcome.diverged
         self._reply(Done(outcome, self._saw_stop or cut, resident_memory(self._pid)))
 
@@ -358,7 +358,7 @@ def main(requests: int, replies: int, parent: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # By its real name: what the script imports must find this module's state.
+    # By its real name: imports of the script must find this module's state.
     from hyppo.launch import child
 
     child.main(*(int(argument) for argument in sys.argv[1:4]))

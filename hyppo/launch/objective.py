@@ -1,4 +1,4 @@
-"""How an objective gets into another process: by name where it has one, by value where it has not."""
+"""Transport of an objective to another process: by name if it has one, otherwise by value."""
 
 import importlib
 import itertools
@@ -66,9 +66,9 @@ def by_value(objective: Callable[..., Any]) -> ByValue:
     Raises
     ------
     pickle.PicklingError, TypeError, ...
-        Something that the function holds cannot be pickled; what is raised is up to that something.
+        An object that the function holds cannot be pickled; the error is that object's.
     """
-    import cloudpickle  # only where it is needed: a function with a name travels without
+    import cloudpickle  # only if needed: a function with a name travels without
 
     return ByValue(cloudpickle.dumps(objective))
 
@@ -100,7 +100,7 @@ class ObjectiveTransport:
     Attributes
     ----------
     reference : ByName, ByValue or None
-        None where no way is left.
+        None if no way is left.
     key : int
         Names `reference` in this process and all that it ships to; a change of way is a change of key.
 
@@ -111,7 +111,7 @@ class ObjectiveTransport:
     """
 
     def __init__(self, objective: Callable[..., Any]) -> None:
-        sys.modules.setdefault(MAIN, sys.modules["__main__"])  # what a training pickles, this process can load
+        sys.modules.setdefault(MAIN, sys.modules["__main__"])  # so that this process can load a training's pickles
         self.reference: Reference | None = by_name(objective)
         self.key = next(_keys)
         self._objective = objective
@@ -127,7 +127,7 @@ class ObjectiveTransport:
             self.reference = None
 
     def fall_back(self, key: int, failure: Failure) -> None:
-        """A process could not load what `key` names: take the next way, unless that was done already."""
+        """A process could not load the objective of `key`: take the next way, unless that was done already."""
         if key != self.key:
             return
         self.key = next(_keys)
@@ -140,8 +140,8 @@ class ObjectiveTransport:
 
     @property
     def why_not(self) -> str:
-        """What is wrong where no way is left, and what to do."""
+        """The error if no way is left, with the remedy."""
         return (
             f"{name_of(self._objective)} cannot be loaded in a training process ({'; '.join(self._reasons)}): "
-            "define it at the top level of the script or of a module, and load inside it what cannot be pickled"
+            "define it at the top level of the script or of a module, and create unpicklable objects inside it"
         )

@@ -121,7 +121,7 @@ class _Leaving:
     until: float
 
     def poll(self) -> bool:
-        """Whether it is gone; what is left at the end of its time is killed."""
+        """Whether it has ended; it is killed at the end of its time."""
         _, closed = _drain(self.output)
         if closed:
             os.close(self.output)
@@ -198,7 +198,7 @@ class TrainingProcess:
         self._file: IO[str] | None = None
         self._written = 0
         self._ready = False
-        self._start = 0.0  # monotonic; what the limits count from
+        self._start = 0.0  # monotonic; the start of the limits
         self._heard = 0.0
         self._began = 0.0  # unix
         self._weighed = 0.0
@@ -282,7 +282,7 @@ class TrainingProcess:
         """
         assert self.task is None, "one training at a time"
         if self._process is not None and self._process.poll() is not None:
-            self.kill()  # it was ended while it had nothing to do
+            self.kill()  # it ended while it was idle
         if self._process is None:
             self._launch()
         self.task = task
@@ -304,7 +304,7 @@ class TrainingProcess:
                 send(self._requests, Stop())
 
     def poll(self) -> Ending | None:
-        """Read what has come, look at the clock and whether the process lives; how the training ended, if it did.
+        """Read messages, check limits and whether the process lives; return how the training ended, if it did.
 
         Raises
         ------
@@ -427,7 +427,7 @@ class TrainingProcess:
         return Failure(kind, message, "\n".join(self._tail))
 
     def _read_output(self, whole: bool = False) -> None:
-        """Take in what was printed: a piece of it, or all (64 pieces, as its process may go on printing)."""
+        """Read printed output: one piece, or all (at most 64 pieces, since the process may go on printing)."""
         for _ in range(64 if whole else 1):
             data, closed = _drain(self._output)
             if data:
@@ -518,7 +518,7 @@ class TrainingProcess:
 
 
 def overwritten(line: bytes) -> bytes:
-    """What a terminal shows of a line: of a progress bar, its last state.
+    """A line as a terminal shows it: of a progress bar, its last state.
 
     >>> overwritten(b"10 %\\r20 %\\r30 %"), overwritten(b"a line\\r")
     (b'30 %', b'a line\\r')
@@ -527,7 +527,7 @@ def overwritten(line: bytes) -> bytes:
 
 
 def _drain(fd: int) -> tuple[bytes, bool]:
-    """What can be read without waiting, some `CHUNK` bytes at most, and whether the other end is closed."""
+    """The bytes that can be read without waiting, at most about `CHUNK`, and whether the other end is closed."""
     data = b""
     while fd >= 0 and len(data) < CHUNK:
         try:

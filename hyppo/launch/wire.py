@@ -49,7 +49,7 @@ Reference = ByName | ByValue
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The user's script: the file that runs as `__main__`, and its dotted name where it was started by `python -m`."""
+    """The user's script: the file that runs as `__main__`, and its dotted name if it was started by `python -m`."""
 
     path: str
     name: str | None = None
@@ -57,7 +57,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What makes a training process look like the process that started it.
+    """The state that a training process copies from the process that started it.
 
     `root` is the study's seed: the script of the user runs with random generators seeded from it.
     """
@@ -72,7 +72,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a data-parallel group a training runs, and the environment that its frameworks read."""
+    """Place of a training in a data-parallel group, and the environment that its frameworks read."""
 
     rank: int = 0
     world_size: int = 1
@@ -82,7 +82,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train once. `objective` is left out where the training process knows what `key` stands for."""
+    """Train once. `objective` is left out if the training process knows `key` already."""
 
     task: Task
     key: int
@@ -102,7 +102,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The training process is up. `watchdog`: the process that ends what a training started; 0 if there is none."""
+    """The training process is up. `watchdog`: the process that ends the processes of a training; 0 if there is none."""
 
     watchdog: int = 0
 
@@ -123,7 +123,7 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `replica.report` was told."""
+    """A call of `replica.report`."""
 
     step: int
     loss: float
@@ -303,7 +303,7 @@ def _proportional_memory(pid: int) -> int | None:
 
 
 def resident_memory(pid: int) -> int:
-    """Bytes of a process in memory; 0 where the system does not say.
+    """Bytes of a process in memory; 0 if the system does not tell.
 
     >>> resident_memory(os.getpid()) >= 0
     True

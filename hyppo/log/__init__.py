@@ -1,6 +1,6 @@
 """The study file: `study.h5`, and beside it while a study runs `study.h5.journal`.
 
-    append      one frame to the journal, one sync: what was acknowledged survives a kill and a power cut
+    append      one frame to the journal, one sync: acknowledged events survive a kill and a power cut
     checkpoint  copy study.h5, append to the copy, fsync, rename over the original, then cut the journal
     close       a last checkpoint; the journal is deleted, one file is left
 
@@ -39,7 +39,7 @@ Durability = Literal["power", "process"]
 
 
 class StudyLog(Protocol):
-    """Where a study's events go. It has one writer; a second thread waits for the first."""
+    """Destination of a study's events. It has one writer; a second thread waits for the first."""
 
     def append(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none; they are when this returns.
@@ -86,7 +86,7 @@ def open_log(
     path : path
         The study file; its folder must exist. Symbolic links are followed.
     header : Header
-        The study to write. Where the file exists, its space and seed must be these; its uuid and creation time stay,
+        The study to write. If the file exists, its space and seed must be these; its uuid and creation time stay,
         and a configuration that differs replaces the file's and leaves a `Note`.
     steal : bool
         Take over from a writer on another host that cannot be proven dead (network file systems). A lock that a
@@ -146,7 +146,7 @@ def read_log(path: str | Path) -> tuple[Header, tuple[Event, ...]]:
 
 
 def open_reader(path: str | Path) -> "LogReader":
-    """A reader that remembers what it has read, for looking again and again at a study that runs."""
+    """An incremental reader, for looking repeatedly at a running study."""
     from hyppo.log.reader import LogReader
 
     return LogReader(path)
@@ -168,7 +168,7 @@ def is_study_or_journal(path: str | Path) -> bool:
 
 
 def check_log(path: str | Path) -> list[str]:
-    """What is wrong with a study file and its journal, a line each; empty where they are sound.
+    """Defects of a study file and its journal, a line each; empty if they are sound.
 
     A frame torn by a crash at the journal's end is sound: it was never acknowledged, and the next run cuts it.
     """

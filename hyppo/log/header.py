@@ -1,4 +1,4 @@
-"""What a study file says of its study, besides its events."""
+"""The header of a study file: its study, without the events."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from hyppo.space import Space
 
 @dataclass(frozen=True)
 class Header:
-    """What a study file says of its study.
+    """Description of a study in its file.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Header:
     seed : int
         Root seed.
     config : dict
-        JSON values: replicas, risk, surrogate, target and what else may change from one session to the next.
+        JSON values: replicas, risk, surrogate, target and others that may change from one session to the next.
     created : float
         Unix seconds.
     version : str
@@ -49,7 +49,7 @@ class Header:
         return Header(str(uuid.uuid4()), space.to_json(), seed, dict(config or {}), time.time())
 
     def refuse(self, other: "Header", path: Path) -> None:
-        """Say where `other` wants to go on with the file of this header and is another study.
+        """Raise an error if `other`, which wants to go on with this header's file, is another study.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Header:
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs between two configurations, in words; empty where they are equal."""
+    """Differences between two configurations, in words; empty if they are equal."""
     return "; ".join(
         f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}"
         for name in dict.fromkeys((*old, *new))

@@ -1,4 +1,4 @@
-"""The study file's datasets: what is stored where, of which type, in which chunks.
+"""The study file's datasets: their contents, types and chunks.
 
     dataset                    shape   a row is
     /events/{kind,trial,time,closed,count}
@@ -18,7 +18,7 @@
                                        column j
     /replicas/goal             (n,)    row of /goals: the metric that its loss is, and "min" or "max"; -1: unknown
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
-    /curves/{step,loss}        (c,)    curves in full where they are longer than that, or their steps are not 0, 1,
+    /curves/{step,loss}        (c,)    curves in full if they are longer than that, or their steps are not 0, 1,
                                        2 ...; `/replicas/curve_at` says where one begins, -1: not here
     /notes/{time,text}         (m,)    a note, or the provenance of a session (JSON) that began
     /hosts, /failures/{type,message,traceback}, /metrics, /goals/{metric,mode}
@@ -97,7 +97,7 @@ COLUMNS: Mapping[str, str] = {
     "goals/metric": TEXT,
     "goals/mode": TEXT,
 }
-# Columns of later versions, and what a file without them is taken to hold.
+# Columns of later versions, and their values for a file without them.
 ADDED: Mapping[str, Any] = {
     "replicas/losses": 0,
     "replicas/losses_mean": np.nan,
@@ -123,7 +123,7 @@ class Extent:
 
     @property
     def sequence(self) -> int:
-        """Number of the last event in the file; 0 where there is none."""
+        """Number of the last event in the file; 0 if there is none."""
         return self.rows["events"]
 
 

@@ -1,4 +1,4 @@
-"""One run of a study on workers: asks when a slot is free, submits, settles what ends."""
+"""One run of a study on workers: asks when a slot is free, submits, settles trainings that end."""
 
 import math
 import time
@@ -99,7 +99,7 @@ class Loop:
         ObjectiveError
             The objective returns no loss, and never did.
         LaunchError
-            No training can be had.
+            Training is impossible.
         """
         try:
             while self.interrupt.asked is None:
@@ -117,7 +117,7 @@ class Loop:
             self._settle(self.evaluations.give_up())
 
     def _wind_down(self) -> None:
-        """Ask what runs to end, and wait for it for as long as the grace lasts."""
+        """Ask running trainings to end, and wait for them for the grace period."""
         assert self.interrupt.asked is not None
         end = self.clock() + self.options.grace
         if self.running:
@@ -130,7 +130,7 @@ class Loop:
             self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
             self._collect()
 
-    # -- what to train next ---------------------------------------------------------------------------------------
+    # -- the next training ---------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """Give every free slot something to train, as long as there is something."""
@@ -142,7 +142,7 @@ class Loop:
                 return  # nor is there anything for another slot
 
     def _hand_out(self) -> None:
-        """Give free slots what is queued for them already: that need not wait for the disk to take in the losses."""
+        """Give free slots the trainings queued for them: these need not wait until the losses are on disk."""
         for slot in tuple(self.free):
             if self.interrupt.asked is not None or self._out_of_time or not self._another_training:
                 return
@@ -205,7 +205,7 @@ class Loop:
         except StudyError:
             if not self.session.exhausted:
                 raise
-            if not self.running:  # otherwise what runs now may be worth a further replica later
+            if not self.running:  # otherwise a running trial may deserve a further replica later
                 self._finish()
             return
         self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
@@ -230,7 +230,7 @@ class Loop:
         return waits or (task.trial, task.index) in self.shown or self.queue.holds(task.trial, task.index)
 
     def _left(self) -> Left:
-        """What is left of the budget. An exhausted space has no further trial for a budget of trials."""
+        """The rest of the budget. An exhausted space has no further trial for a budget of trials."""
         trials: int | None = None
         if self.options.trials is not None:
             trials = 0 if self.session.exhausted else max(0, self.options.trials - len(self.session.trials))
@@ -244,7 +244,7 @@ class Loop:
         return Left(trials, trainings)
 
     def _ask_ahead(self) -> None:
-        """Ask now what slots that become free will want, where a search would keep them waiting."""
+        """Ask ahead for slots that will become free, if a search would keep them waiting."""
         if self.free or self._out_of_time or self.training_seconds is None:
             return
         slots = len(self.workers.groups)
@@ -294,10 +294,10 @@ class Loop:
     def _more_trainings_than_queued(self) -> bool:
         return self.options.trainings is None or self._trainings_left > 0
 
-    # -- what came back -------------------------------------------------------------------------------------------
+    # -- endings and reports -------------------------------------------------------------------------------------------
 
     def _take_reports(self) -> None:
-        """Take in what was reported, and ask the study's rule about it."""
+        """Record the reports, and ask the study's rule about them."""
         for report in self.workers.reports():
             key = report.trial, report.index
             if key not in self.shown:
@@ -318,7 +318,7 @@ class Loop:
         self.workers.request_stop(task)
 
     def _collect(self) -> None:
-        """Settle together what has ended; an error that makes trainings impossible is raised afterwards."""
+        """Settle all ended trainings together; then raise an error that makes training impossible, if there is one."""
         self._take_reports()
         ended: list[tuple[Task, Outcome]] = []
         stopped: list[tuple[Task, Outcome]] = []
@@ -387,7 +387,7 @@ class Loop:
             raise impossible
 
     def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
-        """Only where the process died or hung: an exception of the objective's own, or a NaN, would come again."""
+        """Only if the process died or hung: an exception of the objective, or a NaN, would come again."""
         return (
             outcome.failure is not None
             and outcome.failure.type in PROCESS_FAILURES

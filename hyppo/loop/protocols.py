@@ -22,7 +22,7 @@ class Progressed:
 
 
 class Workers(Protocol):
-    """What trains. Slots are numbered from 0; one slot trains one replica at a time.
+    """The workers that train. Slots are numbered from 0; one slot trains one replica at a time.
 
     `groups` holds the trial group of each slot. A future resolves to an `Outcome`. It raises `Stopped` if the training
     was cut short and must be repeated, or the error that makes training impossible.
@@ -37,7 +37,7 @@ class Workers(Protocol):
         """Return when a training ended or reported, or after `timeout` seconds."""
 
     def reports(self) -> list[Progressed]:
-        """What was reported since the last call."""
+        """Reports since the last call."""
 
     def request_stop(self, task: Task | None = None) -> None:
         """Ask one training to end soon, if it runs; without `task`, all trainings."""
@@ -69,13 +69,13 @@ class Stopped(Exception):
     """
 
     def __init__(self, outcome: Outcome | None = None) -> None:
-        super().__init__(outcome)  # what pickle makes it from again
+        super().__init__(outcome)  # the arguments that pickle uses to make it again
         self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One training under way: since when (seconds of the loop's clock), and what it reported last."""
+    """One training under way: its start (seconds of the loop's clock), and its last report."""
 
     task: Task
     since: float
@@ -85,7 +85,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What there is to show of a run."""
+    """State of a run, for the view."""
 
     trials: int
     trials_settled: int
@@ -96,7 +96,7 @@ class Status:
 
 
 class View(Protocol):
-    """What shows how a run goes."""
+    """The view that shows the progress of a run."""
 
     def say(self, text: str) -> None:
         """Show one notice."""
@@ -105,4 +105,4 @@ class View(Protocol):
         """A training has failed."""
 
     def show(self, status: Status, force: bool = False) -> None:
-        """Show where the run is, if it is time to."""
+        """Show the state of the run, if it is time to."""

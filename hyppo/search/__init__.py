@@ -1,4 +1,4 @@
-"""Which point to try next, and which of those tried to recommend: pure functions of what is known.
+"""The next point to try, and the recommendation among those tried: pure functions of the trials.
 
     symbol   shape   meaning
     unit     (n, d)  lattice coordinates of visited points
@@ -11,6 +11,6 @@ Two surrogates take turns: a Gaussian process that knows the noise of every poin
 radial basis function near the incumbent, by weighted value and distance. On some 100 problems of 2 to 10 parameters
 either alone needed 1.1 to 2 times the evaluations of both in turn.
 
-What an ask has to know of earlier asks (hyperparameters to start from, radius of the local search, whose turn it is)
-is in the origins of the earlier trials and nowhere else: a resumed study proposes what an uninterrupted one would.
+All that an ask knows of earlier asks (hyperparameters to start from, radius of the local search, whose turn it is) is
+in the origins of the earlier trials: a resumed study proposes the same points as an uninterrupted one.
 """

@@ -1,17 +1,17 @@
-"""What the search sees of the trials, as arrays.
+"""The trials as arrays, for the search.
 
     symbol     shape   meaning
     unit       (n, d)  lattice coordinates, rows by trial number
-    mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN where unknown; for the target
+    mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN if unknown; for the target
                        "ensemble_loss", that loss and the standard deviation of the single losses
     count      (n,)    finite losses
-    settled    (n,)    position of the first finite loss in the order of events, -1 where nothing is known of the target
+    settled    (n,)    position of the first finite loss in the order of events, -1 if nothing is known of the target
     waiting    (n,)    pending, without a loss yet
     pruned     (n,)    given up, without a loss
     share      (n,)    share of the ended trainings that did not fail, NaN while none ended
 
 A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
-where the trial is another object than before, which is how a trial changes.
+for trials that are new objects, since a changed trial is a new object.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Columns:
         self.memory = Memory()  # of the steps that proposed the trials
 
     def update(self, trials: Sequence[Trial]) -> None:
-        """Bring every row up to what `trials`, which only ever grow, say now."""
+        """Bring every row up to date with `trials`, which only ever grow."""
         known = len(self.trials)
         changed = [i for i, (old, new) in enumerate(zip(self.trials, trials, strict=False)) if old is not new]
         new = trials[known:]

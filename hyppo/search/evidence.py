@@ -1,4 +1,4 @@
-"""What is known, as surrogates take it.
+"""The observations in the form that surrogates take.
 
 symbol   shape   meaning
 unit     (n, d)  lattice coordinates of visited points
@@ -30,7 +30,7 @@ class Observations:
 
     unit: FloatArray  # (n, d) lattice coordinates
     mean: FloatArray  # (n,) mean loss
-    spread: FloatArray  # (n,) sample standard deviation, NaN where unknown
+    spread: FloatArray  # (n,) sample standard deviation, NaN if unknown
     count: IntArray  # (n,) finite replicas
     censored: int = 0  # rows at the end that are pruned trials: shown to surrogates, and no more
 
@@ -65,7 +65,7 @@ class Evidence:
     x: FloatArray  # (m, D)
     score: FloatArray  # (m,)
     y: FloatArray  # (m,)
-    noise: FloatArray | None  # (m,) variance of y; None where no point has replicas
+    noise: FloatArray | None  # (m,) variance of y; None if no point has replicas
     level_std: float  # standard deviation of the logarithm of the level of `noise`
     count: IntArray  # (m,)
     settled: npt.NDArray[np.bool_]  # (m,) whether the point has a loss, and is no pruned trial's
@@ -105,7 +105,7 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     relative = merged.variance * slope
     freedom = merged.freedom
     if not relative.any() and np.unique(merged.mean).size == merged.mean.size:
-        # Replicas agree to the last digit where different points differ: training is deterministic.
+        # Replicas agree to the last digit while different points differ: training is deterministic.
         freedom = EXACTLY * freedom
     smoothed, theta = surrogates.spread.smooth(x, relative, freedom, space.owner, spread_start)
     variance = None if smoothed is None else smoothed / slope

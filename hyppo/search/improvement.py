@@ -10,7 +10,7 @@ from hyppo.space import FloatArray
 
 PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
 NEAR = 300  # candidates around the best points
-BATCH_POOL = 300  # further candidates where a search is for several points
+BATCH_POOL = 300  # further candidates if a search is for several points
 
 
 class Improvement:
@@ -31,12 +31,12 @@ class Improvement:
         posterior = model.predict_mean(evidence.x)
         best = float(posterior.min())
         noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))
-        where = space.features(pending)
+        at = space.features(pending)
         if pending.shape[0] > PENDING_SHOWN:
             # Elsewhere a pending point makes no place the best one less.
-            promise = acquisition.expected_improvement.log_ei(model, where, best)
-            where = where[np.sort(np.argsort(-promise, kind="stable")[:PENDING_SHOWN])]
-        informed = acquisition.expected_improvement.with_pending(model, where, noise)
+            promise = acquisition.expected_improvement.log_ei(model, at, best)
+            at = at[np.sort(np.argsort(-promise, kind="stable")[:PENDING_SHOWN])]
+        informed = acquisition.expected_improvement.with_pending(model, at, noise)
         parents = evidence.unit[np.argsort(posterior, kind="stable")[:5]]
         near = acquisition.candidates.around(space, generator, parents, NEAR)
         pool = np.vstack([pool, acquisition.candidates.free(space, near, taken)])
@@ -59,7 +59,7 @@ class Improvement:
             self._pool: surrogates.pool.Pool | None = None
 
     def next(self, given: Sequence[FloatArray], taken: Set[bytes]) -> FloatArray | None:
-        """The next point where this search has given `given` so far; None where the pool has no other."""
+        """The next point after the points `given` by this search; None if the pool has no other."""
         if self.first is not None:
             first, self.first = self.first, None
             return first

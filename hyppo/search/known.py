@@ -1,4 +1,4 @@
-"""What is known at one moment of a study, and the models fitted to it: once, whoever needs them.
+"""The knowledge at one moment of a study, and the models fitted to it, each at most once.
 
 An ask may propose points, weigh them against further replicas of known ones, and recommend; all of these look at the
 same evidence and the same Gaussian process.
@@ -25,7 +25,7 @@ FEWEST = 4  # different points with a loss from which a model is worth its name
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known at one moment.
+    """The knowledge at one moment.
 
     Attributes
     ----------

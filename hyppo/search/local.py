@@ -65,7 +65,7 @@ class LocalSearch:
         self._model: surrogates.ensemble.Ensemble | surrogates.rbf.RBF | None = None
 
     def _fitted(self, pending: FloatArray) -> "surrogates.ensemble.Ensemble | surrogates.rbf.RBF":
-        """The interpolant of the losses, and of what the Gaussian process expects at points without one."""
+        """The interpolant of the losses, and of the Gaussian process' mean at points without a loss."""
         shown = self._evidence.at(thinned(self._evidence, CONDITIONED_ON))
         if self._model is not None and (self._ensemble or shown.n > REFIT_UP_TO or len(pending) == self._believed):
             return self._model
@@ -140,7 +140,7 @@ class LocalSearch:
 
 
 def _nearby(centres: FloatArray, middle: FloatArray, x: FloatArray) -> FloatArray:
-    """Those of `centres` that can be the nearest of one to a point x, where `middle` is one of them.
+    """Those of `centres` that can be the nearest one of a point x, if `middle` is one of them.
 
     No x is farther from its nearest centre than from the middle, so that centres beyond twice the farthest x play no
     part: of ten thousand centres few are left near the end of a search.

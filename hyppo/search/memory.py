@@ -1,8 +1,8 @@
-"""What the search remembers from one ask to the next.
+"""The memory of the search from one ask to the next.
 
 Every trial carries the step that proposed it, and the steps of all trials make the memory: hyperparameters to start
 from, the state of the local search, whose turn it is. The study file keeps each step as JSON, so that a resumed study
-asks what the uninterrupted one would have asked.
+asks the same points as the uninterrupted one.
 
     version  written by   form of a step
     1        up to 0.1.0  no version; without the hyperparameters of the spread's process

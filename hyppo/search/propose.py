@@ -1,6 +1,6 @@
 """The next points to try.
 
-A proposer turns what is known into points. `PROPOSERS` holds those with a name; a study takes a user's own object too.
+A proposer turns the known losses into points. `PROPOSERS` holds those with a name; a study also takes a user's object.
 """
 
 from collections.abc import Callable, Mapping, Sequence

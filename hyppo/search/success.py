@@ -79,12 +79,12 @@ class Prudence:
         return Prudence(float(np.log(bound) + log_success.max()))
 
     def worth(self, log_ei: FloatArray, log_success: FloatArray) -> FloatArray:
-        """log EI and log P of candidates to what is maximised, (q,), (q,) -> (q,)."""
+        """The score to maximise, from log EI and log P of candidates, (q,), (q,) -> (q,)."""
         unsafe = -UNSAFE * (1.0 - np.maximum(log_success, -1e6))
         return np.where(log_success >= self.least, log_ei + log_success, unsafe)
 
     def score(self, score: FloatArray, log_success: FloatArray) -> FloatArray:
-        """Weighted scores in 0..1 and log P to what is minimised, (q,), (q,) -> (q,)."""
+        """The score to minimise, from weighted scores in 0..1 and log P, (q,), (q,) -> (q,)."""
         return np.where(log_success >= self.least, score, 2.0 - np.exp(log_success))
 
 

@@ -1,7 +1,7 @@
-"""Losses to what surrogates are fitted to, and back.
+"""The transform from losses to the outputs that surrogates are fitted to, and back.
 
     symbol   shape   meaning
-    y        (n,)    losses, or their logarithms where a half of them spans more than three decades
+    y        (n,)    losses, or their logarithms if a half of them spans more than three decades
     a, b     float   centre and scale: u = clip((y - a) / b, low, high). Mean and standard deviation; if a few outliers
                      make these, the median and OUTLYING times the median absolute deviation
     lambda   float   power of Yeo & Johnson (2000), by maximum likelihood
@@ -27,7 +27,7 @@ LARGEST = 1e150  # losses beyond are equal to the search; their squares would ov
 SMALLEST = 1e-300
 WIDE = 1e3  # median to least, or largest to median
 OUTLYING = 5.0  # standard deviations, by the median absolute one, above which a few losses make the standard deviation
-FAR = 1e6  # times median minus least, above the median: what diverged farther is as bad
+FAR = 1e6  # times median minus least, above the median: losses above it count as equally bad
 
 
 def yeo_johnson(u: FloatArray, power: float) -> FloatArray:
@@ -101,7 +101,7 @@ class Outputs:
 
 
 def fit(y: npt.ArrayLike, *, clip: float = 8.0) -> Outputs:
-    """Transform of losses, (n,); the identity up to centre and scale where all are equal.
+    """Transform of losses, (n,); the identity up to centre and scale if all are equal.
 
     >>> fit([1.0, 2.0, 3.0]).forward([1.0, 2.0, 3.0]).round(3) + 0.0
     array([-1.225,  0.   ,  1.225])
@@ -138,7 +138,7 @@ class Merged:
 
     row: IntArray  # (m,) first row of each point
     mean: FloatArray  # (m,)
-    variance: FloatArray  # (m,) sample variance over all its replicas; 0 where `freedom` is 0
+    variance: FloatArray  # (m,) sample variance over all its replicas; 0 if `freedom` is 0
     freedom: FloatArray  # (m,) degrees of freedom of `variance`
     count: IntArray  # (m,) replicas
 

@@ -34,13 +34,13 @@ PORTS_A_RANK = 32
 
 
 def node_name() -> str:
-    """What tells this rank's node from others; virtual nodes of one host, as Slurm can have, count as several."""
+    """Name of this rank's node; virtual nodes of one host, as Slurm can have, count as several."""
     host, slurm = socket.gethostname(), os.environ.get("SLURMD_NODENAME", "")
     return f"{host}/{slurm}" if slurm and not host.startswith(slurm) else host
 
 
 def introduction() -> Hello:
-    """What this rank has to say of itself."""
+    """The introduction of this rank."""
     gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
     return Hello(node_name(), visible_gpus(), int(gpus) if gpus.isdigit() else 0)
 
@@ -61,7 +61,7 @@ class _Training:
 
 
 class Rank:
-    """A rank that serves: one training process, and the lead of a group where it is the first in one."""
+    """A rank that serves: one training process, and the lead of a group if it is the first in one."""
 
     def __init__(self, messenger: Messenger) -> None:
         self._messenger = messenger
@@ -76,7 +76,7 @@ class Rank:
     def serve(self, launcher: Launcher) -> NoReturn:
         """Train as rank 0 says until it releases this rank, or the launcher of the job is gone."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides what they mean
+            signal.signal(number, lambda *_: None)  # rank 0 gets them too, and decides
         self._messenger.send(0, introduction())
         pause = SHORTEST
         while True:
@@ -157,7 +157,7 @@ class Rank:
             self._messenger.send(self._training.asker, Noticed(self._training.serial, text))
 
     def _rendezvous(self, begin: Begin) -> dict[str, str]:
-        """Where the ranks of a group meet: a port that no other group of this job uses, and a token to prove it.
+        """Meeting point of the ranks of a group: a port that no other group of this job uses, and a token to prove it.
 
         Two groups on one port would train each other's weights without a word.
         """

@@ -1,11 +1,11 @@
 """Trainings on the ranks of an MPI job: rank 0 asks, the others serve until its script ends.
 
-Rank 0 may train too (`manager=shared`): it then sends itself what it sends to others, and looks after its training
-process whenever it waits. While it searches for a point that process is left alone, and fills its pipes at worst.
+Rank 0 may train too (`manager=shared`): it then sends itself the same messages as to others, and serves its training
+process whenever it waits. While it searches for a point it does not, and at worst the pipes of that process fill.
 
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
 MPI, see `hyppo.launch.mpi.messenger`, and there is no collective call but the start and the end of MPI itself.
-`mpi4py.futures` has no way to report from a training, to stop one, or to place one by its group; it can still be had as
+`mpi4py.futures` has no way to report from a training, to stop one, or to place one by its group; it can still be used as
 `run(executor=...)`.
 """
 
@@ -62,7 +62,7 @@ def workers(
 def gpus_of(hellos: Sequence[Hello]) -> dict[str, int]:
     """GPUs of each node that has any: those that its ranks see.
 
-    Where a batch system shows each rank its own GPU alone, all of them call it 0: then its count is right.
+    If a batch system shows each rank only its own GPU, all of them call it 0: then its count is right.
 
     >>> gpus_of([Hello("a", ("0", "1")), Hello("a", ("0", "1")), Hello("b", ())])
     {'a': 2}
@@ -140,7 +140,7 @@ class MpiWorkers:
         self._submitted[serial] = _Submitted(slot, task, self._transport.key, future)
 
     def _arranged(self, unit: Sequence[int], rank: int) -> tuple[Settings, Place]:
-        """Settings and place of one rank of a replica group; a torchrun worker's environment where it has several."""
+        """Settings and place of one rank of a replica group; a torchrun worker's environment if it has several."""
         near = [other for other in unit if self._nodes[other] == self._nodes[rank]]
         local = near.index(rank)
         gpus = [self._gpus[other] for other in near if other in self._gpus]
@@ -227,5 +227,5 @@ class MpiWorkers:
         for serial, its in self._submitted.items():
             self._messenger.send(self._units[its.slot][0], Kill(serial))
         self._submitted.clear()
-        if self._own is not None:  # nobody looks at what it sends itself from here on
+        if self._own is not None:  # nobody reads its own messages from here on
             self._own.abandon()
