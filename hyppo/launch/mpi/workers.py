@@ -5,8 +5,8 @@ process whenever it waits. While it searches for a point it does not, and at wor
 
 Each rank trains in a child process, because any rank that dies takes the whole job with it. Nothing here blocks inside
 MPI, see `hyppo.launch.mpi.messenger`, and there is no collective call but the start and the end of MPI itself.
-`mpi4py.futures` has no way to report from a training, to stop one, or to place one by its group; it can still be used as
-`run(executor=...)`.
+`mpi4py.futures` has no way to report from a training, to stop one, or to place one by its group. It is available
+as `run(executor=...)`.
 """
 
 import itertools
