@@ -408,6 +408,7 @@ def test_a_training_and_what_it_started_end_with_a_killed_parent(tmp_path):
     assert {pid, started} <= set(session)
     parent.kill()
     parent.wait()
+    parent.stdout.close()
     end = time.monotonic() + 10.0
     while any(map(alive, session)):
         assert time.monotonic() < end, "the training or what it started outlives the run"
