@@ -131,7 +131,7 @@ def test_what_is_new_is_followed(tmp_path):
     view = Watched(path)
     view.look()
     assert "does not exist" in view.line()
-    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=path) as study:
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=path, replicas=3) as study:
         study.tell(study.ask().number, [0.5])
         view.look()
         assert "1 trial, 1 training (0 failed), 0 pending" in view.line()
