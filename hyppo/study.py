@@ -512,6 +512,7 @@ class Study:
         self._refuse_bare_losses()
         self._open()
         trial = self._trial(number)
+        number = trial.number
         self._refuse_in_training(trial)
         values = _losses(losses)
         now = time.time()
@@ -535,6 +536,7 @@ class Study:
         """
         self._open()
         trial = self._trial(number)
+        number = trial.number
         self._refuse_in_training(trial)
         if not trial.pending:
             raise StudyError(f"trial {number} has nothing pending that could fail; it is {trial.state}")
@@ -762,6 +764,7 @@ class Study:
         from hyppo.training.predictions import combine
 
         trial = self._trial(number)
+        number = trial.number
         return combine([self._folders.of(number, r.index) for r in trial.replicas if r.loss is not None])
 
     @_locked
@@ -776,7 +779,8 @@ class Study:
         self._load()
         from hyppo.training.predictions import weights_in
 
-        folders = [self._folders.of(number, r.index) for r in self._trial(number).replicas if r.loss is not None]
+        trial = self._trial(number)
+        folders = [self._folders.of(trial.number, r.index) for r in trial.replicas if r.loss is not None]
         return tuple(path for path in map(weights_in, folders) if path is not None)
 
     def to_frame(self) -> "pd.DataFrame":
@@ -812,6 +816,7 @@ def load(path: str | Path) -> Study:
     LogError
         The file is missing, torn, or not a study.
     """
+    path = _resolved(path)
     return study_of(path, *read_log(path))
 
 
@@ -837,9 +842,10 @@ def _resolved(log: str | Path) -> Path:
     """The study file that a path leads to now."""
     try:
         path = Path(os.path.realpath(os.fspath(log)))
-    except (TypeError, ValueError) as error:
+        folder = path.is_dir()
+    except (TypeError, ValueError, OSError) as error:
         raise StudyError(f"log: expected the path of a study file, got {log!r} ({error})") from None
-    if path.is_dir():
+    if folder:
         raise StudyError(f"log: {path} is a folder; name a file in it, such as {path / 'study.h5'}")
     return path
 

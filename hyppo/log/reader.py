@@ -55,9 +55,11 @@ class LogReader:
                         continue
                     break
                 continue
+            except LogError:
+                raise
             except OSError as error:
                 if error.errno != errno.ESTALE:  # NFS: the file was replaced between its opening and its reading
-                    raise
+                    raise LogError(f"{self.path} cannot be read: {error.strerror}") from error
                 problem = str(error)
                 continue
             fresh = events_after(self._extent.sequence, scan.frames)
