@@ -71,6 +71,8 @@ class Best:
         around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
         spread = "" if self.spread is None else f" ± {self.spread:.3g}"
         failed = f", {self.failed} failed" if self.failed else ""
+        if self.ensemble_loss is not None:
+            failed += f"; loss of their mean prediction {self.ensemble_loss:.5g}"
         return (
             f"trial {self.number}: {self.params}\n"
             f"expected {self.goal.metric} {self.goal.shown(self.estimate):.5g} ({around})\n"

@@ -147,3 +147,13 @@ def test_failures_and_a_penalty_of_the_spread():
     best = study.best
     assert best.interval[0] <= best.estimate <= best.interval[1]
     assert abs(best.estimate - bowl(best.params)) < 0.25
+
+
+def test_the_recommendation_reads_as_a_person_would_say_it():
+    study = drive(None, 40, 0.1)
+    best = study.best
+    lines = str(best).splitlines()
+    low, high = best.interval
+    assert lines[1] == f"expected loss {best.estimate:.5g} (90 % interval {low:.4g} to {high:.4g})"
+    assert lines[2] == f"observed {best.mean:.5g} ± {best.spread:.3g} over {best.replicas} trainings"
+    assert best.failed == 0
