@@ -160,7 +160,10 @@ class Study:
             )
         self._space = space
         self._objective = objective
-        self._log = _resolved(log) if log is not None else None
+        if log is not None:
+            _resolved(log)  # an error now, if there is one
+        self._log = None if log is None else Path(log)
+        self._found = log is None
         self._criterion = criterion
         if not isinstance(isolate, bool):
             raise StudyError(f"isolate: expected True or False, got {isolate!r}")
@@ -186,7 +189,8 @@ class Study:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return f"Study({self.space!r}, log={str(self.log) if self.log else None!r}, trials={len(self._history.trials)})"
+        log = None if self._log is None else str(self._log)
+        return f"Study({self.space!r}, log={log!r}, trials={len(self._history.trials)})"
 
     def _repr_html_(self) -> str:
         from hyppo.report.notebook import study_html
@@ -206,7 +210,15 @@ class Study:
     @property
     def log(self) -> Path | None:
         """The study file."""
+        self._find()
         return self._log
+
+    def _find(self) -> None:
+        """Resolve the path of the study file once, at its first use; later changes of directory do not matter."""
+        if not self._found:
+            assert self._log is not None
+            self._log, self._found = _resolved(self._log), True
+            self._set_up()
 
     @property
     def criterion(self) -> Criterion | None:
@@ -269,12 +281,14 @@ class Study:
     def _load(self) -> None:
         """Read the log, without locking it."""
         self._attend()
+        self._find()
         if self._history.read():
             self._renew()
 
     def _open(self) -> None:
         """Read the log, and become its writer."""
         self._attend()
+        self._find()
         if self._history.open():
             self._renew()
         if not self._began and self.log is not None:
@@ -833,7 +847,7 @@ def study_of(path: str | Path, header: Header, events: Sequence[Event]) -> Study
         study._config = Config.from_json(header.seed, header.config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LogError(f"{path} is damaged: its configuration makes no study ({error!r})") from error
-    study._set_up()
+    study._find()
     study._history.replay(events)
     return study
 

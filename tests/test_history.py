@@ -228,7 +228,14 @@ def test_the_path_is_resolved_once(tmp_path, monkeypatch):
     linked = study(Path("link.h5"))
     moved.tell(moved.ask().number, [0.5])
     moved.close()
-    monkeypatch.chdir("elsewhere")
+    assert linked.trials == ()
+    (tmp_path / "later").mkdir()
+    later = study(Path("s.h5"))
+    monkeypatch.chdir("later")
+    later.ask()  # the first use decides
+    assert later.log == tmp_path / "later" / "s.h5"
+    later.close()
+    monkeypatch.chdir("../elsewhere")
     assert moved.ask().number == 1
     linked.ask()
     assert (moved.log, linked.log) == (tmp_path / "s.h5", tmp_path / "disk" / "real.h5")
