@@ -1,6 +1,6 @@
 """One training: the user's function called once, and how it ended.
 
-This module is all that a process which only trains needs of `hyppo`, so it imports little.
+A process that only trains needs no other module of `hyppo`, so this one imports little.
 """
 
 import math
@@ -24,10 +24,10 @@ from hyppo.training.seeding import restored_switches, seed_everything
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
-    """The result of a training, from what its function returned and what a callback handed over.
+    """The result of a training, from the returned value of its function and the result of a callback.
 
-    A returned loss counts: it is what the user computed last. A number returned beside a callback is in the sign of the
-    monitored metric, so the best accuracy of a training with mode="max" is returned as it is.
+    A returned loss overrides that of the callback, because the user computed it last. Beside a callback, a returned
+    number has the sign of the monitored metric: with mode="max", return the best accuracy itself.
     """
     handed = replica.result
     if returned is None:
@@ -72,16 +72,16 @@ def _same(loss: float, handed: float) -> bool:
 
 
 def name_of(objective: Callable[..., Any]) -> str:
-    """How messages call the user's function."""
+    """The name of the user's function in messages."""
     return str(getattr(objective, "__qualname__", None) or type(objective).__name__) + "(replica)"
 
 
 def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     """Seed, call the user's function once, and return how it ended.
 
-    Whatever the function raises becomes a failure, `SystemExit` included (Lightning's answer to an interrupt);
-    `KeyboardInterrupt` goes through. The working directory, the environment and the global switches of frameworks are
-    as before when it ends.
+    Every exception of the function becomes a failure, also `SystemExit` (Lightning raises it after an interrupt). Only
+    `KeyboardInterrupt` is raised again. At the end, the working directory, the environment and the global
+    switches of frameworks are restored.
     """
     here, environ = os.getcwd(), dict(os.environ)
     try:

@@ -1,4 +1,4 @@
-"""The criterion of a trial's mean prediction, over the replicas that have ended: an objective for a process of its own.
+"""The criterion of a trial's mean prediction, over the replicas that have ended: an objective for a separate process.
 
 It reads whole predictions and imports whatever the criterion needs, a framework for example, so the process that asks
 does not evaluate it.

@@ -34,10 +34,10 @@ class Framework:
         return {}
 
     def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
-        """Go back to the generators' state in `state`, which may lack the keys of `random_state`."""
+        """Restore the generators from `state`, which may lack the keys of `random_state`."""
 
     def clear(self, module: Any) -> None:
-        """Free what a training has left behind: process groups, cached memory."""
+        """Free the resources that a training has left: process groups, cached memory."""
 
     def switches(self, module: Any) -> dict[str, Any]:
         """Global switches that a training may change: default dtypes, precisions, modes."""
@@ -184,12 +184,12 @@ class TensorFlow(Framework):
 
 
 class Keras(Framework):
-    """Keras, also on JAX, which keeps no global random state of its own."""
+    """Keras, also on JAX, which has no global random state."""
 
     name = "keras"
 
     def seed(self, module: Any, seed: int) -> None:
-        module.utils.set_random_seed(seed)  # also resets the seed generators that Keras keeps of its own
+        module.utils.set_random_seed(seed)  # also resets Keras' own seed generators
 
     def switches(self, module: Any) -> dict[str, Any]:
         return {
@@ -209,7 +209,7 @@ class Keras(Framework):
             getattr(module.config, f"set_{name}")(value)
 
 
-KERAS_NAMES = "object_name_uids"  # how many metrics, layers, ... of each automatic name there are: auc, auc_1, ...
+KERAS_NAMES = "object_name_uids"  # number of metrics, layers, ... with each automatic name: auc, auc_1, ...
 
 
 def _keras_state() -> Any:
@@ -239,7 +239,7 @@ class Lightning(Framework):
     name = "lightning"
 
     def environ(self, seed: int) -> dict[str, str]:
-        # Lightning hands this seed to its data-loader workers; torch seeds its own from its generator.
+        # Lightning passes this seed to its data-loader workers; torch seeds its workers from its generator.
         return {"PL_GLOBAL_SEED": str(seed), "PL_SEED_WORKERS": "1"}
 
     def group_environ(self, near: int, nodes: int) -> dict[str, str]:
@@ -259,7 +259,7 @@ FRAMEWORKS: dict[str, Framework] = {
 def imported() -> Iterator[tuple[Framework, Any]]:
     """The frameworks that this process has imported, each with its module.
 
-    A framework whose import is still under way is left out.
+    A framework whose import has not finished yet is skipped.
     """
     for name, framework in FRAMEWORKS.items():
         module = sys.modules.get(name)
@@ -268,6 +268,6 @@ def imported() -> Iterator[tuple[Framework, Any]]:
 
 
 def clear() -> None:
-    """Free what a training has left behind in the frameworks that it used."""
+    """Free the resources that a training has left in the frameworks that it used."""
     for framework, module in imported():
         framework.clear(module)

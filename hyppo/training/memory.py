@@ -24,7 +24,7 @@ class PeakMemory:
             framework.reset_peak(module)
 
     def measured(self) -> dict[str, float]:
-        """`memory`, and `gpu_memory` if a framework tells it; what the system does not tell is left out."""
+        """`memory`, and `gpu_memory` if a framework provides it; numbers unknown to the system are omitted."""
         found: dict[str, float] = {}
         with suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii", errors="replace") as file:
             line = next(line for line in file if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""A metric of a framework seen as a loss: what every integration does with it, once."""
+"""A framework's metric as a loss: the code that all integrations share."""
 
 import math
 import re
@@ -123,7 +123,7 @@ class Monitor:
         return {name: number(name, logged[name], finite=False) for name in self.metrics if name in logged}
 
     def go_on(self, curve: Iterable[tuple[int, float]]) -> None:
-        """Repeat the reports of `curve`: an interrupted training goes on after them.
+        """Repeat the reports of `curve`: an interrupted training continues after them.
 
         A rule for stopping early counts a training's reports and knows its lowest loss, and forgets those of a training
         that was cut.

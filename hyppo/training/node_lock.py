@@ -1,4 +1,4 @@
-"""A lock for the trainings of one node: one at a time prepares what they share."""
+"""A lock for the trainings of one node: one at a time prepares shared data."""
 
 import fcntl
 import getpass

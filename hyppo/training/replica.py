@@ -1,6 +1,6 @@
-"""What a training sees, and how its result comes back.
+"""The input and the result of a training.
 
-A `Replica` goes to the user's function, once per replica and data-parallel rank; an `Outcome` comes back: a loss or a
+The user's function gets a `Replica`, once per replica and data-parallel rank. The result is an `Outcome`: a loss or a
 failure, never both.
 """
 
@@ -20,8 +20,8 @@ from hyppo.training.criterion import Criterion, pack, unpack
 from hyppo.training.node_lock import node_lock
 
 NON_FINITE = "NonFiniteLoss"  # the type of the failure of a training that ended, with a loss of NaN or infinity
-MEASURED = ("seconds", "memory", "gpu_memory")  # metrics that every training has, where the system tells them
-# State of an interrupted training, in its directory; gone once it is settled. Another resume.* there is the user's.
+MEASURED = ("seconds", "memory", "gpu_memory")  # metrics that every training has, if the system provides them
+# State of an interrupted training, in its directory; deleted once it is settled. Another resume.* is the user's.
 RESUME = "resume." + 16 * "[0-9a-f]" + "*"
 
 Report = Callable[[int, float], None]
@@ -29,7 +29,7 @@ Report = Callable[[int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a training hands over if a bare loss is not enough.
+    """The result of a training, if it is more than a loss.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Result:
     Raises
     ------
     ObjectiveError
-        The loss is not a number; NaN and infinity are numbers, and make the training a failed one.
+        The loss is not a number; NaN and infinity are numbers, but the training then counts as failed.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The metric that the losses of a study are, and whether lower or higher is better.
+    """The metric that serves as the loss of a study, and whether lower or higher is better.
 
     Examples
     --------
@@ -110,7 +110,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a replica has no loss: the exception's type, its message, and the traceback of where it was raised."""
+    """The reason why a replica has no loss: the type, message and traceback of the exception."""
 
     type: str
     message: str
@@ -134,14 +134,14 @@ class Failure:
 class Outcome:
     """How one training ended.
 
-    `start` and `end` are unix seconds around the user's function, taken where it ran; `curve` holds what was
-    reported, as (step, loss). `losses` are those of the predictions, by the study's criterion, over the trained network
-    and its dropout passes; `criterion` (packed) is the training's own, where the study has none.
-    `pruned`: the study's rule gave its trial up, so that it has neither a loss nor a failure.
-    `metrics` are further numbers by name: `seconds` and peak `memory` (bytes) as measured, and whatever was logged.
+    `start` and `end` are unix seconds around the user's function, measured on the machine that ran it; `curve` has the
+    reports, as (step, loss). `losses` are the values of the study's criterion for the predictions of the trained
+    network and of its dropout passes; `criterion` (packed) is the training's own one if the study has none.
+    `pruned`: the study's rule stopped its trial early, so it has neither a loss nor a failure.
+    `metrics` are further numbers by name: the measured `seconds` and peak `memory` (bytes), and all logged numbers.
     `goal` says which metric the loss is, if a callback monitored one. `whole`: a callback knows that this training was
-    not cut, although it may have seen that a stop was asked. `rows` is a digest of the validation targets that are kept
-    with the predictions.
+    complete, although it may have read `should_stop` as true. `rows` is a digest of the validation targets that are
+    kept with the predictions.
     """
 
     loss: float | None
@@ -181,21 +181,21 @@ class Replica:
     trial, index : int
         Number of the trial, and of the replica within it.
     directory : pathlib.Path
-        Folder of this replica, made on first use; what is left there stays beside the study file.
+        Folder of this replica, created on first use; its files stay beside the study file.
     devices : tuple of int
         GPUs of this rank; empty on a CPU.
     rank, world_size : int
-        Place among the data-parallel ranks of this training; (0, 1) where there is one.
+        Rank among the data-parallel ranks of this training, and their number; (0, 1) without data parallelism.
     attempt : int
         1 on the first try; a retry keeps number, index and seed.
     target : {"mean_loss", "ensemble_loss"}
-        What the study optimises.
+        The loss that the study minimises.
     criterion : callable or None
-        The study's: the loss of predictions on all validation data.
+        The study's criterion: the loss of predictions on all validation data.
     losses : LossStats or None
-        Of the kept predictions, by `criterion`.
+        Losses of the kept predictions by `criterion`.
     metrics : dict
-        What `log` was told.
+        The numbers given to `log`.
 
     Examples
     --------
@@ -247,12 +247,12 @@ class Replica:
 
     @property
     def own_criterion(self) -> bytes | None:
-        """Packed, the criterion that the training found by itself, where the study has none."""
+        """The criterion that the training found by itself, packed, if the study has none."""
         return None if self._packed is not None or self.criterion is None else pack(self.criterion)
 
     @property
     def location(self) -> Path:
-        """The path of `directory`, which may not be there yet."""
+        """The path of `directory`, which may not exist yet."""
         return self._directory
 
     @property
@@ -261,7 +261,7 @@ class Replica:
         return self._directory
 
     def report(self, step: int, loss: float) -> None:
-        """Tell how the training goes: `loss` after `step` (an epoch, or another count that goes up).
+        """Report the progress of the training: `loss` after `step` (an epoch, or another increasing count).
 
         Raises
         ------
@@ -274,7 +274,7 @@ class Replica:
             self._on_report(*point)
 
     def log(self, name: str, value: float) -> None:
-        """Keep a further number of this training beside its loss; of a name that is logged again the last one counts.
+        """Store a further number of this training beside its loss; if a name is logged again, the last number counts.
 
         It becomes `trial.metrics[name]`, the mean over the replicas, and the column `metrics.<name>` of
         `study.to_frame()` and `hyppo export`. NaN and infinity are not kept.
@@ -303,7 +303,7 @@ class Replica:
 
     @contextmanager
     def node_lock(self, name: str) -> Iterator[None]:
-        """One training of the study on this node at a time holds the lock `name`: to prepare what all of them read.
+        """A lock `name` that one training of the study per node holds at a time, for preparing shared data.
 
         Examples
         --------
@@ -317,11 +317,11 @@ class Replica:
 
     @property
     def should_stop(self) -> bool:
-        """Whether this training is asked to end soon: its walltime is near, or it is not worth going on."""
+        """Whether this training should end soon: the walltime is nearly over, or a rule stops the trial early."""
         return self._stop_asked is not None and self._stop_asked()
 
     def hand_over(self, result: Result) -> None:
-        """Leave the result, for callbacks that cannot return it.
+        """Store the result, for callbacks that cannot return it.
 
         Raises
         ------
@@ -337,12 +337,12 @@ class Replica:
 
 
 def check_target(replica: Replica) -> None:
-    """Refuse, before anything is trained, a target that will not be had.
+    """Fail before training starts if the target cannot be computed.
 
     Raises
     ------
     ObjectiveError
-        The ensemble's loss is optimised, and there is no criterion.
+        The target is the ensemble loss, and there is no criterion.
     """
     if replica.target == ENSEMBLE_LOSS and replica.criterion is None:
         raise ObjectiveError(

@@ -23,7 +23,7 @@ SHARE = 0.05  # of the time goes to saves, at most
 
 
 def state_name(replica: Replica) -> str:
-    """What the files of this training's state begin with: those of another seed or other parameters are not found.
+    """Prefix of the files of this training's state: files of another seed or other parameters do not match it.
 
     A study file that was deleted may have left its folder behind, with state of the same trial and replica.
 
@@ -56,7 +56,7 @@ class Saves:
         return self._clock() - self._last >= max(EVERY, self._took / SHARE)
 
     def save(self, write: Callable[[], Any]) -> None:
-        """Save by `write()`; where it cannot, training goes on and a notice says so."""
+        """Save by `write()`; after an error, training continues and a notice says why."""
         began = self._clock()
         try:
             write()

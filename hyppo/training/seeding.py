@@ -95,7 +95,7 @@ def restored_switches() -> Iterator[None]:
 def seed_everything(seed: int) -> None:
     """Seed `random`, numpy, every framework already imported, and the others when they are first imported.
 
-    The result does not depend on what ran before in this process.
+    The result does not depend on earlier code in this process.
     """
     for framework in FRAMEWORKS.values():
         os.environ.update(framework.environ(seed))

@@ -1,7 +1,7 @@
-"""Global switches of frameworks: what a training changes in them ends with it.
+"""Global switches of frameworks: restored after each training.
 
 A default dtype, a precision policy or the counters of automatic names outlive the function that set them. The next
-training in the same process would have another loss than in a process of its own.
+training in the same process would have another loss than in a separate process.
 """
 
 from typing import Any

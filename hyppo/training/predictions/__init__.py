@@ -1,4 +1,4 @@
-"""Predictions of trained networks and their uncertainty: what a replica keeps, and how replicas are combined.
+"""Predictions of trained networks and their uncertainty: the files of a replica, and how replicas are combined.
 
 Notation, elementwise over the validation targets:
 

@@ -1,4 +1,4 @@
-"""What one trained network predicts: gathered batch by batch, and the file of it in its replica's folder.
+"""The predictions of one trained network: collected batch by batch, and their file in the replica's folder.
 
 The passes themselves are never kept: running sums take a batch at a time (notation: `hyppo.training.predictions`).
 """
@@ -17,7 +17,7 @@ from hyppo.training.predictions.output import Leaves, flatten, unflatten
 
 FILE = "predictions.npz"
 
-Batch = tuple[Any, Iterable[Any], Any]  # prediction, passes, targets (None where they are not known)
+Batch = tuple[Any, Iterable[Any], Any]  # prediction, passes, targets (None if unknown)
 
 
 def moments(passes: Iterable[Any], like: Leaves) -> tuple[Leaves, Leaves, int]:

@@ -1,4 +1,4 @@
-"""The prediction of several trained networks together: of a trial's replicas from what they kept, or on new data."""
+"""The combined prediction of several trained networks: of a trial's replicas from their files, or on new data."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,17 +27,17 @@ class Predictions:
 
     Attributes
     ----------
-    mean, std : array, or tuple or dict of arrays where the network's output is one
+    mean, std : array, or a tuple or dict of arrays if the network's output is one
         mu and sqrt(V), shape (examples, ...).
     targets : as `mean`, or None
-        The validation targets, where the training knew them.
+        The validation targets, if the training knew them.
     replicas, passes : int
         Number of trained networks, and of dropout passes over all of them.
     entropy : as `mean`, or None
         Mean entropy of the single networks' probabilities, in nats, for outputs of classes; the entropy of `mean`
-        less this is the part that the networks disagree on.
+        minus this is the part due to disagreement among the networks.
     calibrator : Calibrator or None
-        Of a calibrated ensemble: then `std` and the probabilities in `mean` are calibrated.
+        That of a calibrated ensemble; `std` and the probabilities in `mean` are then calibrated.
     """
 
     mean: Any
@@ -51,8 +51,8 @@ class Predictions:
     def interval(self, level: float = 0.9) -> tuple[Any, Any]:
         """Lower and upper ends of the interval that holds a target with probability `level`, as arrays like `mean`.
 
-        Of a calibrated ensemble (`ensemble.calibrate(data)`) these are split conformal intervals. Otherwise they are
-        those of a normal distribution, mu ± z sd, which leave out the noise of the targets.
+        For a calibrated ensemble (`ensemble.calibrate(data)`) these are split conformal intervals. Otherwise they are
+        those of a normal distribution, mu ± z sd, which do not contain the noise of the targets.
 
         Raises
         ------
@@ -85,14 +85,14 @@ class Predictions:
 
 
 def combine(directories: Sequence[str | Path], weights: tuple[float, float] = (0.5, 0.5)) -> Predictions:
-    """Prediction of a trial from the arrays that its replicas kept: exact, reading each array once.
+    """Prediction of a trial from the stored arrays of its replicas: exact, reading each array once.
 
     Parameters
     ----------
     directories : sequence of paths
-        Folders of the replicas that count; those that kept no predictions are passed over.
+        Folders of the replicas to combine; those without predictions are skipped.
     weights : (w1, w2)
-        Of trained networks and of their dropout passes; (1, 0) is used where there are no passes.
+        Weights of trained networks and of their dropout passes; (1, 0) if there are no passes.
 
     Raises
     ------
@@ -311,16 +311,16 @@ class Ensemble:
         Parameters
         ----------
         data
-            Gone through once a network; targets beside the inputs come back as `.targets`.
+            Read once per network; targets in the batches are returned as `.targets`.
         mc_dropout : int
             Passes of each network with its dropout layers active.
         weights : (w1, w2)
-            Of networks and of their passes.
+            Weights of networks and of their passes.
 
         Raises
         ------
         StudyError
-            Not a number of passes, or no data; `ObjectiveError` where outputs do not fit together.
+            Invalid number of passes, or no data; `ObjectiveError` if outputs cannot be combined.
         """
         whole("mc_dropout", mc_dropout, least=0)
         networks: dict[str, Callable[[], AbstractContextManager[Mapping[str, Any]]]] = {}

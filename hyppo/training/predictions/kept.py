@@ -1,4 +1,4 @@
-"""What a training leaves in its replica's folder, predictions and weights, and whether it was asked to."""
+"""The files that a training writes into its replica's folder: predictions and weights, requested or by default."""
 
 import os
 import warnings
@@ -17,20 +17,20 @@ from hyppo.training.predictions.spool import Spool
 from hyppo.training.replica import Replica
 
 NETWORKS = ("weights.ckpt", "weights.keras", "weights.weights.h5")  # other files are the user's
-UNASKED = "unasked"  # folder beside the trials' with a mark for each file that nobody asked for
+UNASKED = "unasked"  # folder beside the trials' with a mark for each file kept by default
 NO_PREDICTIONS = "no predictions are kept"
-UNASKED_BYTES = 1 << 24  # what a replica keeps where nobody asked for predictions: 16 MiB, some 4 million outputs
+UNASKED_BYTES = 1 << 24  # limit for files kept by default, per replica: 16 MiB, some 4 million outputs
 
 
 def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool | None:
-    """Whether the user wants predictions: True, False, or None where nothing was said.
+    """Whether the user wants predictions: True, False, or None if not specified.
 
-    A study of the ensemble's loss needs them, whatever the training says.
+    A study with the target "ensemble_loss" always needs them.
 
     Raises
     ------
     StudyError
-        A number of passes that cannot be, or passes without predictions.
+        The number of passes is invalid, or passes are requested without predictions.
     """
     whole("mc_dropout", mc_dropout, least=0)
     if mc_dropout and predict is False:
@@ -45,8 +45,8 @@ def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool |
 def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
     """Predict batch by batch and keep the predictions in the replica's directory; with a criterion, their losses too.
 
-    An error here never costs the loss of a training that has ended: a notice says that predictions are missing, and
-    why. A criterion that fails is the training's failure only if the study optimises the ensemble's loss.
+    After an error here the training still keeps its loss: a notice says that predictions are missing, and why. An error
+    of the criterion makes the training fail only if the study optimises the ensemble loss.
     """
     collection = Collection()
     spool = None if replica.criterion is None else Spool(replica.directory)
@@ -100,15 +100,15 @@ def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> Lo
 
 
 def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], nbytes: int, asked: bool | None) -> None:
-    """Write the trained network into the replica's directory, by the first of `saves` that can; whole or not at all.
+    """Write the trained network into the replica's directory, by the first of `saves` that works; whole or not at all.
 
-    Without being asked networks are kept up to `UNASKED_BYTES`. An error is a notice: the loss of the training counts.
+    By default networks are kept up to `UNASKED_BYTES`. An error becomes a notice; the training keeps its loss.
 
     Parameters
     ----------
     replica : Replica
     saves : mapping of str to callable
-        Name of the file, and what writes it: save(path).
+        Name of the file, and the function that writes it: save(path).
     nbytes : int
         Size of the network.
     asked : bool or None
@@ -146,18 +146,18 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
 
 
 def weights_in(directory: Path) -> Path | None:
-    """The trained network that a replica has left there."""
+    """The file of a replica's trained network, if there is one."""
     return next((directory / name for name in NETWORKS if (directory / name).is_file()), None)
 
 
 def discard(directory: Path) -> None:
-    """Forget what an earlier attempt left, so that predictions, weights and loss are always of one training."""
+    """Remove the files of an earlier attempt, so that predictions, weights and loss always come from one training."""
     for name in (FILE, *NETWORKS):
         remove(directory / name)
 
 
 def remove(path: Path) -> None:
-    """Remove a file that a replica keeps, and the mark that nobody asked for it."""
+    """Remove a file of a replica, and the mark that it was kept by default."""
     path.unlink(missing_ok=True)
     _mark(path).unlink(missing_ok=True)
 
@@ -169,20 +169,20 @@ def _mark(path: Path) -> Path:
 
 
 def mark_unasked(path: Path) -> None:
-    """Note that nobody asked for this file of a replica."""
+    """Mark this file of a replica as kept by default."""
     mark = _mark(path)
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
 
 
 def all_unasked(root: Path) -> Iterator[Path]:
-    """The files below the study's folder `root` that nobody asked for."""
+    """The files below the study's folder `root` that are kept by default."""
     for mark in (root / UNASKED).glob("trial-*~*~*"):
         yield root.joinpath(*mark.name.split("~"))
 
 
 def unasked_in(directory: Path) -> Iterator[Path]:
-    """The files of one replica that nobody asked for."""
+    """The files of one replica that are kept by default."""
     for path in (directory / name for name in (FILE, *NETWORKS)):
         if path.is_file() and _mark(path).exists():
             yield path

@@ -33,7 +33,7 @@ def array_of(leaf: Any) -> np.ndarray[Any, Any]:
 
 
 def flatten(tree: Any, path: str = "") -> Leaves:
-    """Arrays of an output by their path: `[0]` in a tuple or list, `.name` in a dict; what is None is left out.
+    """Arrays of an output by their path: `[0]` in a tuple or list, `.name` in a dict; None is omitted.
 
     >>> sorted(flatten({"a": 1.0, "b": (2.0, 3.0)}))
     ['.a', '.b[0]', '.b[1]']
