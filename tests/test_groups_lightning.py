@@ -102,7 +102,7 @@ CASES_ALONE = [
     ({"devices": 2, "strategy": "ddp_spawn"}, TWO),
     ({"devices": 2, "strategy": "ddp_fork"}, TWO),
     ({"num_nodes": 2}, f"{TWO} (DDPStrategy, devices=1, num_nodes=2)"),
-    ({"devices": 1, "strategy": "ddp_spawn"}, 'leave strategy= out, or say "ddp"'),
+    ({"devices": 1, "strategy": "ddp_spawn"}, 'leave strategy= out, or set it to "ddp"'),
     ({"devices": 1, "strategy": "ddp"}, None),
 ]
 

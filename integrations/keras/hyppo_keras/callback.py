@@ -42,25 +42,25 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
     predict : bool, optional
         Keep predictions on the validation data. By default, or with None, they are kept up to 16 MiB; True keeps any
-        size, as mc_dropout > 0 does, False keeps none. Predictions that fail never cost the loss: a notice says why.
+        size, as mc_dropout > 0 does, False keeps none. If predictions fail, the training keeps its
+        loss: a notice says why.
     weights : bool, optional
-        Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`, or its weights
-        alone if Keras cannot save it whole (a subclassed model without get_config). By default up to 16 MiB are; True
-        keeps any, False none.
+        Keep the trained network as `weights.keras` in the replica's directory, for `load_ensemble`, or only its
+        weights if Keras cannot save it whole (a subclassed model without get_config). By default it is kept up to
+        16 MiB; True keeps any size, False keeps none.
     resume : bool
-        Save weights and optimiser in the replica's directory when a stop is asked, and every minute or so, at an
-        epoch's end; a training that was interrupted goes on from there. What other callbacks remember (a patience)
-        begins anew.
+        Save weights and optimiser in the replica's directory when the run stops, and every minute or so, at the end of
+        an epoch. An interrupted training continues from this state. Other callbacks start again (a patience).
     metrics : sequence of str, optional
-        Names of further metrics in the epoch's logs, kept as `trial.metrics`. `parameters` (trainable) is always there.
+        Names of further metrics in the epoch's logs, kept as `trial.metrics`. `parameters` (trainable) is always kept.
     monitor_best : bool
-        Let the best epoch count: `fit` leaves the weights of the lowest loss, and loss, predictions and network are of
-        these.
+        Use the best epoch: at the end of `fit` the network has the weights of the lowest loss, and loss, predictions
+        and the kept network belong to these weights.
 
     Raises
     ------
     StudyError
-        An argument that cannot be used; and from `model.fit`: a second callback, a second fit, a fit without epochs, a
+        An invalid argument; and from `model.fit`: a second callback, a second fit, a fit without epochs, a
         metric that is not in the logs of the first validation, a model of another Keras, a replica of several ranks
         (`hyppo_keras.fit` trains it).
 
@@ -95,7 +95,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._saves = Saves()
         self._stopped = False
         self._group: Group | None = None  # of several ranks
-        self._losses: dict[bytes, tuple[float, dict[str, float]]] = {}  # and metrics, by the weights that they are of
+        self._losses: dict[bytes, tuple[float, dict[str, float]]] = {}  # and metrics, by the weights' fingerprint
         self._best: Any = None  # weights of the lowest loss
         self._since = self._validation_began = self._validation_took = 0.0
         self._logged: Mapping[str, Any] = {}
@@ -114,10 +114,10 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if replica.world_size > 1 and self._group is None:
             raise StudyError(
                 f"{replica.world_size} ranks train this replica together: call hyppo_keras.fit(replica, model, ...) "
-                "instead of model.fit, which shares the rows out and averages the gradients; or leave out data_parallel"
+                "instead of model.fit: it divides the rows and averages the gradients; or leave out data_parallel"
             )
-        # Callbacks end in the order of their list, and one after this may yet bring back other weights. Keras' own
-        # History closes the list and does nothing at the end: in its place this callback sees what `fit` leaves.
+        # Callbacks end in the order of their list, and a later one may still restore other weights. Keras' History is
+        # the last in the list and does nothing at the end: in its place this callback sees the final weights.
         self._history = getattr(self.model, "history", None)
         if self._history is not None:
             if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
@@ -125,7 +125,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._history.on_train_end = self._hand_over
         if self._resume:
             self._best = restore_state(self.model, self._monitor)
-        # The last epoch is validated, whatever `validation_freq` says; one that is cut short is not.
+        # The last epoch is always validated, independently of `validation_freq`; an epoch that is cut short is not.
         own, last = self.model._should_eval, (self.params or {}).get("epochs", 0) - 1
         self.model.__dict__["_should_eval"] = lambda epoch, frequency: (
             not self._stopped and (epoch == last or own(epoch, frequency))
@@ -140,7 +140,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         steps = (self.params or {}).get("steps") or math.inf
         left = (time.monotonic() - self._since) / (batch or math.nan) * (steps - batch) + self._validation_took
-        if not left <= STEP_PAUSE:  # else it stops at the epoch's end, where its state is saved
+        if not left <= STEP_PAUSE:  # else it stops at the end of the epoch, which saves the state
             self._stopped = self.model.stop_training = True
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -151,7 +151,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._stopped:
-            return  # this epoch was cut: the training goes on from the state saved before it
+            return  # this epoch was cut: the training will continue from the state saved before it
         self._logged = dict(logs or {})
         # Keras drops its iterator over the validation data before it ends the training
         self._validation = getattr(self.model, "_eval_epoch_iterator", None) or self._validation
@@ -164,7 +164,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             loss = self._monitor.loss_in(self._logged)
             self._losses[fingerprint(self.model)] = loss, self._monitor.beside_in(self._logged)
         if epoch + 1 >= (self.params or {}).get("epochs", math.inf):
-            return  # it ends now, whole: nothing is cut short, and nothing is left to go on with
+            return  # it ends now, complete: there is nothing to stop or to save
         replica = self._monitor.replica
         stop = replica.should_stop if self._group is None else self._group.any(replica.should_stop)
         if self._resume and replica.rank == 0 and (stop or self._saves.due()):
@@ -173,7 +173,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._stopped = self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._history is None:  # a CallbackList of the user's own, without one
+        if self._history is None:  # the user's own CallbackList, without a History
             self._hand_over()
 
     def _hand_over(self, logs: Any = None) -> None:
@@ -183,12 +183,12 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._group is not None:
             self._group.leave(self.model)
         replica, monitor = self._monitor.replica, self._monitor
-        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
+        if self._stopped:  # it will be continued, or its trial was stopped early: its result does not count
             monitor.hand_over(self._logged, stopped=True)
             return
         if monitor.loss is None:
             if not self._logged:
-                raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss to hand over")
+                raise StudyError("model.fit trained no epoch (epochs=0?): there is no loss")
             raise monitor.missing(self._logged)
         if self._best is not None:
             self.model.set_weights(self._best)
@@ -219,7 +219,7 @@ def check_model(model: Any) -> None:
     Raises
     ------
     StudyError
-        It is of tf_keras (Keras 2), or no model.
+        It is a model of tf_keras (Keras 2), or not a model.
     """
     if isinstance(model, keras.Model):
         return
@@ -238,7 +238,7 @@ def check_model(model: Any) -> None:
 def fingerprint(model: Any) -> bytes:
     """Digest of a sample of all weights, which training changes nearly everywhere.
 
-    All weights would be copied from the device and hashed at every epoch: about a second per gigabyte.
+    Copying all weights from the device and hashing them at every epoch would take about a second per gigabyte.
     """
     digest = hashlib.blake2b(digest_size=16)
     for weight in model.weights:
@@ -264,9 +264,9 @@ def fit(
 ) -> Any:
     """`model.fit(*args, **kwargs)` with a `HyppoCallback`; returns its History.
 
-    Where several ranks train the replica together (`data_parallel`), each takes its part of the rows of x and y, and
-    gradients and logs are averaged over them; `batch_size` is each rank's. Keras runs on torch or TensorFlow for that,
-    with torch installed beside it.
+    If several ranks train the replica together (`data_parallel`), each takes its part of the rows of x and y, and
+    gradients and logs are averaged over the ranks; `batch_size` is the batch size of each rank. This needs Keras on
+    torch or TensorFlow, and torch must be installed in both cases.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ register_default("hyppo_keras")
 
 @dataclass(frozen=True)
 class CompiledLoss:
-    """What `model.compile(loss=loss)` took, as a criterion.
+    """The loss of `model.compile(loss=loss)` as a criterion.
 
     It travels as class and state: Keras pickles a loss by its configuration, and that of some, Huber's for one, leaves
     out their arguments.

@@ -1,9 +1,10 @@
 """The ranks that train one replica together: each on its rows, with gradients averaged before every step.
 
-Keras has no route of its own that works over processes on a CPU with `model.fit`: TensorFlow's strategy fails in it. So
-the optimiser's `apply` is given the mean of the gradients over the ranks, by torch.distributed's gloo under torch and
-under TensorFlow. Trained weights, optimiser and logs stay equal on all ranks, and with them whatever other callbacks
-decide; the moving statistics of batch normalisation are of each rank's own rows, and those of the first rank are kept.
+Keras itself cannot run `model.fit` over several processes on a CPU: TensorFlow's strategy fails in it. So the
+optimiser's `apply` gets the mean of the gradients over the ranks, by torch.distributed's gloo under torch and
+under TensorFlow. Trained weights, optimiser and logs stay equal on all ranks, and so do the
+decisions of other callbacks. Each rank computes the moving statistics of batch normalisation from its own rows, and
+those of the first rank are kept.
 """
 
 import math
@@ -24,13 +25,13 @@ class Group:
 
     Parameters
     ----------
-    replica : hyppo.Replica
-        Of several ranks.
+        replica : hyppo.Replica
+        A replica with several ranks.
 
     Raises
     ------
     StudyError
-        Keras runs on JAX, torch is not there, or ranks of another training have come.
+        Keras runs on JAX, torch is not installed, or the process group has ranks of another training.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -77,19 +78,19 @@ class Group:
         self._distributed.all_reduce(buffer)
         return (buffer / self.size).numpy()
 
-    # -- what is trained on ---------------------------------------------------------------------------------------
+    # -- training data --------------------------------------------------------------------------------------------
 
     def shared_out(self, fit: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of `Model.fit` for this rank: its part of the rows of arrays, as many on each; the rest as it is.
+        """Arguments of `Model.fit` for this rank: its part of the rows of arrays, equally many on each; the rest unchanged.
 
-        All ranks validate on all validation data. Of data sets and loaders each rank trains on what it is given.
+        All ranks validate on all validation data. Data sets and loaders are not divided.
         """
         fit = dict(fit)
         x, y, weight = (fit.get(name) for name in ("x", "y", "sample_weight"))
         if not all(hasattr(array, "shape") for array in keras.tree.flatten(x)):
             warnings.warn(
-                f"x is a {type(x).__name__}: each of the {self.size} ranks of a replica trains on what it is given; "
-                "give each its own part, by replica.rank and replica.world_size",
+                f"x is a {type(x).__name__}: each of the {self.size} ranks of a replica trains on all of its x; "
+                "give each rank its own part, by replica.rank and replica.world_size",
                 category=HyppoWarning,
                 stacklevel=4,
             )
@@ -106,15 +107,15 @@ class Group:
             fit[name] = _rows(array, own)
         return fit
 
-    # -- what is made equal ---------------------------------------------------------------------------------------
+    # -- synchronisation ------------------------------------------------------------------------------------------
 
     def join(self, model: Any, steps: Any) -> None:
-        """Have a fit that begins train one network on all ranks; `steps` are this rank's in an epoch.
+        """Make a fit that begins train one network on all ranks; `steps` is the number of this rank's steps per epoch.
 
         Raises
         ------
         StudyError
-            Networks or numbers of batches that differ from rank to rank.
+            Networks or numbers of batches differ between ranks.
         """
         shapes = [weight.shape for weight in model.get_weights()]
         ranks = self.gather((shapes, steps))

@@ -15,7 +15,7 @@ from hyppo.training.predictions import Batch
 def dropout_layers(model: Any) -> list[Any]:
     """Layers that drop: Keras' own, recurrent and attention layers that drop inside, and others that are called so.
 
-    A multi-head attention drops through a Dropout layer of its own, which is among the model's layers.
+    A multi-head attention uses its own Dropout layer, which is among the model's layers.
     """
     layers = []
     for layer in model._flatten_layers():
@@ -68,7 +68,7 @@ def _call_in_training(call: Any, *args: Any, **kwargs: Any) -> Any:
 def batches(model: Any, validation: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each batch of `validation`, Keras' iterator over the validation data or None.
 
-    A network without dropout layers has no passes, and a notice says so: its user's network is never changed.
+    A network without dropout layers has no passes, and a notice says so: the user's network is never changed.
     """
     if validation is None:
         return

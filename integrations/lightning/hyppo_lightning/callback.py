@@ -1,4 +1,4 @@
-"""The callback that reports, stops, and hands the result over."""
+"""The callback that reports losses, stops the training, and returns its result."""
 
 import importlib.util
 import inspect
@@ -31,14 +31,14 @@ else:
     _Base = object
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
-GROUP_EVERY = 20  # batches between two looks at should_stop of several ranks, which have to agree
+GROUP_EVERY = 20  # batches between two checks of should_stop with several ranks, which have to agree
 Weights = list[tuple[int, int]]
 
 
 class HyppoCallback(_Base):
-    """Report the loss at each validation, stop when asked, and hand the result over at the end of `trainer.fit`.
+    """Report the loss at each validation, stop if the run asks for it, and store the result when `trainer.fit` ends.
 
-    The loss is the monitored value of the weights that `fit` leaves. If these have changed since the last validation
+    The loss is the monitored value for the weights at the end of `fit`. If these have changed since the last validation
     (validation every k epochs, a stop within an epoch, averaged weights), they are validated once more. Reports count
     epochs if the Trainer validates at the end of epochs, and validations from 0 if it validates within epochs.
 
@@ -54,25 +54,27 @@ class HyppoCallback(_Base):
         Monte-Carlo-dropout passes over the validation data after the fit, for prediction uncertainty.
     predict : bool, optional
         Keep predictions on the validation data. By default, or with None, they are kept up to 16 MiB; True keeps any
-        size, as mc_dropout > 0 does, False keeps none. Predictions that fail never cost the loss: a notice says why.
+        size, as mc_dropout > 0 does, False keeps none. If predictions fail, the training keeps its
+        loss: a notice says why.
     weights : bool, optional
-        Keep the trained network as `weights.ckpt` in the replica's directory, for `load_ensemble`. By default up to
-        16 MiB are; True keeps any, False none.
+        Keep the trained network as `weights.ckpt` in the replica's directory, for `load_ensemble`. By default it is
+        kept up to 16 MiB; True keeps any size, False keeps none.
     resume : bool
-        Save the Trainer's state in the replica's directory when a stop is asked, and every minute or so at the end of
-        an epoch, or after a validation within one; an interrupted training goes on from there, unless `trainer.fit` is
-        given a `ckpt_path`.
+        Save the Trainer's state in the replica's directory when the run stops, and every minute or so at the end of an
+        epoch, or after a validation within one. An interrupted training continues from this state, unless
+        `trainer.fit` gets a `ckpt_path`.
     metrics : sequence of str, optional
-        Names of further logged metrics, kept as `trial.metrics`. `parameters` (trainable) is always there.
+        Names of further logged metrics, kept as `trial.metrics`. `parameters` (trainable) is always kept.
     monitor_best : bool
-        Let the best validation count: `fit` leaves the weights of the lowest loss, and loss, predictions and network
-        are of these.
+        Use the best validation: at the end of `fit` the network has the weights of the lowest loss, and loss,
+        predictions and the kept network belong to these weights.
 
     Raises
     ------
     StudyError
-        An argument that cannot be used; and from `trainer.fit`: a second callback, a second fit, a fit without
-        training, a metric that is not logged by the first validation, a Trainer that leaves the ranks of the replica.
+        An invalid argument; and from `trainer.fit`: a second callback, a second fit, a fit without
+        training, a metric that is not logged by the first validation, a Trainer that does not train on the
+        replica's ranks.
 
     Examples
     --------
@@ -86,8 +88,8 @@ class HyppoCallback(_Base):
     _based = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "HyppoCallback":
-        # The two packages are the same code twice, with classes that know nothing of each other, and 3 s to import:
-        # the base is what the user's script has loaded by now, where a Trainer is about to be made.
+        # The two packages are the same code twice, with unrelated classes, and take 3 s to import: so the base is the
+        # one that the user's script has already loaded, since it is about to create a Trainer.
         packages = tuple(name for name in PACKAGES if name in sys.modules)
         if not packages:
             packages = PACKAGES[:1] if importlib.util.find_spec("lightning") else PACKAGES[1:]
@@ -123,8 +125,8 @@ class HyppoCallback(_Base):
         self._by_epoch = True  # reports count epochs, not validations
         self._epoch: int | None = None  # the last that was trained
         self._reported: int | None = None  # the last that was reported
-        self._seen: Any = None  # the metric as it stood then: Lightning leaves it in place until there is a new one
-        self._validated: Weights | None = None  # the weights that it is of, if a validation gave it
+        self._seen: Any = None  # its metric at that time: Lightning keeps the value until there is a new one
+        self._validated: Weights | None = None  # the weights that it belongs to, if it comes from a validation
         self._checked = self._has_validated = False
         self._trained = self._stopped = False
         self._best: dict[str, Any] | None = None  # weights of the lowest loss, on the CPU
@@ -144,16 +146,16 @@ class HyppoCallback(_Base):
                 "it: leave monitor_best out, or return ModelCheckpoint's best_model_score from the training function"
             )
         self._monitor.begin()
-        # last, because others (weight averaging) may exchange the weights as training ends; a new list, since the
-        # Trainer is walking along this one
+        # last, because other callbacks (weight averaging) may exchange the weights at the end of training; a new list,
+        # because the Trainer is iterating over this one
         trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self] + [self]
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         path = self._monitor.replica.location / f"{state_name(self._monitor.replica)}.ckpt"
         if not self._resume or trainer.ckpt_path or not path.is_file():
             return
-        # A callback cannot choose fit's ckpt_path. What Lightning does with it comes in two halves, the second (loops
-        # and optimisers) after this hook; some strategies have the first one at this very place.
+        # A callback cannot set fit's ckpt_path. Lightning restores from it in two steps, the second (loops and
+        # optimisers) after this hook; some strategies do the first step at this point too.
         restore = trainer._checkpoint_connector._restore_modules_and_callbacks
         safe = {"weights_only": True} if "weights_only" in inspect.signature(restore).parameters else {}
         try:
@@ -167,19 +169,19 @@ class HyppoCallback(_Base):
                 stacklevel=2,
             )
             return
-        except Exception:  # a damaged file, which Lightning's own loading reports below
+        except Exception:  # a damaged file: Lightning's loading below reports it
             pass
         self._resuming = True
         try:
             restore(path, **safe)
-        except Exception as error:  # torch's and Lightning's own, and those of the user's hooks
+        except Exception as error:  # errors of torch, of Lightning and of the user's hooks
             raise StudyError(
                 f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network, "
-                "optimiser or callbacks are others now, or the file is damaged; delete it to train from the beginning"
+                "optimiser or callbacks have changed, or the file is damaged; delete it to train from the beginning"
             ) from error
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        if self._saving:  # into no checkpoint but that of this training
+        if self._saving:  # only in this callback's checkpoint, not in the user's
             checkpoint["hyppo"] = {
                 "curve": list(self._monitor.replica.curve),
                 "random": random_state(),
@@ -190,8 +192,8 @@ class HyppoCallback(_Base):
             }
             if self._saving_within:
                 return
-            # Lightning goes on from an epoch's end, where its own checkpoints are made, but not from an epoch's start:
-            # its counters are put back to there.
+            # Lightning can continue from the end of an epoch, where it makes its own checkpoints, but not from the
+            # start of one: set its counters back to the end of the epoch before.
             for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
                 counts["ready"] -= 1
                 counts["completed"] -= 1
@@ -204,8 +206,8 @@ class HyppoCallback(_Base):
                 self._monitor.take(state["loss"], state["beside"])
             self._best = state["best"]
             if state["validated"]:
-                self._validated = []  # of other weights than those that fit leaves
-            # now, not where training starts: the iterator over the data, which draws a seed, is made in between
+                self._validated = []  # of other weights than those at the end of fit
+            # now, not when training starts: the iterator over the data, which draws a seed, is created in between
             set_random_state(state["random"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -224,10 +226,10 @@ class HyppoCallback(_Base):
         self._since = time.monotonic()
         if self._epoch is None:
             return  # nothing is trained yet
-        self._report(trainer, pl_module)  # what the module logged in its on_train_epoch_end, after the callbacks'
+        self._report(trainer, pl_module)  # the metrics that the module's on_train_epoch_end logged after the callbacks'
         self._check(trainer)
-        # Here and not at the end of the epoch before: learning rates have had their step since, and a training that
-        # has trained its last epoch ends by itself, whole.
+        # Here and not at the end of the epoch before: the learning-rate schedules have made their step since, and a
+        # training that has finished its last epoch ends by itself, complete.
         any_rank = trainer.strategy.reduce_boolean_decision
         stop = any_rank(self._monitor.replica.should_stop, all=False)
         if self._resume and (stop or any_rank(self._saves.due(), all=False)):
@@ -246,7 +248,7 @@ class HyppoCallback(_Base):
         took = (time.monotonic() - self._since) / (batch_idx + 1)
         left = took * (trainer.num_training_batches - batch_idx - 1) + self._validation_took
         if any_rank(left <= STEP_PAUSE, all=False):
-            return  # to the epoch's end, from which a training goes on to the last bit as if uninterrupted
+            return  # train to the end of the epoch: from there a training continues bit for bit as if uninterrupted
         if self._resume:
             self._saves.save(lambda: self._save(trainer, within=True))
         self._stopped = trainer.should_stop = True
@@ -283,7 +285,7 @@ class HyppoCallback(_Base):
         self._report(trainer, pl_module)
 
     def _check(self, trainer: Any) -> None:
-        """Check the names of the metrics, once, as soon as a validation and all that comes with it has been."""
+        """Check the names of the metrics once, after the first validation and all its hooks have finished."""
         if self._has_validated and not self._checked:
             self._checked = True
             self._monitor.check(trainer.callback_metrics)
@@ -303,14 +305,14 @@ class HyppoCallback(_Base):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         replica = self._monitor.replica
         self._report(trainer, pl_module)
-        if self._stopped:  # it goes on later or its trial was given up: nothing of it counts yet
+        if self._stopped:  # it will be continued, or its trial was stopped early: its result does not count
             self._monitor.hand_over(trainer.callback_metrics, stopped=True)
             return
         if not self._trained:
             return  # on_fit_end says so
         unknown = self._monitor.loss is None and not self._has_validated and trainer.enable_validation
         if unknown or (self._validated is not None and self._validated != weights_of(pl_module)):
-            trainer.validating = True  # as the training loop does around its own validations
+            trainer.validating = True  # as the training loop does around its validations
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
             self._reported = None
@@ -331,7 +333,7 @@ class HyppoCallback(_Base):
             keep(replica, batches(trainer, pl_module, self._passes), asked=bool(self._asked))
         if whole:
             replica.log("parameters", sum(p.numel() for p in pl_module.parameters() if p.requires_grad))
-        state = trainer.strategy.lightning_module_state_dict()  # of all ranks, where they share the weights out
+        state = trainer.strategy.lightning_module_state_dict()  # a collective call if the ranks share the weights
         if trainer.is_global_zero:
             nbytes = sum(tensor.nbytes for tensor in state.values() if isinstance(tensor, torch.Tensor))
             keep_weights(replica, {WEIGHTS: partial(save_weights, state, self._form)}, nbytes, self._weights)
@@ -342,7 +344,7 @@ class HyppoCallback(_Base):
         if not self._trained:
             raise StudyError(
                 f"trainer.fit trained nothing (max_epochs={trainer.max_epochs}, max_steps={trainer.max_steps}, "
-                f"limit_train_batches={trainer.limit_train_batches}): there is no loss to hand over"
+                f"limit_train_batches={trainer.limit_train_batches}): there is no loss"
             )
 
     def _metric(self, trainer: Any) -> Any:
@@ -357,7 +359,7 @@ class HyppoCallback(_Base):
         if self._by_epoch and (self._epoch is None or self._epoch == self._reported):
             return
         if not self._by_epoch and self._validated is not None and not validating:
-            return  # at an epoch's end Lightning gives the same value anew
+            return  # at the end of an epoch Lightning logs the same value again
         self._reported = self._epoch
         step = self._epoch if self._by_epoch and self._epoch is not None else len(self._monitor.replica.curve)
         if self._monitor.report(step, trainer.callback_metrics) and self._monitor.best:
@@ -382,12 +384,12 @@ def _replica_among(callbacks: Any) -> Replica | None:
 
 
 def _replica_of(trainer: Any) -> Replica | None:
-    """Whose training a Trainer is; None where it is not of this package's concern: evaluation, or no callback."""
+    """The replica that a Trainer trains; None if it has no HyppoCallback or only evaluates."""
     ours = [callback for callback in trainer.callbacks if isinstance(callback, HyppoCallback)]
     return ours[0]._monitor.replica if ours and trainer.training else None
 
 
 def weights_of(module: Any) -> Weights:
-    """Where every weight and buffer lies, and how often it has been written: equal means that nothing changed."""
+    """Address and number of writes of every weight and buffer: if equal, no weight has changed."""
     tensors = chain(module.parameters(), module.buffers())
     return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""The ranks that train one replica together: that these have met, and no others."""
+"""Check that exactly the ranks of one replica train together."""
 
 import functools
 import os
@@ -11,11 +11,11 @@ from hyppo.training.replica import Replica
 
 
 def watch_launchers(package: str, replica_of: Callable[[Any], Replica | None]) -> None:
-    """Have Lightning's launchers check a Trainer before they start a process.
+    """Make Lightning's launchers check a Trainer before they start a process.
 
-    They run before any hook of a callback. What they start for a Trainer of more devices than its replica has are
-    further runs of the user's script, for which the first waits half an hour, or copies of this process, from which
-    no result comes back.
+    Launchers run before any hook of a callback. If a Trainer has more devices than its replica, they start further runs
+    of the user's script, and the first run waits for these for half an hour, or copies of this process, which cannot
+    return a result.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def watch_launchers(package: str, replica_of: Callable[[Any], Replica | None]) -
     """
     launchers = import_module(f"{package}.strategies.launchers")
     for name in ("_SubprocessScriptLauncher", "_MultiProcessingLauncher"):
-        launcher = getattr(launchers, name, None)  # another version may call them otherwise
+        launcher = getattr(launchers, name, None)  # another version may have other names
         if launcher is not None and not hasattr(launcher.launch, "__wrapped__"):
             launcher.launch = _checked(launcher.launch, replica_of)
 
@@ -40,7 +40,7 @@ def _checked(launch: Any, replica_of: Callable[[Any], Replica | None]) -> Any:
             if "MultiProcessing" in type(self).__name__:
                 raise StudyError(
                     f"strategy= of the Trainer ({type(trainer.strategy).__name__}) trains in copies of this process "
-                    'that start by spawn or fork, and no result comes back from them: leave strategy= out, or say "ddp"'
+                    'that start by spawn or fork and cannot return a result: leave strategy= out, or set it to "ddp"'
                 )
         return launch(self, function, *args, trainer=trainer, **kwargs)
 
@@ -48,12 +48,12 @@ def _checked(launch: Any, replica_of: Callable[[Any], Replica | None]) -> Any:
 
 
 def check_size(trainer: Any, replica: Replica) -> None:
-    """Make sure that the Trainer means to train on as many ranks as the replica has.
+    """Check that the Trainer will train on as many ranks as the replica has.
 
     Raises
     ------
-    StudyError
-        It does not.
+        StudyError
+        The numbers of ranks differ.
     """
     if trainer.world_size == replica.world_size:
         return
@@ -61,21 +61,21 @@ def check_size(trainer: Any, replica: Replica) -> None:
     if replica.world_size == 1:
         raise StudyError(
             f"this replica trains on one rank, but the Trainer on {trainer.world_size} {told}: leave out devices=, "
-            "num_nodes= and strategy= of the Trainer, and have each replica trained on several ranks by "
+            "num_nodes= and strategy= of the Trainer; to train each replica on several ranks, use "
             "mpirun and study.run(..., data_parallel=2), or hyppo run --data-parallel 2"
         )
     raise StudyError(
         f"this replica trains on {replica.world_size} ranks together, but the Trainer on {trainer.world_size} {told}: "
-        "leave out devices=, num_nodes= and strategy= of the Trainer, which takes what fits the group from its "
-        "environment, or give it what fits"
+        "leave out devices=, num_nodes= and strategy= of the Trainer, which reads the right values from its "
+        "environment, or set values that match the ranks"
     )
 
 
 def check_group(trainer: Any, replica: Replica) -> None:
-    """Make sure that the Trainer trains on the ranks of this replica; a collective call where these are several.
+    """Check that the Trainer trains on the ranks of this replica; a collective call if there are several.
 
-    Two groups that meet on one port train each other's weights without a word, and a Trainer that was told other
-    devices or another strategy trains a network of its own on each rank. Called once the process group stands.
+    Two groups that share a port would silently train each other's weights, and a Trainer with other devices or another
+    strategy would train a separate network on each rank. Call it after the process group is initialised.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def check_group(trainer: Any, replica: Replica) -> None:
     Raises
     ------
     StudyError
-        An argument of the Trainer's that does not fit the group, or ranks of another training in the process group.
+        An argument of the Trainer does not match the group, or the process group has ranks of another training.
     """
     check_size(trainer, replica)
     if replica.world_size == 1:

@@ -95,7 +95,7 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each validation batch, by the user's `predict_step`.
 
     The default `predict_step` hands the whole batch to `forward`; a tuple is taken as (inputs, targets, ...), so that
-    it gets the inputs. A network without dropout layers has no passes, and a notice says so: its user's network is
+    it gets the inputs. A network without dropout layers has no passes, and a notice says so: the user's network is
     never changed.
     """
     layers = dropout_layers(module) if passes else []
@@ -124,7 +124,7 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
                     if not noticed:
                         noticed = True
                         warnings.warn(
-                            f"{type(module).__name__} has no predict_step of its own: predictions are those of the "
+                            f"{type(module).__name__} does not define predict_step: predictions are those of the "
                             "first element of each validation batch",
                             category=HyppoWarning,
                             stacklevel=2,

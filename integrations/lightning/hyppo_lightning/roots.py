@@ -12,7 +12,7 @@ from hyppo.training.replica import Replica
 def redirect_roots(package: str, replica_among: Callable[[Any], Replica | None]) -> None:
     """Give each Trainer of a replica the replica's directory as `default_root_dir`, unless the user gives one.
 
-    Lightning's own default is the working directory, which trainings that run at once share: loggers, checkpoints and
+    Lightning's default is the working directory, which parallel trainings share: loggers, checkpoints and
     LightningCLI's config.yaml of one would meet those of another.
 
     Parameters

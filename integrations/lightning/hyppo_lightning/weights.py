@@ -18,7 +18,7 @@ WEIGHTS = "weights.ckpt"
 ROWS = 256  # of an array that are predicted at a time
 
 
-COMPILED = "_orig_mod."  # what torch.compile puts into the names of a module's weights
+COMPILED = "_orig_mod."  # torch.compile adds this to the names of a module's weights
 
 
 def save_weights(state: dict[str, Any], form: int | None, path: Path) -> None:
@@ -75,7 +75,7 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             _load(module, checkpoint["state_dict"])
-        except Exception as error:  # torch raises what its unpickler and the zip reader do
+        except Exception as error:  # torch lets errors of its unpickler and of the zip reader through
             raise StudyError(
                 f"{path} does not load into build(**{params}) ({type(error).__name__}: {error}); "
                 "build must make the network as the training did; a damaged file has to be deleted, and the ensemble "
