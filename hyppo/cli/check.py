@@ -1,4 +1,4 @@
-"""`hyppo check`: contents and integrity of a study file, and a new file of what can be read of a damaged one."""
+"""`hyppo check`: contents and integrity of a study file, and a new file from the readable part of a damaged one."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ def check(
 ) -> None:
     """Check a study file and its journal: contents, damage, and the part that can still be read.
 
-    Nothing is locked or changed. The exit code is 0 if all of it can be read, else 1.
+    This locks and changes nothing. The exit code is 0 if everything can be read, otherwise 1.
 
     Examples: hyppo check study.h5; hyppo check study.h5 --repair
     """
@@ -39,17 +39,17 @@ def check(
         say("sound: all of it can be read")
     if mend:
         target = repair(found)
-        say(f"{target}: {counted(len(found.events), 'event')}; what is lost is listed above")
+        say(f"{target}: {counted(len(found.events), 'event')}; the lost part is listed above")
         say(
-            f"to go on with it, move {found.path.name} and its journal away and give it that name: predictions and "
-            f"networks are found in {found.path.name}.d"
+            f"to continue this study, move {found.path.name} and its journal away and give the new file that name: "
+            f"predictions and networks are in {found.path.name}.d"
         )
     if found.lost:
         raise typer.Exit(1)
 
 
 def _contents(found: Examination) -> list[str]:
-    """What the file and its journal hold, a line each."""
+    """The contents of the file and its journal, one line each."""
     header, settled = found.header, [r for e in found.events if isinstance(e, Settled) for r in e.records]
     trials = {e.number for e in found.events if isinstance(e, Asked)}
     states = ", ".join(f"{n} {state}" for state, n in Counter(r.state.value for r in settled).items())

@@ -16,18 +16,18 @@ def confirm(
     context: typer.Context,
     script: Script,
     replicas: Annotated[
-        str, typer.Option(help="Trainings with new seeds: a number, or FEWEST,MOST to stop when the answer is clear.")
+        str, typer.Option(help="Trainings with new seeds: a number, or FEWEST,MOST to stop when the result is clear.")
     ] = "10",
     against: Annotated[
-        str | None, typer.Option(help="Name or number of a trial to compare with, which is trained as often.")
+        str | None, typer.Option(help="Name or number of a trial to compare with, which gets as many trainings.")
     ] = None,
     steal: Steal = False,
     **overrides: Any,
 ) -> None:
-    """Train the recommendation of a script's study again, and say whether it holds.
+    """Train the recommendation of a script's study again, and check whether its estimate holds.
 
-    The script is run, alone or under mpirun, up to its study.run, which confirms instead of searching. The same command
-    goes on if it was interrupted. Options that hyppo does not know go to the script, and so does everything after a --.
+    This runs the script, with or without mpirun, up to its study.run, which confirms instead of searching. The same
+    command continues an interrupted confirmation. Unknown options, and everything after a --, go to the script.
 
     Example: hyppo confirm tune.py --replicas 10 --against baseline
     """

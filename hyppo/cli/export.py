@@ -1,4 +1,4 @@
-"""`hyppo export`: a study file as CSV or Parquet, one row a replica, or as JSON, which holds all of it."""
+"""`hyppo export`: a study file as CSV or Parquet, one row per replica, or as JSON with all contents."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def export(
         Format | None, typer.Option("--format", "-f", help="The format; by the output's ending, else csv.")
     ] = None,
 ) -> None:
-    """Export every replica of a study: CSV or Parquet (one row a replica), or JSON (all that the file holds).
+    """Export every replica of a study: CSV or Parquet (one row per replica), or JSON (everything in the file).
 
     Nothing is locked or written but the output, so this works while the study runs.
 
@@ -104,7 +104,7 @@ def _refuse_to_overwrite(output: Path, study_file: Path) -> None:
 
 @contextmanager
 def _replaced(output: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole: a full disk leaves the former one."""
+    """A file that gets its name once it is complete: on a full disk the old file stays."""
     output = Path(os.path.realpath(output))
     direct = output.exists() and not output.is_file()  # a pipe, /dev/null
     part = output if direct else output.with_name(f".{output.name}.{os.getpid()}.part")
@@ -134,7 +134,7 @@ def _print(content: bytes) -> None:
 
 
 def _rows(study: Study) -> Rows:
-    """The table of replicas. A parameter may be named like a column: the prefix keeps both."""
+    """The table of replicas. A prefix separates parameters from columns of the same name."""
     of: list[tuple[Trial, ReplicaRecord]] = [(t, r) for t in study.trials for r in t.replicas]
     columns: dict[str, Callable[[Trial, ReplicaRecord], Any]] = {
         "trial": lambda t, r: t.number,
@@ -169,7 +169,7 @@ def _csv(study: Study, header: Header, events: Iterable[Event]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """A value on one line, and none that a spreadsheet takes for a formula."""
+    """A value on one line, in a form that no spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return "" if value is None else value
     line = printable(value)
@@ -288,7 +288,7 @@ def _statistics(of: Trial | ReplicaRecord) -> dict[str, Any] | None:
 
 
 def _finite(value: Any) -> Any:
-    """A value as JSON has it, which knows neither NaN nor infinity: null."""
+    """A value for JSON, with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`hyppo report`: a page with the answer and every figure."""
+"""`hyppo report`: one page with the recommendation and every figure."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`hyppo run tune.py`: the script as `python tune.py` runs it, with the arguments of its `study.run` overridden."""
+"""`hyppo run tune.py`: run a script like `python tune.py`, and override the arguments of its `study.run`."""
 
 import inspect
 import os
@@ -22,7 +22,7 @@ Steal = Annotated[
     bool,
     typer.Option(
         "--steal",
-        help="Take the study over from a process on another host that is gone.",
+        help="Take the study over from a process on another host that has died.",
         rich_help_panel=FAULTS,
     ),
 ]
@@ -34,16 +34,16 @@ def run(
     steal: Steal = False,
     **overrides: Any,
 ) -> None:
-    """Run a script, alone or under mpirun, with arguments of its study.run overridden.
+    """Run a script, with or without mpirun, and override arguments of its study.run.
 
-    Options that hyppo does not know go to the script, and so does everything after a --.
+    Unknown options, and everything after a --, go to the script.
     """
     override(overrides, steal)
     execute(script, context.args)
 
 
 def override(overrides: Mapping[str, Any], steal: bool) -> None:
-    """Leave arguments for the `study.run` of the script in the environment."""
+    """Put arguments for the script's `study.run` into the environment."""
     for name, value in overrides.items():
         if value is not None:
             os.environ[f"HYPPO_{name.upper()}"] = str(value)
@@ -70,12 +70,12 @@ def execute(script: Path, arguments: list[str]) -> None:
     except SystemExit:
         raise
     except BaseException:
-        # Not left to the command line's own handling, which takes an EOFError for an abort by the user.
+        # Typer would take an EOFError for an abort by the user, so handle the error here.
         _report(path)
 
 
 def take_overrides(command: Callable[..., None], without: tuple[str, ...] = ()) -> None:
-    """Give `command` an option for each argument of `study.run` in the place of its `**overrides`."""
+    """Replace the `**overrides` of `command` by an option for each argument of `study.run`."""
     *own, last, _ = inspect.signature(command).parameters.values()
     options = []
     for name, about in OVERRIDES.items():
@@ -88,7 +88,7 @@ def take_overrides(command: Callable[..., None], without: tuple[str, ...] = ()) 
 
 
 def _report(path: Path) -> None:
-    """Print the error that is being handled from the script's first line on, as Python would, and exit."""
+    """Print the current error with its traceback from the script's first line on, as Python does, and exit."""
     kind, error, trace = sys.exc_info()
     assert kind is not None
     assert error is not None

@@ -1,4 +1,4 @@
-"""A command that hands options it does not know to the user's script, unless they look like one of its own."""
+"""A command that passes unknown options to the user's script, unless they look like a mistyped option of hyppo."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from hyppo.text import printable
 
 
 class ScriptCommand(TyperCommand):
-    """`hyppo run`: options that are mistyped are refused; all others, and everything after a `--`, go to the script."""
+    """`hyppo run`: mistyped options are errors; unknown options, and everything after a `--`, go to the script."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an option before the first `--` that is nearly one of this command's own."""
+        """Raise an error for an option before the first `--` that nearly matches one of this command."""
         own = [name for p in self.params for name in (*p.opts, *p.secondary_opts) if name.startswith("--")]
         before = args[: args.index("--")] if "--" in args else args
         for argument in before:

@@ -97,7 +97,7 @@ class Columns:
 
     @staticmethod
     def of(study: Study, listed: Sequence[Trial]) -> "Columns":
-        """The columns that a study's trials have."""
+        """All columns of a study's trials."""
         numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
         criterion = "mean"
         goal = study.goal or LOSS
@@ -158,7 +158,7 @@ def _metric(name: str) -> Cell:
 
 
 def metric_names(trials: Iterable[Trial]) -> list[str]:
-    """Names of all metrics that any trial has, in the order in which they came."""
+    """Names of all metrics that any trial has, in the order of their first use."""
     return list(dict.fromkeys(name for t in trials for name in t.metrics))
 
 
@@ -237,7 +237,7 @@ def _summary(screen: Console, study: Study, name: str) -> None:
 
 
 def _stopped_early(study: Study) -> str:
-    """The trials that the stopping rule gave up, and how many reports that spared; empty if it gave up none."""
+    """The trials that the rule stopped early, and the number of reports saved; empty if there are none."""
     pruned = [t for t in study.trials if t.state is State.PRUNED]
     if not pruned:
         return ""
@@ -285,7 +285,7 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
 
 
 def _calibration(study: Study, number: int) -> str:
-    """How the predictions of a trial compare with their targets; empty if there is nothing to compare."""
+    """A comparison of a trial's predictions with their targets; empty if one of them is missing."""
     try:
         found = calibration(study.predictions(number), crps=find_spec("scoringrules") is not None)
     except StudyError:

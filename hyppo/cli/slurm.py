@@ -1,4 +1,4 @@
-"""`hyppo slurm`: a job script that runs a study on a cluster, is requeued before its time is up, and goes on."""
+"""`hyppo slurm`: a job script that runs a study on a cluster, is requeued before its time limit, and continues."""
 
 import shlex
 import shutil
@@ -86,7 +86,7 @@ def slurm(
             "--cpus-per-task",
             "-c",
             min=1,
-            help="CPUs of each rank. A node must have them for one rank more than train there.",
+            help="CPUs of each rank. A node needs CPUs for one rank more than the ranks that train on it.",
             rich_help_panel=ALLOCATION,
         ),
     ] = None,
@@ -103,14 +103,14 @@ def slurm(
         int | None,
         typer.Option(
             min=1,
-            help="Seconds before the end at which the job is warned. Best as long as a training: one that has not "
-            "ended then starts again after the restart. Default 300, or a quarter of a shorter job.",
+            help="Seconds before the end at which the job is warned. Best as long as a training: a training that "
+            "has not ended by then starts again after the restart. Default 300, or a quarter of a shorter job.",
             rich_help_panel=END,
             show_default=False,
         ),
     ] = None,
     restarts: Annotated[
-        int, typer.Option(min=0, help="How often the job may requeue itself.", rich_help_panel=END)
+        int, typer.Option(min=0, help="Number of times that the job may requeue itself.", rich_help_panel=END)
     ] = 50,
     mpi: Annotated[
         Mpi,
@@ -126,7 +126,12 @@ def slurm(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--job-name", "-J", help="Of the job and its output file; the script's.", rich_help_panel=SCRIPT),
+        typer.Option(
+            "--job-name",
+            "-J",
+            help="Name of the job and of its output file. Default: the script's.",
+            rich_help_panel=SCRIPT,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -136,8 +141,9 @@ def slurm(
 ) -> None:
     """Write a Slurm job script that runs a study to its end, over as many restarts as needed.
 
-    The job is warned before its time limit: it starts nothing new, lets running trainings end and requeues itself,
-    and the same command goes on with the study file. It ends when the study's budget is spent, or when it fails.
+    Slurm warns the job before its time limit. The job then starts no new training, lets running trainings end and
+    requeues itself, and the same command continues with the study file. It ends when the study's budget is spent, or
+    when it fails.
 
     [bold]Two nodes with four GPUs each, 100 trials; read it, then submit it:[/bold]
       hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -c 8 --time 4:00:00 --trials 100

@@ -1,9 +1,9 @@
-"""A job script for Slurm that is warned before its time limit, requeues itself and goes on.
+"""A job script for Slurm that gets a warning before its time limit, requeues itself and continues.
 
 The job's shell gets SIGUSR1 some time before the end and passes it to the ranks; `study.run` then stops asking, lets
-trainings end, and exits with 0. The script requeues itself if it was warned and the exit code is 0: the same command
-goes on with the same study file. Without a warning, 0 means that the budget is spent and any other code that something
-failed: then the job is not requeued.
+trainings end, and exits with 0. The script requeues itself if it got the warning and the exit code is 0: the same
+command continues with the same study file. Without a warning, 0 means that the budget is spent, and any other code that
+something failed: then the job is not requeued.
 """
 
 import importlib.metadata
@@ -16,11 +16,11 @@ from pathlib import PurePath
 
 from hyppo.errors import LaunchError
 
-MARK = "# Written by `hyppo slurm`"  # a file that holds this may be written over
-LATENESS = 60  # s; Slurm looks at time limits every 30 s, and the requeue needs some of the rest
+MARK = "# Written by `hyppo slurm`"  # a file that contains this may be overwritten
+LATENESS = 60  # s; Slurm checks time limits every 30 s, and the requeue takes some time
 MARGIN = 300  # s
 SIGNAL_LIMIT = 65535  # s; the most that --signal takes
-# Options that the script depends on: given twice, Slurm takes the last without a word.
+# Options that the script depends on: if one is given twice, Slurm silently takes the last.
 OWN = ("nodes", "ntasks", "ntasks-per-node", "time", "signal", "requeue", "no-requeue", "open-mode", "chdir")
 SHORT = {"-N": "--nodes", "-n": "--ntasks", "-t": "--time", "-D": "--chdir"}
 # `srun --mpi=` of the MPI wheels. The cluster's own MPI needs the site's setting.
@@ -35,7 +35,7 @@ def parse_time(text: str) -> int:
     Raises
     ------
     LaunchError
-        It is none of these, or no time at all.
+        It is none of these, or zero.
 
     Examples
     --------

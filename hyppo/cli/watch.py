@@ -32,14 +32,18 @@ LONGEST = 64  # bars of a sparkline
 
 def watch(
     study_file: StudyFile,
-    interval: Annotated[float, typer.Option(help="Seconds between two looks at the file.", min=0.1)] = 2.0,
-    trials: Annotated[int | None, typer.Option(help="Say how long until so many trials are done.", min=1)] = None,
-    trainings: Annotated[int | None, typer.Option(help="Say how long until so many trainings ended.", min=1)] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between two reads of the file.", min=0.1)] = 2.0,
+    trials: Annotated[
+        int | None, typer.Option(help="Show the time left until this many trials are done.", min=1)
+    ] = None,
+    trainings: Annotated[
+        int | None, typer.Option(help="Show the time left until this many trainings have ended.", min=1)
+    ] = None,
 ) -> None:
-    """Watch a study while it runs: progress, rate, what trains, the recommendation, failures; Ctrl-C ends it.
+    """Watch a study while it runs: progress, rate, running trainings, recommendation, failures; Ctrl-C ends it.
 
-    The file alone is read, so another machine that shares the disk can watch. Without a terminal this prints a line at
-    each change and ends with the run.
+    This reads only the study file, so it works on any machine that shares the disk. Without a terminal it prints a line
+    at each change and ends with the run.
 
     Example: hyppo watch study.h5 --trials 60
     """
@@ -78,7 +82,7 @@ def _lines(screen: Console, view: "Watched", interval: float) -> None:
 
 
 class _Whole:
-    """The picture, as large as the terminal is when it is drawn."""
+    """The view, in the current size of the terminal."""
 
     def __init__(self, view: "Watched") -> None:
         self._view = view
@@ -92,7 +96,7 @@ class _Whole:
 
 
 class Watched:
-    """A study file that is read again and again."""
+    """A study file that is read repeatedly."""
 
     def __init__(self, path: Path, trials: int | None = None, trainings: int | None = None) -> None:
         self.path = path
@@ -106,7 +110,7 @@ class Watched:
         self._best: Best | None = None
         self._why_not = ""
         self._best_of = -1
-        self._best_until = 0.0  # no new recommendation is worked out before
+        self._best_until = 0.0  # earliest time of the next recommendation
         self.trouble = ""
 
     @property
@@ -115,7 +119,7 @@ class Watched:
         return self._study is not None and not self.trouble and not journal_of(self._reader.path).exists()
 
     def look(self) -> None:
-        """Read what is new in the file."""
+        """Read the new events of the file."""
         try:
             header, events = self._reader.read()
             if self._study is None or header.uuid != self._identity or len(events) < self._events:
@@ -151,7 +155,7 @@ class Watched:
         spent = time.monotonic() - now
         self._best_until = now + spent + spent / BEST_SHARE
 
-    # -- what is shown ------------------------------------------------------------------------------------------------
+    # -- display ------------------------------------------------------------------------------------------------------
 
     def _trials(self) -> tuple[Trial, ...]:
         return () if self._study is None else self._study.trials
@@ -182,7 +186,7 @@ class Watched:
         return f"{text}, the last ended {duration(max(time.time() - ends[-1], 0.0))} ago"
 
     def _left(self) -> float:
-        """Trainings until the goal, at as many trainings a trial as until now; 0 without a goal."""
+        """Trainings until the goal, if trials take as many trainings as until now; 0 without a goal."""
         trials, replicas = self._trials(), self._replicas()
         ended = sum(r.state is not State.PENDING for r in replicas)
         done = sum(t.state is not State.PENDING for t in trials)
@@ -219,7 +223,7 @@ class Watched:
         return rows
 
     def _sparkline(self, width: int) -> str:
-        """The best mean after ever more trials, the last at the right; lower is better."""
+        """The best mean after each trial, the latest at the right; lower is better."""
         means = [t.mean for t in self._trials() if t.mean is not None]
         if len(means) < 2:
             return ""
@@ -230,14 +234,14 @@ class Watched:
         return "".join(BARS[round((value - low) / step)] for value in best) + f"  best mean {number(low)}"
 
     def line(self) -> str:
-        """All of it in one line, which stays the same as long as the study does."""
+        """Everything in one line, which changes only if the study does."""
         if self._study is None:
             return f"{printable(self.path)}: {self.trouble or 'nothing read yet'}"
         trouble = f"; {self.trouble}" if self.trouble else ""
         return f"{printable(self.path)}: {self._progress()}; {self._headline()}{trouble}"
 
     def lines(self, width: int, height: int) -> list[Text]:
-        """The picture, in at most `height` lines."""
+        """The view, in at most `height` lines."""
         now = time.time()
         state = self.trouble or ("no process has it open" if self.ended else "running")
         title = Text.assemble((printable(self.path.name), "bold"), f"  {state}")
@@ -267,7 +271,7 @@ class Watched:
 
 
 def _wrapped(text: str, width: int, most: int, style: str) -> list[Text]:
-    """`text` on at most `most` lines; what does not fit ends in dots."""
+    """`text` on at most `most` lines; a longer text is cut and ends in dots."""
     lines = list(Text(text, style).wrap(Console(width=width), width))
     if len(lines) > most:
         lines = lines[:most]
@@ -276,7 +280,7 @@ def _wrapped(text: str, width: int, most: int, style: str) -> list[Text]:
 
 
 def _columns(items: list[str], width: int, room: int) -> list[Text]:
-    """Items in columns on at most `room` lines; a last one says how many are left out."""
+    """Items in columns on at most `room` lines; if some do not fit, the last item gives their number."""
     cell = max(map(len, items)) + 3
     columns = max(width // cell, 1)
     rows = max(min(room, -(-len(items) // columns)), 1)

@@ -1,4 +1,4 @@
-"""The figures: each takes a study and returns an Altair chart, from one specification for page, notebook and paper."""
+"""The figures: each takes a study and returns an Altair chart, with one specification for page, notebook and paper."""
 
 import contextlib
 from typing import Any
@@ -235,7 +235,7 @@ def parallel(study: Study) -> Figure:
     goal = tables.goal_of(study)
     losses = [goal.shown(tables.value_of(t, study) or 0.0) for t in drawn]
     best, middle = goal.shown(min(map(goal.shown, losses))), float(np.median(losses))
-    # from gold, the best, to blue, the middle and all that is worse
+    # from gold (the best) to blue (the middle and everything worse)
     ends = sorted([best, middle if middle != best else best + goal.sign])
     alt = altair()
     color = alt.Color(
@@ -311,7 +311,7 @@ def _lines(
     with_loss: bool,
     extra: Any = (),
 ) -> Figure:
-    """One line a trial over the parameters, with the loss as a last axis; a brush keeps the lines that it crosses."""
+    """One line a trial over the parameters, with the loss as a last axis; a brush selects the lines that it crosses."""
     alt = altair()
     names = list(study.space.names)
     places = tables.positions(study, trials)
@@ -639,7 +639,7 @@ def learning_curves(study: Study) -> Figure:
 
 
 def timeline(study: Study) -> Figure:
-    """Which training ran when, on the rows of each host, and the share of the time in which they trained.
+    """The times at which trainings ran, in rows for each host, and the share of the time that was used.
 
     Raises
     ------
@@ -747,7 +747,7 @@ def front(study: Study, metric: str = "parameters") -> Figure:
 
 
 def confirmation(study: Study) -> Figure:
-    """Losses of confirmations beside those of the search, and the interval that was predicted for the recommended.
+    """Losses of confirmations beside those of the search, and the predicted interval of the recommendation.
 
     Raises
     ------

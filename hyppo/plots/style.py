@@ -48,7 +48,7 @@ def rounded(value: float | None, digits: int = 6) -> float | None:
 
 
 def data(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as a table of the figure, which are right by construction: to check each costs seconds."""
+    """Rows as a table of the figure, without altair's checks, which would take seconds."""
     alt = altair()
     from altair.utils.schemapi import debug_mode
 
@@ -59,7 +59,7 @@ def data(rows: Sequence[Mapping[str, Any]]) -> Any:
 def loss_scale(values: Iterable[float | None]) -> Any:
     """A scale over losses: logarithmic if they span more than a factor of STEEP, and never wider than they are.
 
-    What else is drawn on it, such as the band of a surrogate, is cut off at its ends.
+    Other marks on it, such as the band of a surrogate, are clipped at its ends.
     """
     known = [v for v in values if v is not None]
     if not known:
@@ -73,7 +73,7 @@ def loss_scale(values: Iterable[float | None]) -> Any:
 
 
 def span(log: bool, nice: bool = True) -> Any:
-    """A scale over the values that there are, logarithmic or not, which need not hold zero."""
+    """A scale over the data, logarithmic or not, which need not include zero."""
     alt = altair()
     return alt.Scale(type="log", nice=nice) if log else alt.Scale(zero=False, nice=nice)
 

@@ -1,4 +1,4 @@
-"""What the figures show, as rows: no drawing library is needed here.
+"""The data of the figures, as rows; no drawing library is needed here.
 
 All text that comes from the study is escaped by `printable`, so that a picture, a page and a terminal say the same.
 """
@@ -63,7 +63,7 @@ def as_shown(goal: Goal, loss: float | None) -> float | None:
 
 
 def loss_name(study: Study) -> str:
-    """What `value_of` is called on an axis, in the metric's own sign."""
+    """The axis title for `value_of`, in the metric's own sign."""
     if study.target == ENSEMBLE_LOSS:
         return "ensemble loss"
     score = study.config.score
@@ -75,7 +75,7 @@ _BEST: WeakKeyDictionary[Study, tuple[tuple[Trial, ...], int | None]] = WeakKeyD
 
 
 def best_number(study: Study) -> int | None:
-    """Number of the recommended trial, worked out once for all figures; None if there is none yet."""
+    """Number of the recommended trial, computed once for all figures; None if there is none yet."""
     trials = study.trials
     known = _BEST.get(study)
     if known is None or len(known[0]) != len(trials) or any(a is not b for a, b in zip(known[0], trials, strict=True)):
@@ -125,7 +125,7 @@ def as_of(study: Study, pairs: Sequence[tuple[Trial, ReplicaRecord]]) -> Study:
 
 
 def estimates(study: Study) -> list[Row]:
-    """The recommendation after ever more trainings: `n`, `estimate`, `low`, `high`, `trial`, `mean`."""
+    """The recommendation after an increasing number of trainings: `n`, `estimate`, `low`, `high`, `trial`, `mean`."""
     pairs = ended(study)
     most = 24 if len(pairs) <= 600 else 10 if len(pairs) <= 6000 else 5
     if not pairs:
@@ -212,7 +212,7 @@ def cell(study: Study, name: str, trial: Trial) -> Any:
 
 
 def metric_names(study: Study) -> list[str]:
-    """Names of the metrics that any trial has, in the order in which they came."""
+    """Names of the metrics of all trials, in the order of their first use."""
     return list(dict.fromkeys(name for t in study.trials for name in metrics_of(t)))
 
 
@@ -316,7 +316,7 @@ def spread_study(study: Study) -> Study:
     """
     known = thinned([t for t in study.trials if t.spread], 1000)
     if len(known) < 8:
-        raise StudyError(f"the spread is known of {len(known)} trials; it takes 8 to say what it depends on")
+        raise StudyError(f"only {len(known)} trials have a spread; at least 8 are needed to model it")
     other = Study(study.space, seed=study.seed, replicas=1)
     for t in known:
         assert t.spread is not None

@@ -1,4 +1,4 @@
-"""The report: one page that holds the answer and every figure of a study, and needs no network."""
+"""The report: one page with the recommendation and every figure of a study, which needs no network."""
 
 from hyppo.report.page import page, write
 

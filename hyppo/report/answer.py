@@ -1,4 +1,4 @@
-"""The answer of a study as HTML: the recommendation as code to paste, its estimate and interval, and why."""
+"""The result of a study as HTML: the recommendation as code to paste, its estimate and interval, and the reason."""
 
 import contextlib
 import math
@@ -15,13 +15,13 @@ from hyppo.text import counted, number, printable
 
 
 def text(value: object) -> str:
-    """Text of a study as HTML that shows it and does nothing else."""
+    """Text of a study, escaped for HTML."""
     return escape(printable(value))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study recommends, or why it recommends nothing."""
+    """The recommendation of a study, or the reason why there is none."""
 
     study: Study
     best: Best | None
@@ -29,14 +29,14 @@ class Answer:
 
     @staticmethod
     def of(study: Study) -> "Answer":
-        """The answer of a study as it stands."""
+        """The current result of a study."""
         try:
             return Answer(study, study.best)
         except StudyError as error:
             return Answer(study, None, str(error))
 
     def html(self) -> str:
-        """The answer as a box of HTML; it needs no other part of the page."""
+        """The result as a box of HTML, independent of the rest of the page."""
         if self.best is None:
             return f'<div class="answer"><h2>No recommendation yet</h2><p>{text(self.why_not)}</p></div>'
         best = self.best
@@ -80,7 +80,7 @@ class Answer:
         return facts
 
     def _confirmed(self, best: Best) -> list[tuple[str, str]]:
-        """The mean of the recommended trial's confirmations, and whether the predicted interval holds it."""
+        """The mean of the recommended trial's confirmations, and whether the predicted interval contains it."""
         confirmed = [t for t in self.study.trials if any(r.loss is not None for r in t.confirmations)]
         own = [t for t in confirmed if t.number == best.number]
         if not own:

@@ -1,4 +1,4 @@
-"""A study and its recommendation as a notebook shows them: plain HTML that needs no drawing library."""
+"""HTML of a study and its recommendation for notebooks; it needs no drawing library."""
 
 from html import escape
 
@@ -13,7 +13,7 @@ SHOWN = 10  # trials in the table
 
 
 def best_html(best: Best) -> str:
-    """The recommendation: estimate, interval, parameters as code, and why."""
+    """The recommendation: estimate, interval, parameters as code, and the reason."""
     spread = "" if best.spread is None else f" ± {number(best.spread, 3)}"
     estimate, mean = (number(best.goal.shown(value), 6) for value in (best.estimate, best.mean))
     failed = f", {best.failed} failed" if best.failed else ""

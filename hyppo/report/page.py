@@ -1,4 +1,4 @@
-"""The page: the answer first, then every figure, then tables; all text of the study is escaped."""
+"""The HTML report: the result first, then every figure, then tables; all text of the study is escaped."""
 
 import json
 import math
@@ -125,7 +125,7 @@ def status(study: Study) -> str:
 
 @dataclass
 class Section:
-    """A part of the page; without a body it is left out, and `absent` says why."""
+    """A part of the page; without a body it is omitted, and `absent` gives the reason."""
 
     id: str
     heading: str

@@ -24,18 +24,18 @@ def run(
     """Train until a budget is spent; see `Options` for the arguments.
 
     In a training process, and on every MPI rank but the first, this serves trainings instead and does not return. A
-    stop that is asked by SIGTERM or SIGUSR1 ends the script here with exit code 0 and by Ctrl-C with 130, after the
-    trainings that run were asked to end; at a prompt or in a notebook it returns. What did not finish stays pending,
-    and the same call goes on with it.
+    stop first asks the running trainings to end. Then the script exits here, with code 0 after SIGTERM or SIGUSR1, and
+    with 130 after Ctrl-C; at a prompt or in a notebook, `run` returns instead. Unfinished trainings stay pending, and
+    the same call continues with them.
 
     Raises
     ------
     StudyError
-        No objective, no budget, or an argument that cannot be used.
+        No objective, no budget, or an invalid argument.
     ObjectiveError
         The objective returns no loss, or every training has failed.
     LaunchError
-        Processes that cannot be started or arranged as asked.
+        Processes cannot be started or divided as requested.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`study.confirm`: train the recommendation with seeds that no trial saw, beside what it is compared with."""
+"""`study.confirm`: train the recommendation, and the trial to compare with, with seeds that no trial has used."""
 
 import math
 import time
@@ -20,7 +20,7 @@ from hyppo.study import Study
 from hyppo.training.replica import Task
 from hyppo.trial import Asked, State, Trial
 
-GROWTH = 1.5  # of the confirmations from one look at the verdict to the next
+GROWTH = 1.5  # factor for the number of confirmations between two checks of the result
 
 
 class _Confirmed(Sequence[Trial]):
@@ -48,7 +48,7 @@ class _Confirmed(Sequence[Trial]):
 
 
 class _InTurn(Queue):
-    """Confirmations of two trials in turn: what changes while they train, a busy machine, meets both alike."""
+    """Confirmations of two trials, alternating: a change of the machine's load affects both equally."""
 
     def take(self, group: int) -> Task | None:
         if not self._tasks:
@@ -57,14 +57,14 @@ class _InTurn(Queue):
 
 
 class ConfirmSession(Session):
-    """One run of confirmations: the loop sees these in the place of replicas, and asks for nothing else.
+    """One run of confirmations: the loop gets these in place of replicas, and no other trainings.
 
     Attributes
     ----------
     numbers : tuple of int
         Trials to confirm.
     count : int
-        Confirmations of each, in all.
+        Total number of confirmations of each.
     """
 
     evaluates = False
@@ -77,7 +77,7 @@ class ConfirmSession(Session):
         self._ask_all()
 
     def _ask_all(self) -> None:
-        """Log the confirmations that nobody has asked for yet."""
+        """Log the confirmations that are not in the log yet."""
         now = time.time()
         asked: list[Asked] = []
         for number in self.numbers:

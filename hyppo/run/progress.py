@@ -1,4 +1,4 @@
-"""How a run goes: a live panel on a terminal, an updating cell in a notebook, a line now and then elsewhere."""
+"""The progress of a run: a live panel on a terminal, an updated cell in a notebook, otherwise a line now and then."""
 
 import sys
 import time
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.panel import Panel
 
-LINE_EVERY = 10.0  # s between two lines where there is no terminal
+LINE_EVERY = 10.0  # s between two lines without a terminal
 PANEL_EVERY = 0.5  # s
 INCUMBENT_AFTER = 2.0  # s before a surrogate is first fitted only to show the incumbent
-INCUMBENT_SHARE = 0.05  # of the run's time, at most, goes into that
+INCUMBENT_SHARE = 0.05  # maximal share of the run's time for this
 RUNNING_SHOWN = 12
 
 
@@ -48,7 +48,7 @@ class Progress:
         self._shown = 0.0
         self._lines_from = time.monotonic()
         self._best: Any = None
-        self._best_at = -1  # trainings that were settled when the incumbent was last worked out
+        self._best_at = -1  # number of settled trainings at the last computation of the incumbent
         self._best_seconds = 0.0
         self._failures = 0
         self._cell: Any = None  # of a notebook
@@ -120,7 +120,7 @@ class Progress:
         }
 
     def _work_out_incumbent(self, status: Status, force: bool) -> bool:
-        """Fit for the incumbent where it is worth its time; whether it is another one now."""
+        """Update the incumbent if the fit takes a small share of the time; True if the incumbent has changed."""
         if status.trainings == self._best_at or status.elapsed < INCUMBENT_AFTER:
             return False
         if not force and self._best_seconds > INCUMBENT_SHARE * status.elapsed:
@@ -130,7 +130,7 @@ class Progress:
         self._best_at = status.trainings
         try:
             self._best = self._study.best
-        except StudyError:  # nothing has succeeded yet
+        except StudyError:  # no training has succeeded yet
             self._best = None
         self._best_seconds += time.monotonic() - start
         return self._best is not None and self._best.number != number

@@ -1,4 +1,4 @@
-"""One run: the workers that there are, the loop on them, and what a stop leaves behind."""
+"""One run: start the workers, run the loop on them, and handle a stop."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def options_of(method: str, **options: Any) -> Options:
     Raises
     ------
     StudyError
-        An argument that `Options` does not have, or a value that it cannot have.
+        An argument that `Options` does not have, or an invalid value.
     """
     known = [f.name for f in fields(Options)]
     if unknown := sorted(set(options) - set(known)):
@@ -31,21 +31,21 @@ def options_of(method: str, **options: Any) -> Options:
 
 
 def work(session: Session, options: Options) -> None:
-    """Train what the session asks for until the budget is spent.
+    """Run the trainings of the session until the budget is spent.
 
     Raises
     ------
     StudyError
-        Options that do not go together.
+        Options that contradict each other.
     ObjectiveError
         The objective returns no loss, or the first trainings have failed with the same error.
     LaunchError
-        Processes that cannot be started or arranged as asked.
+        Processes cannot be started or divided as requested.
     """
     study, config = session.study, session.config
     assert study.objective is not None
     with ExitStack() as stack:
-        stack.callback(study.close)  # whatever comes next, the study file is whole and free for others
+        stack.callback(study.close)  # after any error, the study file is complete and free for others
         interrupt = stack.enter_context(Interrupt())
         view = stack.enter_context(Progress(study, options))
         if options.retry_failed and (again := session.retry_failed()):
@@ -82,7 +82,7 @@ def work(session: Session, options: Options) -> None:
         else:
             _say_if_all_failed(session, view)
     if asked is not None and not hasattr(sys, "ps1"):
-        # The run obeyed a batch system's warning, so that is no failure; a Ctrl-C must also stop a shell's `&&` chain.
+        # Obeying a batch system's warning is no failure, but a Ctrl-C must also stop a shell's `&&` chain.
         raise SystemExit(130 if asked is signal.SIGINT else 0)
 
 

@@ -81,9 +81,9 @@ class Group:
     # -- training data --------------------------------------------------------------------------------------------
 
     def shared_out(self, fit: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of `Model.fit` for this rank: its part of the rows of arrays, equally many on each; the rest unchanged.
+        """Arguments of `Model.fit` for this rank: arrays are cut to its share of the rows, others stay unchanged.
 
-        All ranks validate on all validation data. Data sets and loaders are not divided.
+        All shares have the same size. All ranks validate on all validation data. Data sets and loaders are not divided.
         """
         fit = dict(fit)
         x, y, weight = (fit.get(name) for name in ("x", "y", "sample_weight"))
