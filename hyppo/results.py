@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
+from hyppo.stats import LossStats
 from hyppo.text import counted
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
@@ -97,13 +98,18 @@ def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
         import pandas as pd
     except ModuleNotFoundError:
         raise StudyError("to_frame needs pandas: pip install 'hyppo-uq[report]'") from None
+    all_trials = list(trials)
+    confirmed = [LossStats.of(r.loss for r in t.confirmations if r.loss is not None) for t in all_trials]
     rows = [
         {
             "number": t.number,
+            "name": t.name,
             "state": str(t.state),
             "mean": t.mean,
             "spread": t.spread,
             "replicas": t.stats.n if t.stats else 0,
+            "confirmations": again.n if again else 0,
+            "confirmation_mean": again.mean if again else None,
             "ensemble_loss": t.ensemble_loss,
             "u": t.losses.std if t.losses else None,
             "start": min((r.start for r in t.replicas if r.start is not None), default=None),
@@ -111,6 +117,6 @@ def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
             **{f"params.{name}": value for name, value in t.params.items()},
             **{f"metrics.{name}": value for name, value in t.metrics.items()},
         }
-        for t in trials
+        for t, again in zip(all_trials, confirmed, strict=True)
     ]
     return pd.DataFrame(rows)

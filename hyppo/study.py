@@ -798,9 +798,12 @@ class Study:
         return tuple(path for path in map(weights_in, folders) if path is not None)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a trial: number, state, mean, spread, replicas, ensemble_loss, u, start, end, params.*, metrics.*.
+        """One row a trial.
 
-        `u` is the standard deviation of the criterion over replicas and passes; `start` and `end` are unix seconds.
+        Columns: number, name, state, mean, spread, replicas, confirmations, confirmation_mean, ensemble_loss, u, start,
+        end, params.*, metrics.*. `replicas` and `confirmations` count those with a loss, and `confirmation_mean` is the
+        mean loss of the confirmations, which no other column includes. `u` is the standard deviation of the criterion
+        over replicas and passes; `start` and `end` are unix seconds.
 
         Raises
         ------

@@ -91,11 +91,12 @@ def objective(replica):
 
 def test_shown_for_the_recommended_configuration(tmp_path):
     path = tmp_path / "study.h5"
-    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), objective, log=path, isolate=False, surrogate="random") as study:
+    space = hyppo.Space(x=hyppo.Real(0, 1))
+    with hyppo.Study(space, objective, log=path, isolate=False, replicas=3, surrogate="random") as study:
         study.run(trials=2, progress=False)
     found = hyppo.calibration(study.predictions(study.best.number))
     assert f"{found.coverage[0.9]:.0%} at 90%" in str(found)
     assert str(found) in shown(path)
     for file in tmp_path.rglob("predictions.npz"):
         file.unlink()
-    assert "prediction intervals" not in shown(path)
+    assert "before calibration" not in shown(path)

@@ -1,5 +1,7 @@
 """`study.confirm` and `hyppo confirm`: trainings with new seeds, in the same study file, that no search sees."""
 
+import csv
+import json
 import math
 import signal
 import subprocess
@@ -143,6 +145,79 @@ def test_the_study_file_keeps_confirmations_apart(tmp_path):
     assert again.best == study.best
     assert again.compare("best", "baseline") == found.versus
     assert check_log(path) == []
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory):
+    """A study file with a confirmation of the recommendation, of which one training failed, and of the baseline."""
+
+    def train(replica):
+        if replica.index == 1_000_002 and replica.params["x"] != 0.9:
+            raise RuntimeError("out of memory")
+        return noisy(replica)
+
+    path = tmp_path_factory.mktemp("confirmed") / "study.h5"
+    found = searched(train, log=path).confirm(replicas=4, against="baseline", progress=False)
+    return path, found
+
+
+def test_show_names_the_confirmation_and_the_baseline(confirmed):
+    path, found = confirmed
+    text = " ".join(run(path.parent, "show", path, "--failures").stdout.split())
+    verdict = "holds" if found.held else "does not hold"
+    trained = f"mean {found.mean:.6g}, spread {found.spread:.4g}, over 3 fresh trainings"
+    assert f"confirmed {trained}: the prediction {verdict}" in text
+    assert f"compared with baseline (trial 0), loss: {found.versus}" in text
+    assert f"trial {found.number} confirmation 2 RuntimeError: out of memory" in text
+    record = json.loads(run(path.parent, "show", path, "--json").stdout)
+    confirmation, (versus,) = (record["recommended"][part] for part in ("confirmation", "compared"))
+    assert (tuple(confirmation["losses"]), confirmation["held"]) == (found.losses, found.held)
+    assert (versus["name"], versus["probability"]) == ("baseline", found.versus.probability)
+    assert [(f["trial"], f["replica"]) for f in record["failures"]] == [(found.number, 1_000_002)]
+
+
+def test_show_has_no_line_of_a_confirmation_without_one(tmp_path):
+    path = tmp_path / "study.h5"
+    searched(log=path).close()
+    text = run(path.parent, "show", path).stdout
+    assert "confirmed" not in text
+    assert "with baseline (trial 0)" in text
+    assert json.loads(run(path.parent, "show", path, "--json").stdout)["recommended"]["confirmation"] is None
+
+
+def test_an_export_marks_confirmations_and_names_trials(confirmed):
+    path, found = confirmed
+    rows = list(csv.DictReader(run(path.parent, "export", path).stdout.splitlines()))
+    assert [row["name"] for row in rows if row["trial"] == "0"] == ["baseline"] * 7
+    assert {row["name"] for row in rows if row["trial"] != "0"} == {""}
+    again = [row for row in rows if row["confirmation"] == "1" and int(row["trial"]) == found.number]
+    assert [int(row["replica"]) for row in again] == list(range(1_000_000, 1_000_004))
+    assert tuple(float(row["loss"]) for row in again if row["loss"]) == found.losses
+    assert sum(row["confirmation"] == "0" for row in rows) == 24
+    trials = json.loads(run(path.parent, "export", path, "-f", "json").stdout)["trials"]
+    assert trials[0]["name"] == "baseline"
+    assert [r["index"] for r in trials[found.number]["confirmations"]] == list(range(1_000_000, 1_000_004))
+    assert len(trials[found.number]["replicas"]) == 3
+
+
+def test_parquet_marks_confirmations_and_names_trials(confirmed, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path, _ = confirmed
+    rows = list(csv.DictReader(run(path.parent, "export", path).stdout.splitlines()))
+    run(tmp_path, "export", path, "-o", "study.parquet")
+    table = parquet.read_table(tmp_path / "study.parquet").to_pydict()
+    assert table["confirmation"] == [int(row["confirmation"]) for row in rows]
+    assert table["name"] == [row["name"] or None for row in rows]
+    assert len(table["steps"]) == len(rows)
+
+
+def test_the_frame_names_trials_and_has_the_mean_of_confirmations(confirmed):
+    path, found = confirmed
+    frame = hyppo.load(path).to_frame().set_index("number")
+    assert frame["name"].dropna().to_dict() == {0: "baseline"}
+    assert frame["confirmations"].to_dict() == dict.fromkeys(range(8), 0) | {0: 4, found.number: 3}
+    assert frame["confirmation_mean"][found.number] == found.mean
+    assert frame["confirmation_mean"].isna().sum() == 6
 
 
 def test_predicted_intervals_that_hold_are_confirmed():

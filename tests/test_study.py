@@ -205,10 +205,17 @@ def test_a_small_space_is_exhausted_then_replicated():
 def test_a_space_of_one_point():
     study = Study(Space(a=Integer(3, 3)), replicas=2)
     trial = study.ask()
-    with pytest.raises(SpaceExhausted, match="all 1 points"):
+    with pytest.raises(SpaceExhausted, match=r"all points of the space were tried \(1 trial\).*tell the losses"):
         study.ask()
     study.tell(trial.number, [1.0, 2.0])
     assert study.best.params == {"a": 3}
+
+
+def test_a_space_whose_every_point_failed():
+    study = Study(Space(a=Integer(3, 3)), replicas=1)
+    study.fail(study.ask().number, "out of memory")
+    with pytest.raises(SpaceExhausted, match=r"all points of the space were tried \(1 trial\).*each failed"):
+        study.ask()
 
 
 # -- determinism and resuming -----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of
 from hyppo.stats import Score, summary
 
 if TYPE_CHECKING:
+    from hyppo.study import Study
     from hyppo.trial import Trial
 
 PRIOR = 4  # degrees of freedom, at most, that the other trials count for in the variance of one
@@ -49,10 +50,8 @@ class Comparison:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return (
-            f"difference {self.difference:.4g} (90 % interval {low:.4g} to {high:.4g}), "
-            f"better with probability {self.probability:.3g}"
-        )
+        around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
+        return f"difference {self.difference:.4g} ({around}), better with probability {self.probability:.3g}"
 
 
 def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Config) -> Comparison:
@@ -71,6 +70,12 @@ def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Co
         return compare(confirmed_of(a), confirmed_of(b), [], config)
     others = [losses_of(t) for t in trials if t.number not in (a.number, b.number)]
     return compare(losses_of(a), losses_of(b), others, config)
+
+
+def compare_with_named(study: "Study", number: int) -> "list[tuple[Trial, Comparison]]":
+    """The trial of this number compared with each other trial that has a name and a loss."""
+    named = [t for t in study.trials if t.name is not None and t.number != number and t.stats is not None]
+    return [(trial, study.compare(number, trial.number)) for trial in named]
 
 
 def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> Comparison:

@@ -12,10 +12,12 @@ from hyppo.config import CONFIRMATION, MEAN, MEDIAN, TRIMMED, Config
 from hyppo.errors import StudyError
 from hyppo.search.blocks import Losses
 from hyppo.stats import LossStats, Score, summary
-from hyppo.text import counted
+from hyppo.text import counted, number
+from hyppo.training.replica import Goal
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
+    from hyppo.results import Best
     from hyppo.study import Study
 
 WORDS = {MEAN: "mean", MEDIAN: "median", TRIMMED: "trimmed mean"}
@@ -127,6 +129,34 @@ def confirmation_of(
         versus,
         text,
     )
+
+
+def recommendation_confirmed(study: "Study", best: "Best") -> Confirmation | None:
+    """The verdict on the confirmations that the recommended trial has, or None if none of them has a loss.
+
+    If other trials were confirmed, the first of them is compared with it.
+    """
+    own = study.trials[best.number]
+    count = len(own.confirmations)
+    if not confirmed(own, count):
+        return None
+    others = [t for t in study.trials if t.number != own.number and confirmed(t, count)]
+    return confirmation_of(study, [own, *others[:1]], count, best.interval)
+
+
+def in_short(found: Confirmation, goal: Goal) -> str:
+    """The verdict in one line, in the sign of the metric.
+
+    >>> found = Confirmation(3, (0.2, 0.4), 0.3, 0.141, (-0.33, 0.93), (0.1, 0.35), True, None, "")
+    >>> in_short(found, Goal("loss"))
+    'mean 0.3, spread 0.141, over 2 fresh trainings: the prediction holds'
+    """
+    trained = f"mean {number(goal.shown(found.mean), 6)}, spread {number(found.spread)}, over " + counted(
+        len(found.losses), "fresh training"
+    )
+    if not math.isfinite(found.predicted[1] - found.predicted[0]):
+        return f"{trained}: no interval was predicted"
+    return f"{trained}: the prediction {'holds' if found.held else 'does not hold'}"
 
 
 def _measured(losses: Losses, score: Score) -> str:

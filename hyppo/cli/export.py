@@ -15,6 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from hyppo.cli.console import StudyFile
+from hyppo.config import CONFIRMATION
 from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, is_study_or_journal, read_log
 from hyppo.study import Study, study_of
@@ -54,6 +55,8 @@ def export(
 ) -> None:
     """Export every replica of a study: CSV or Parquet (one row per replica), or JSON (everything in the file).
 
+    Trainings of `hyppo confirm` have 1 in the column `confirmation`, and indices from 1,000,000 on.
+
     Nothing is locked or written but the output, so this works while the study runs.
 
     Examples: hyppo export study.h5 > study.csv; hyppo export study.h5 -o study.json
@@ -68,8 +71,10 @@ def export(
     _refuse_to_overwrite(output, study_file)
     with _replaced(output) as stream:
         stream.write(content)
-    replicas = sum(len(t.replicas) for t in study.trials)
-    done = f"{output}: {counted(replicas, 'replica')} of {counted(len(study.trials), 'trial')}"
+    trained = counted(sum(len(t.replicas) for t in study.trials), "replica")
+    if confirmations := sum(len(t.confirmations) for t in study.trials):
+        trained += f" and {counted(confirmations, 'confirmation')}"
+    done = f"{output}: {trained} of {counted(len(study.trials), 'trial')}"
     typer.echo(printable(done), err=True)
 
 
@@ -133,12 +138,19 @@ def _print(content: bytes) -> None:
 # -- tables -------------------------------------------------------------------------------------------------------
 
 
+def _trained(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
+    """Every replica and confirmation, each with its trial."""
+    return [(t, r) for t in study.trials for r in (*t.replicas, *t.confirmations)]
+
+
 def _rows(study: Study) -> Rows:
-    """The table of replicas. A prefix separates parameters from columns of the same name."""
-    of: list[tuple[Trial, ReplicaRecord]] = [(t, r) for t in study.trials for r in t.replicas]
+    """The table of replicas and confirmations. A prefix separates parameters from columns of the same name."""
+    of = _trained(study)
     columns: dict[str, Callable[[Trial, ReplicaRecord], Any]] = {
         "trial": lambda t, r: t.number,
+        "name": lambda t, r: t.name,
         "replica": lambda t, r: r.index,
+        "confirmation": lambda t, r: int(r.index >= CONFIRMATION),
         "seed": lambda t, r: r.seed,
         "state": lambda t, r: str(r.state),
         "loss": lambda t, r: r.loss,
@@ -183,7 +195,7 @@ def _parquet(study: Study, header: Header, events: Iterable[Event]) -> bytes:
     except ModuleNotFoundError:
         raise StudyError("a Parquet file needs pyarrow: pip install pyarrow; or export to .csv or .json") from None
     rows = _rows(study)
-    curves = [r.curve for t in study.trials for r in t.replicas]
+    curves = [r.curve for _, r in _trained(study)]
     columns = {name: _arrow(pa, name, values) for name, values in rows.items()}
     columns["steps"] = pa.array([curve.steps.tolist() for curve in curves], pa.list_(pa.int64()))
     columns["reported"] = pa.array([curve.losses.tolist() for curve in curves], pa.list_(pa.float64()))
@@ -196,7 +208,7 @@ def _arrow(pa: Any, name: str, values: list[Any]) -> Any:
     """A column of one type; values of several types become JSON text."""
     known = {"seed": pa.uint64(), "loss": pa.float64(), "start": pa.float64(), "end": pa.float64()}
     known |= dict.fromkeys(("ensemble_loss", "losses_mean", "losses_std"), pa.float64())
-    known |= dict.fromkeys(("state", "host", "failure"), pa.string())
+    known |= dict.fromkeys(("name", "state", "host", "failure"), pa.string())
     kinds = {type(value) for value in values if value is not None}
     if kinds == {str}:
         values = [value if value is None else value.encode("utf-8", "backslashreplace").decode() for value in values]
@@ -251,6 +263,7 @@ def _json(study: Study, header: Header, events: Iterable[Event]) -> bytes:
 def _trial(t: Trial, asked: float | None) -> dict[str, Any]:
     return {
         "number": t.number,
+        "name": t.name,
         "state": t.state,
         "params": t.params,
         "asked": asked,
@@ -260,26 +273,28 @@ def _trial(t: Trial, asked: float | None) -> dict[str, Any]:
         "losses": _statistics(t),
         "metrics": t.metrics,
         "origin": t.origin,
-        "replicas": [
-            {
-                "index": r.index,
-                "seed": r.seed,
-                "state": r.state,
-                "loss": r.loss,
-                "start": r.start,
-                "end": r.end,
-                "attempts": r.attempts,
-                "host": r.host,
-                "curve": list(r.curve),
-                "ensemble_loss": r.ensemble_loss,
-                "losses": _statistics(r),
-                "metrics": r.metrics,
-                "failure": None
-                if r.failure is None
-                else {"type": r.failure.type, "message": r.failure.message, "traceback": r.failure.traceback},
-            }
-            for r in t.replicas
-        ],
+        "replicas": [_replica(r) for r in t.replicas],
+        "confirmations": [_replica(r) for r in t.confirmations],
+    }
+
+
+def _replica(r: ReplicaRecord) -> dict[str, Any]:
+    return {
+        "index": r.index,
+        "seed": r.seed,
+        "state": r.state,
+        "loss": r.loss,
+        "start": r.start,
+        "end": r.end,
+        "attempts": r.attempts,
+        "host": r.host,
+        "curve": list(r.curve),
+        "ensemble_loss": r.ensemble_loss,
+        "losses": _statistics(r),
+        "metrics": r.metrics,
+        "failure": None
+        if r.failure is None
+        else {"type": r.failure.type, "message": r.failure.message, "traceback": r.failure.traceback},
     }
 
 

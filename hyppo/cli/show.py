@@ -14,13 +14,15 @@ from rich.console import Console
 from rich.text import Text
 
 from hyppo.analysis.calibration import calibration
+from hyppo.analysis.comparison import compare_with_named
+from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.cli.console import StudyFile, console
-from hyppo.config import ENSEMBLE_LOSS, MEAN
+from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
 from hyppo.text import counted, number, printable, ranged, shown
-from hyppo.trial import State, Trial
+from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
 GAP = "  "  # between two columns
@@ -271,6 +273,10 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
         f"mean {goal.shown(best.mean):.6g}, {spread}, over {counted(best.replicas, 'replica')}"
         + (f"; {best.failed} failed" if best.failed else ""),
     )
+    if found := recommendation_confirmed(study, best):
+        yield "confirmed", in_short(found, goal)
+    for other, versus in compare_with_named(study, best.number):
+        yield "compared", f"with {shown(other.name)} (trial {other.number}), loss: {versus}"
     if best.ensemble_loss is not None:
         ends = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
         yield "ensemble loss", f"l = {best.ensemble_loss:.6g}{ends} (loss of the mean prediction)"
@@ -294,21 +300,33 @@ def _calibration(study: Study, number: int) -> str:
 
 
 def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
-    failed = [(t, r) for t in study.trials for r in t.replicas if r.failure is not None]
+    failed = _failures(study)
     if not failed:
         return
     screen.print()
     if all_of_them:
         for trial, record in failed:
             assert record.failure is not None
-            screen.print(Text(f"trial {trial.number} replica {record.index}", "bold"))
+            screen.print(Text(f"trial {trial.number} {_training(record)}", "bold"))
             screen.print(Text(printable(record.failure, lines=True), "red"), soft_wrap=True)
             screen.print(Text(printable(record.failure.traceback, lines=True)), soft_wrap=True)
         return
     trial, record = failed[-1]
-    text = printable(f"last failure: trial {trial.number} replica {record.index}: {record.failure}")
+    text = printable(f"last failure: trial {trial.number} {_training(record)}: {record.failure}")
     screen.print(Text(text, "red"))
     screen.print(Text("--failures lists them all with their tracebacks", "dim"))
+
+
+def _failures(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
+    """Failed replicas and confirmations, each with its trial."""
+    return [(t, r) for t in study.trials for r in (*t.replicas, *t.confirmations) if r.failure is not None]
+
+
+def _training(record: ReplicaRecord) -> str:
+    """A replica or confirmation by its index."""
+    if record.index < CONFIRMATION:
+        return f"replica {record.index}"
+    return f"confirmation {record.index - CONFIRMATION}"
 
 
 # -- the same for a program -------------------------------------------------------------------------------------------
@@ -322,11 +340,32 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
     except StudyError:
         pass
     else:
+        found = recommendation_confirmed(study, best)
         recommended = {
             **_trial_record(study, study.trials[best.number]),
             "estimate": best.estimate,
             "interval": [_finite(end) for end in best.interval],
             "reason": best.reason,
+            "confirmation": None
+            if found is None
+            else {
+                "losses": list(found.losses),
+                "mean": found.mean,
+                "spread": found.spread,
+                "interval": [_finite(end) for end in found.interval],
+                "predicted": [_finite(end) for end in found.predicted],
+                "held": found.held,
+            },
+            "compared": [
+                {
+                    "number": other.number,
+                    "name": other.name,
+                    "difference": versus.difference,
+                    "interval": [_finite(end) for end in versus.interval],
+                    "probability": versus.probability,
+                }
+                for other, versus in compare_with_named(study, best.number)
+            ],
         }
     return {
         "seed": study.seed,
@@ -339,8 +378,7 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
         "listed": [_trial_record(study, t) for t in listed],
         "failures": [
             {"trial": t.number, "replica": r.index, "type": r.failure.type, "message": r.failure.message}
-            for t in study.trials
-            for r in t.replicas
+            for t, r in _failures(study)
             if r.failure is not None
         ],
     }

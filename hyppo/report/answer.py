@@ -1,12 +1,12 @@
 """The result of a study as HTML: the recommendation as code to paste, its estimate and interval, and the reason."""
 
-import contextlib
 import math
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from hyppo.analysis.confirmation import confirmation_of
+from hyppo.analysis.comparison import compare_with_named
+from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.results import Best
@@ -72,7 +72,8 @@ class Answer:
                 ends = f", l ± 2u: {number(best.loss_interval[0], 6)} to {number(best.loss_interval[1], 6)}"
             facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
         facts += self._confirmed(best)
-        facts += self._versus(best)
+        for other, found in compare_with_named(self.study, best.number):
+            facts.append((f"Against {text(other.name)}", text(found)))
         if metrics := trial.metrics:
             facts.append(("Metrics", ", ".join(f"{text(name)} {number(value)}" for name, value in metrics.items())))
         if best.checkpoints:
@@ -81,28 +82,10 @@ class Answer:
 
     def _confirmed(self, best: Best) -> list[tuple[str, str]]:
         """The mean of the recommended trial's confirmations, and whether the predicted interval contains it."""
-        confirmed = [t for t in self.study.trials if any(r.loss is not None for r in t.confirmations)]
-        own = [t for t in confirmed if t.number == best.number]
-        if not own:
+        found = recommendation_confirmed(self.study, best)
+        if found is None:
             return []
-        others = [t for t in confirmed if t.number != best.number]
-        found = confirmation_of(self.study, [*own, *others[:1]], len(own[0].confirmations), best.interval)
-        held = "holds" if found.held else "does not hold"
-        trained = counted(len(found.losses), "fresh training")
-        mean = number(best.goal.shown(found.mean), 6)
-        said = f"mean {mean}, spread {number(found.spread)}, over {trained}: the prediction {held}"
-        return [("Confirmation", said), ("For a paper", text(found.text))]
-
-    def _versus(self, best: Best) -> list[tuple[str, str]]:
-        """The recommended trial compared with each one that the user named."""
-        facts = []
-        for trial in self.study.trials:
-            if trial.name is None or trial.number == best.number or trial.stats is None:
-                continue
-            with contextlib.suppress(StudyError):
-                found = self.study.compare(best.number, trial.number)
-                facts.append((f"Against {text(trial.name)}", text(found)))
-        return facts
+        return [("Confirmation", in_short(found, best.goal)), ("For a paper", text(found.text))]
 
 
 def interval(best: Best) -> str:

@@ -20,6 +20,7 @@ from hyppo.search.memory import Step
 from hyppo.search.propose import Proposal, propose
 from hyppo.seeds import generator_for
 from hyppo.space import FloatArray, IntArray, Space
+from hyppo.text import counted
 from hyppo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -148,15 +149,17 @@ class Policy:
         Raises
         ------
         SpaceExhausted
-            All of them are pending.
+            Each trial is pending, failed or was stopped early.
         """
         free = [t for t in columns.trials if not t.pending and t.state is State.DONE]
         if not free:
             if not columns.trials:
                 raise SpaceExhausted("feasible refused every point that was looked at: it may refuse all of the space")
+            pending = any(t.pending for t in columns.trials)
+            why = "tell the losses of a pending one first" if pending else "each failed or was stopped early"
+            tried = counted(len(columns.trials), "trial")
             raise SpaceExhausted(
-                f"all points of the space were tried ({len(columns.trials)}) and none can be trained again now; "
-                "tell the pending ones first"
+                f"all points of the space were tried ({tried}), and none can be trained again now: {why}"
             )
         return min(
             free,

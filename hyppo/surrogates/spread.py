@@ -88,8 +88,15 @@ def smooth(
     --------
     >>> x = np.linspace(0, 1, 20)[:, None]
     >>> noisy = np.where(x[:, 0] < 0.5, 1.0, 1e-4)
-    >>> v, theta = smooth(x, noisy, np.full(20, 2.0), np.array([0]))
-    >>> bool(v[2] / v[-2] > 100)
+    >>> freedom = np.full(20, 7.0)
+    >>> v, theta = smooth(x, noisy, freedom, np.array([0]))
+    >>> bool(v[2] / v[-2] > 20)
+    True
+
+    Without neighbours the pool hides most of that difference:
+
+    >>> pooled = shrink(noisy, freedom)
+    >>> bool(pooled[2] / pooled[-2] < 5)
     True
     """
     positive = (freedom > 0.0) & (variance > 0.0)
