@@ -1,4 +1,4 @@
-"""What races say, each figure with a standard error.
+"""Results of races, each with a standard error.
 
     symbol  meaning
     p       problem, s seed, o optimiser
@@ -83,13 +83,13 @@ class Races:
         self.references = {name: references(name) for name in dict.fromkeys(r["problem"] for r in self.records)}
 
     def complete(self, leave_out: Collection[str] = ()) -> "Races":
-        """Those optimisers alone that have run every problem: means over different problems do not compare."""
+        """Only the optimisers that have run every problem: means over different problems cannot be compared."""
         everywhere = {o for o in self.optimizers if {r["problem"] for r in self.of(o)} == self.references.keys()}
         everywhere -= set(leave_out)
         return Races([r for r in self.records if r["optimizer"] in everywhere], self.references.__getitem__)
 
     def of(self, optimizer: str, *families: str) -> list[Record]:
-        """Races of an optimiser, of all families where none is named."""
+        """Races of an optimiser, of all families if none is named."""
         return [r for r in self.records if r["optimizer"] == optimizer and (not families or r["family"] in families)]
 
     def log_speed_up(self, record: Record, loss: float | None = None, evaluations: int | None = None) -> float:

@@ -1,4 +1,4 @@
-"""One race: one optimiser at one problem with one seed, and what is written down of it."""
+"""One race: one optimiser on one problem with one seed, and its record."""
 
 import math
 import time
@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.optimizers import problems
 from benchmarks.optimizers.peers import OPTIMIZERS, Point, Recommended, Setting, create
 
-CHECKPOINTS = 10  # recommendations asked for on the way, evenly spaced, the last at the end
+CHECKPOINTS = 10  # number of recommendations requested, evenly spaced, the last at the end
 SPENT = (60, 150, 300)  # trainings after which a race at equal trainings asks for a recommendation
-CONTENDERS = 10  # best visited points among which the truly best is to be picked
+CONTENDERS = 10  # number of best visited points from which the truly best should be recommended
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Entry:
     ----------
     problem, optimizer : str
     seed, budget : int
-    pending : int
-        Points out at a time.
+        pending : int
+        Number of pending points.
     unit : {"evaluations", "trainings"}
-        What the budget counts. An evaluation is as many trainings of a point as the problem says.
+        The unit of the budget. The problem sets the number of trainings in an evaluation.
     replicas : int, optional
         Trainings of a point when the budget counts trainings; None leaves them to the optimiser.
     """
@@ -43,34 +43,34 @@ class Entry:
 
 @dataclass
 class Outcome:
-    """What came out. All losses are true ones, of points tried or recommended.
+    """The result of a race. All losses are true ones, of points tried or recommended.
 
     Attributes
     ----------
     family : str
     version : str
-        Of the optimiser's distribution.
+        Version of the optimiser's distribution.
     trainings : int
-        Spent in all: budget times the problem's replicas.
+        Total number spent: budget times the problem's replicas.
     observed : list of float
-        After each evaluation: the loss at the point with the best observed mean.
+        The loss at the point with the best observed mean, after each evaluation.
     recommended : dict of int to float
-        After so many evaluations: the loss at the recommended point.
+        Number of evaluations -> the loss at the recommended point.
     final : float
-        Loss at the last recommendation: what counts.
+        Loss at the last recommendation: the result that counts.
     oracle : float
-        Least loss of all points tried: what a perfect choice among them would have been.
+        Lowest loss of all points tried, which a perfect recommendation would have.
     interval : (float, float), optional
         The optimiser's own 90 % interval for `expected`.
     expected : float
-        What the optimiser estimates at the last recommendation: `final`, or for one that knows failures the mean loss
-        of the trainings that do not fail.
+        The true value of the estimate at the last recommendation: `final`, or, for an optimiser that knows failures,
+        the mean loss of the trainings that do not fail.
     spent : dict of int to dict
-        At equal trainings, after so many of them: see `_state`.
+        At equal trainings, number of trainings -> state: see `_state`.
     ask_seconds, recommend_seconds : float
-        Mean CPU time of an ask with its tell, and of a recommendation: the clock would see the neighbours.
+        Mean CPU time of an ask with its tell, and of a recommendation; wall time would depend on other processes.
     error : str, optional
-        Traceback, where the optimiser failed: then only what came before counts.
+        Traceback, if the optimiser failed: then only earlier results count.
     """
 
     family: str
@@ -90,7 +90,7 @@ class Outcome:
 
 @dataclass
 class _Observed:
-    """All trainings of a point so far; an optimiser may come back to it."""
+    """All trainings of a point so far; an optimiser may repeat the point."""
 
     params: Any
     true: float
@@ -100,7 +100,7 @@ class _Observed:
 def race(entry: Entry) -> dict[str, Any]:
     """Run one race: its entry and outcome, as one flat record for a JSON line.
 
-    `entry.pending` points are out at a time, and come back in a random order: 1 is sequential.
+    `entry.pending` points are pending at a time, and are told in a random order: 1 is sequential.
     """
     problem = problems.problem(entry.problem)
     outcome = Outcome(problem.family, OPTIMIZERS[entry.optimizer].version())
@@ -133,7 +133,7 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
         ),
     )
     knows_failures = getattr(peer, "knows_failures", False)
-    clock = getattr(peer, "clock", time.process_time)  # an optimiser in a process of its own brings its clock
+    clock = getattr(peer, "clock", time.process_time)  # an optimiser in a separate process has its own clock
     arrival = np.random.default_rng([entry.seed, 8])
     tried: dict[bytes, _Observed] = {}
     out: list[Point] = []
@@ -165,7 +165,7 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
         tells += 1
         outcome.trainings += point.replicas
         done = outcome.trainings // each
-        # An adaptive optimiser tells less or more than an evaluation at a time; curves are by trainings spent.
+        # With an adaptive optimiser a point may have any number of trainings; curves are by trainings spent.
         outcome.observed += [best_observed().true] * (done - len(outcome.observed))
         outcome.oracle = min(o.true for o in tried.values())
         while marks and done >= marks[0]:
@@ -185,9 +185,10 @@ def _run(entry: Entry, problem: problems.Problem, outcome: Outcome) -> None:
 
 
 def _state(tried: dict[bytes, _Observed], chosen: bytes, answer: Recommended) -> dict[str, Any]:
-    """What a race has come to: true, reported and observed loss of the recommended point, and what it chose from.
+    """The state of a race: true, reported and observed loss of the recommended point, and its competitors.
 
-    `among` holds the true losses of the best visited points, ascending; `replicas` those of the recommended one.
+    `among` has the true losses of the best visited points, ascending; `replicas` is the number of trainings of the
+    recommended one.
     """
     point = tried[chosen]
     observed = sum(point.losses) / len(point.losses)

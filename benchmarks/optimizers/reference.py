@@ -1,4 +1,4 @@
-"""Random search as the yardstick: what share of random points is as good as a given loss."""
+"""Random search as the reference: the share of random points that are as good as a given loss."""
 
 import os
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from benchmarks.optimizers.problems import problem
 from benchmarks.optimizers.problems.problem import FloatArray, Problem, natural
 
 SAMPLES = 2**17
-EXACT = 4096  # the best so many losses are kept one by one, of the others every 32nd
+EXACT = 4096  # number of best losses that are all kept; of the others every 32nd is kept
 STRIDE = 32
 
 

@@ -28,7 +28,7 @@ def report(records: Sequence[Record], page: Path, figures: Path, references: Cal
     if not records:
         raise ValueError("no results to report: run the benchmark first")
     if len({r["seed"] < 1000 for r in records}) > 1:
-        raise ValueError("results of both splits in one file: what defaults were chosen on is not reported")
+        raise ValueError("results of both splits in one file: races for choosing defaults must not be reported")
     figures.mkdir(parents=True, exist_ok=True)
     parts = _spendings([r for r in records if r.get("unit") == "trainings"], references)
     evaluations = [r for r in records if r.get("unit") != "trainings"]
@@ -208,12 +208,12 @@ def _first(races: Races, family: str) -> list[str]:
 
 
 def _own(optimizer: str) -> str | None:
-    """The name of an optimiser that is one of this package's, None of a peer."""
+    """The name of an optimiser of this package; None for a peer."""
     return optimizer if OPTIMIZERS[optimizer].module == "study" else None
 
 
 def _questions(by_pending: dict[int, Races]) -> str:
-    """What the spread, the recommendation, the replicas and waiting are worth to `hyppo`."""
+    """The effect of the spread, the recommendation, the replicas and pending points on `hyppo`."""
     races = by_pending[1]
     noisy = [f for f in races.families if f in NOISY]
     rows: list[tuple[str, Estimate]] = []

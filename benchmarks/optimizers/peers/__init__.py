@@ -1,4 +1,4 @@
-"""All optimisers by name. An adapter imports its library when it is made, so that absent ones cost nothing."""
+"""All optimisers by name. An adapter imports its library when it is created, so missing libraries do no harm."""
 
 import importlib
 import importlib.util
@@ -14,18 +14,18 @@ __all__ = ["OPTIMIZERS", "Optimizer", "Peer", "Point", "Recommended", "Setting",
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Where an adapter is, and what it needs.
+    """The location of an adapter, and its requirements.
 
     Attributes
     ----------
     module, maker : str
         Module below `benchmarks.optimizers.peers`, and the class or function in it that takes a `Setting`.
     distribution : str
-        Whose version is noted.
+        Distribution whose version is recorded.
     imports : tuple of str
-        Modules that must be there.
+        Modules that must be installed.
     slow : bool
-        Fits a model at every ask that takes a second and more.
+        Fits a model at every ask, which takes a second or more.
     replicates : bool
         Chooses the trainings of a point itself.
     interpreter : str, optional
@@ -41,7 +41,7 @@ class Optimizer:
     interpreter: str | None = None
 
     def absent(self) -> str | None:
-        """The first module or interpreter that is missing; None where the optimiser can run."""
+        """The first module or interpreter that is missing; None if the optimiser can run."""
         if self.interpreter is not None and self.interpreter not in os.environ:
             return f"${self.interpreter}"
         return next((name for name in self.imports if importlib.util.find_spec(name) is None), None)
@@ -91,7 +91,7 @@ def create(name: str, setting: Setting) -> Peer:
     ValueError
         No optimiser of that name.
     ModuleNotFoundError
-        What it needs is not installed.
+        A required module or interpreter is missing.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer: expected one of {list(OPTIMIZERS)}, got {name!r}")

@@ -1,4 +1,4 @@
-"""Ax's `Client` with its defaults; told mean and standard error where there are replicas."""
+"""Ax's `Client` with its defaults; told mean and standard error if there are replicas."""
 
 import logging
 from collections.abc import Sequence

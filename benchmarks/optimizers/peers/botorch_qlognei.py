@@ -1,7 +1,7 @@
 """BoTorch: its default Gaussian process and qLogNoisyExpectedImprovement, as in its tutorials.
 
 The space goes in as `hyppo`'s features (unit cube, choices one-hot), relaxed while the acquisition is optimised and
-rounded to the lattice after. Where there are replicas, the variance of their mean is told.
+rounded to the lattice after. If there are replicas, it is told the variance of their mean.
 """
 
 import warnings

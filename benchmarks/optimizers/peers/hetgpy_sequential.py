@@ -1,8 +1,8 @@
 """hetGP: a Gaussian process with noise by point, and expected improvement that may train a visited point again.
 
 `hetgpy` models and scores; the search is the usual one on a lattice: the best candidate of random points, neighbours of
-the best visited ones and the visited ones themselves, of which the last is a replica. The process is fitted anew
-for each training.
+the best visited ones and the visited ones themselves, of which the last is a replica. The Gaussian process is
+fitted again for each training.
 
 References
 ----------

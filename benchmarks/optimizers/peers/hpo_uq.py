@@ -1,8 +1,9 @@
-"""The original HYPPO (`hpo-uq` 1.4.0), unmodified, in an interpreter of its own: `$HPO_UQ_PYTHON`.
+"""The original HYPPO (`hpo-uq` 1.4.0), unmodified, in a separate interpreter: `$HPO_UQ_PYTHON`.
 
-It wants Python 3.10 and numpy below 1.23, and its import name is ours: so it runs `hpo_uq_driver.py` as a child, which
-asks for losses over a pipe. It knows integers only: reals and log integers become 101 steps in their own scale. Its
-`trial` is the number of replicas; the design is 2 (d + 1) of its random points, at most half of the budget.
+It needs Python 3.10 and numpy below 1.23, and has the same import name as `hyppo`: so `hpo_uq_driver.py` runs in a
+child process, which asks for losses over a pipe. It supports integers only: reals and log integers become 101 steps in
+their own scale. Its `trial` is the number of replicas; the design is 2 (d + 1) of its random points, at most half of
+the budget.
 """
 
 import json
@@ -20,7 +21,7 @@ from benchmarks.optimizers.peers.coordinates import Box
 from benchmarks.optimizers.peers.protocol import Point, Setting
 
 STEPS = 100
-PATIENCE = 30.0  # CPU s: it spins for ever where a loss prints as 0.00000, or a point of many parameters on two lines
+PATIENCE = 30.0  # CPU s: it loops for ever if a loss prints as 0.00000, or a point of many parameters on two lines
 
 
 class OriginalPeer:

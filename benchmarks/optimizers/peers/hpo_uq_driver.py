@@ -6,7 +6,7 @@ import pickle
 import random
 import sys
 
-sys.modules["pickle5"] = pickle  # what that back-port of 3.8's pickle is since 3.8
+sys.modules["pickle5"] = pickle  # pickle5 is a back-port of Python 3.8's pickle
 
 import numpy  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""What a peer is to the benchmark: ask and tell on a `hyppo.Space`, minimising, and a recommendation at the end."""
+"""The interface of a peer: ask and tell on a `hyppo.Space`, minimising, and a recommendation at the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import hyppo
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer is told before it starts.
+    """The settings of a peer before it starts.
 
     Attributes
     ----------
     space : hyppo.Space
     budget : int
-        Evaluations in all; only peers whose interface demands it make use of it.
+        Total number of evaluations; only peers whose interface requires it use it.
     replicas : int
         Trainings of a point in one evaluation.
     noisy : bool
-        Whether trainings of a point differ; only peers whose interface has a setting for it make use of it.
+        Whether trainings of a point differ; only peers whose interface has a setting for it use it.
     seed : int
     pending : int
-        Points out at a time.
+        Number of pending points.
     adaptive : bool
         Whether the optimiser chooses the trainings of a point itself.
     """
@@ -38,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Point:
-    """A point to train `replicas` times. `key` is the peer's own, for telling."""
+    """A point to train `replicas` times. `key` identifies it for the peer's `tell`."""
 
     key: Any
     params: Mapping[str, Any]
@@ -71,10 +71,10 @@ class Peer(Protocol):
     def tell(self, point: Point, losses: Sequence[float]) -> None:
         """Losses of the point's trainings.
 
-        A peer with `knows_failures = True` gets NaN for one that failed, the others the loss that it counts as.
+        A peer with `knows_failures = True` gets NaN for a failed training, other peers get its substitute loss.
         """
         ...
 
     def recommend(self) -> Recommended | None:
-        """None: the point with the best mean of those tried, as the library itself would answer."""
+        """None stands for the tried point with the best mean, if that is the library's own answer."""
         ...

@@ -1,4 +1,4 @@
-"""Random search and Sobol points: what any search has to beat."""
+"""Random search and Sobol points, the baselines of every search."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from benchmarks.optimizers.peers.protocol import Point, Setting
 
 
 class Sampling:
-    """Points of a stream, whatever the losses."""
+    """Points of a stream, independent of the losses."""
 
     def __init__(self, setting: Setting, uniform: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> None:
         self.replicas = setting.replicas

@@ -50,11 +50,11 @@ def rbf(setting: Setting) -> StudyPeer:
 
 
 def adaptive(setting: Setting) -> StudyPeer:
-    """Replicas where they are worth it: from one or two of a point, the same trainings in all."""
+    """Adaptive replicas, from one or two per point, with the same total number of trainings."""
     fewest = max(1, setting.replicas - 1)
     return StudyPeer(setting, replicas=(fewest, 4 * setting.replicas) if setting.noisy else setting.replicas)
 
 
 def means(setting: Setting) -> StudyPeer:
-    """Told the mean of the replicas alone: what knowing the spread is worth."""
+    """Told only the mean of the replicas, to measure the value of the spread."""
     return StudyPeer(setting, means=True)

@@ -23,7 +23,7 @@ FAMILIES = (
 
 
 def missing() -> str | None:
-    """What keeps some families away; None where all are here."""
+    """The reason why some families are missing; None if all are available."""
     if importlib.util.find_spec("cocoex") is None:
         return "the families of COCO left out: coco-experiment is not installed"
     return None

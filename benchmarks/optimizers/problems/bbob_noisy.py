@@ -12,7 +12,7 @@
 True is the undisturbed loss, since Cauchy noise has no mean. The suite does not give it away, but Cauchy noise leaves
 most evaluations at exactly f + 1000 alpha, and functions come in threes that differ in their noise alone: two equal
 evaluations of the Cauchy one tell f. The noise is drawn here and not by COCO, whose stream is one for all problems of a
-process, so that losses would depend on what else the process ran; a test compares both.
+process, so that losses would depend on earlier problems in the process; a test compares both.
 
 Instances 11 to 15 are for choosing defaults, 16 to 20 for reporting.
 

@@ -1,6 +1,6 @@
-"""Shapes of noise: how the spread of a training depends on where it is, and what its losses are distributed like.
+"""Shapes of noise: the spread of a training as a function of the point, and the distribution of its losses.
 
-Those that defaults are chosen on and those that are reported have no shape in common. All are in units of the scale on
+The shapes for choosing defaults and the reported shapes have none in common. All are in units of the scale on
 which good points differ (`Problem.scale`), so that a spread of 0.5 hides half of that difference in one training.
 """
 

@@ -71,10 +71,10 @@ class Problem:
     Parameters
     ----------
     name : str
-        Unique, and enough to make the problem again: `bbob/f03/d05/i17`.
+        Unique, and sufficient to create the problem: `bbob/f03/d05/i17`.
     family : str
     split : {"choose", "report"}
-        What defaults are chosen on, and what is reported, are never the same.
+        Problems for choosing defaults, and reported problems, are never the same.
     space : hyppo.Space
     loss : callable
         natural (q, d) -> true loss (q,).
@@ -83,12 +83,12 @@ class Problem:
         Recorded losses of real trainings, n lattice points in the space's order, s seeds: instead of `noise`. NaN: the
         training failed.
     failed : float
-        Loss that a failed training counts as in the true loss, and that optimisers without a notion of failure are
-        told. NaN: no training fails.
+        Substitute loss of a failed training, in the true loss and for optimisers that have no notion of failure. NaN: no
+        training fails.
     draw : callable, optional
         (true loss, Generator) -> loss of one training: instead of `noise`.
     replicas : int
-        Trainings of a point that an evaluation is made of.
+        Number of trainings in an evaluation of a point.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Problem:
         return float(self.loss(natural_of(self.space, params))[0])
 
     def expected(self, params: Mapping[str, Any]) -> float:
-        """Mean loss of a training that does not fail: what an estimate of a point is of, and its interval."""
+        """Mean loss of a training that does not fail: the true value for an estimate and its interval."""
         if self.samples is None:
             return self.true(params)
         row = self._recorded(self.space.encode(params)[None, :])

@@ -1,7 +1,7 @@
 """Recorded losses of real trainings: real noise, ties, heavy tails and failures.
 
 Every point of a small lattice was trained with many seeds (`python -m benchmarks.optimizers tabulate`); a training
-draws a seed of its point without replacement, NaN where that one failed. The true loss is the mean over all seeds, in
+draws a seed of its point without replacement, NaN if that training failed. The true loss is the mean over all seeds, in
 which a failed one counts as the table's `failed` loss: that of a model which has learnt nothing, or worse.
 """
 

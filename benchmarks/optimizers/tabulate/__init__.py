@@ -1,8 +1,8 @@
 """Trains the recorded tables: every configuration of a small lattice with many seeds. `problems.tables` reads them.
 
 One module a table, each with a `TABLE` (`networks` has several, by name); trainings are real ones, made so small that a
-table takes a few CPU minutes. The data are fixed; the seed draws initial values, batches, dropout, and what else a
-training draws.
+table takes a few CPU minutes. The data are fixed; the seed draws initial values, batches, dropout, and all other
+random numbers of a training.
 """
 
 import importlib

@@ -20,7 +20,7 @@ from benchmarks.optimizers.tabulate.table import Table
 
 SEEDS = 10
 DAMPING, FREQUENCY = 1.5, 7.0
-TIMES = 24  # of the residual, drawn anew for each update
+TIMES = 24  # of the residual, drawn again for each update
 UPDATES = (75, 150, 300)
 SPACE = hyppo.Space(
     width=hyppo.Ordinal([6, 20]),

@@ -5,7 +5,7 @@
     b       rows of a mini-batch
 
 Torch's optimisers work element by element, so that one of them on stacked tensors is s independent ones. Each seed has
-a generator of its own: initial values, batches and dropout of a seed do not depend on the others.
+its own generator: initial values, batches and dropout of a seed do not depend on the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +98,6 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def columns(curve: Sequence[Tensor]) -> Any:
-    """Losses (s,) recorded along a training -> (s, k); what is not finite is a failure, NaN."""
+    """Losses (s,) recorded along a training -> (s, k); values that are not finite are failures, NaN."""
     losses = torch.stack([c.detach() for c in curve], dim=1).double().numpy()
     return np.where(np.isfinite(losses), losses, np.nan)

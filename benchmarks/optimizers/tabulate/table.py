@@ -20,13 +20,13 @@ class Table:
     Parameters
     ----------
     space : hyppo.Space
-        Listed parameters and integers. The last one is how long a training lasts (epochs, updates, trees): one training
-        passes through all of its values, so that they cost nothing extra.
+        Listed parameters and integers. The last one is the length of a training (epochs, updates, trees): one training
+        passes through all of its values, so they have no extra cost.
     train : callable
-        Values of the other parameters -> losses (seeds, values of the last parameter), lower is better; NaN where the
+        Values of the other parameters -> losses (seeds, values of the last parameter), lower is better; NaN if the
         training failed.
     failed : float, optional
-        Loss that a failed training counts as in the true loss of its configuration: the loss of a model that has learnt
+        Substitute loss of a failed training in the true loss of its configuration: the loss of a model that has learnt
         nothing, or worse. Needed if trainings can fail.
     """
 
