@@ -83,8 +83,8 @@ class Problem:
         Recorded losses of real trainings, n lattice points in the space's order, s seeds: instead of `noise`. NaN: the
         training failed.
     failed : float
-        Substitute loss of a failed training, in the true loss and for optimisers that have no notion of failure. NaN: no
-        training fails.
+        Substitute loss of a failed training, in the true loss and for optimisers that have no notion of failure.
+        NaN: no training fails.
     draw : callable, optional
         (true loss, Generator) -> loss of one training: instead of `noise`.
     replicas : int
