@@ -88,6 +88,109 @@ def test_branches_are_found_and_flattened():
     assert network(replica(**point | {"kind": "rnn"}))["size"] == 5
 
 
+def layers_and_dropout(hp):
+    network = [hp.Int(f"units_{i}", 1, 2) for i in range(hp.Int("layers", 1, 3))]
+    if hp.Boolean("dropout"):
+        network.append(hp.Choice("rate", [0.1, 0.2], default=0.2))
+    return network
+
+
+def test_what_build_does_not_ask_for_is_inactive():
+    space = hyppo_keras.from_build(layers_and_dropout).space
+    assert space == hyppo.Space(space.parameters).inactive_if(
+        {"units_1": {"layers": [1]}, "units_2": {"layers": [1, 2]}, "rate": {"dropout": [False]}}, {"rate": 0.2}
+    )
+    assert (space.combinations, space.size) == (96, (2 + 4 + 8) * 3)
+
+
+def test_scopes_that_do_not_apply_make_inactive():
+    def build(hp):
+        hp.Choice("kind", ["rnn", "cnn", "mlp"])
+        with hp.conditional_scope("kind", ["cnn", "mlp"]):
+            hp.Boolean("pool", default=True)
+            with hp.conditional_scope("pool", True):
+                hp.Int("size", 2, 4)
+        hp.Int("cell", 1, 3, parent_name="kind", parent_values="rnn")
+
+    space = hyppo_keras.from_build(build).space
+    assert space == hyppo.Space(space.parameters).inactive_if(
+        {"pool": {"kind": ["rnn"]}, "size": {"kind": ["rnn"], "pool": [False]}, "cell": {"kind": ["cnn", "mlp"]}},
+        {"pool": True},
+    )
+
+
+def test_a_parameter_with_two_ways_to_it_stays_active():
+    def build(hp):
+        if hp.Boolean("a") or (hp.Boolean("b") and hp.Boolean("c")):
+            hp.Int("n", 1, 3)
+        if hp.Choice("broken", [False, True]):
+            raise ValueError("no such network")
+        hp.Int("last", 1, 3)
+
+    space = hyppo_keras.from_build(build).space
+    everything = {"a": False, "b": True, "c": True, "broken": False, "n": 2, "last": 3}
+    assert space.native(everything) == {name: everything[name] for name in space.names}
+    assert "last" not in space.inactive(everything | {"broken": True})  # of a call that failed nothing is known
+
+
+def test_a_parameter_that_was_thought_inactive_is_named():
+    network = hyppo_keras.from_build(
+        lambda hp: (x := hp.Float("x", 0.0, 1.0), hp.Boolean("flag") or x > 0.999)[1] and hp.Int("n", 1, 3)
+    )
+    assert network.space.inactive({"x": 0.5, "flag": False, "n": 2}) == ("n",)
+    with pytest.warns(hyppo.HyppoWarning, match=r"asks for 'n'.*default in all such trials"):
+        network(replica(x=0.9999, flag=False, n=1))
+
+
+def test_no_network_is_trained_twice(tmp_path):
+    network = hyppo_keras.from_build(layers_and_dropout)
+    flat = hyppo.Space(network.space.parameters)
+
+    def study(space):
+        return hyppo.Study(space, lambda r: float(sum(network(r))), log=tmp_path / "study.h5", isolate=False, seed=1)
+
+    first = study(flat)  # a file of a time before conditions
+    first.run(trials=8, progress=False)
+    first.close()
+    known = {str(network(t)) for t in first.trials}
+    for trials in (20, 60):
+        again = study(network.space)
+        again.run(trials=trials, progress=False)
+        again.close()
+    networks = [str(network(t)) for t in again.trials]
+    assert set(networks[8:]) & known == set()
+    assert len(set(networks[8:])) == len(networks[8:])
+    assert len(set(networks)) == network.space.size
+    assert hyppo.load(tmp_path / "study.h5").best.params == again.best.params
+
+
+def test_the_best_network_is_built():
+    def build(hp):
+        model = keras.Sequential([keras.Input((2,))])
+        for i in range(hp.Int("layers", 1, 2)):
+            model.add(keras.layers.Dense(hp.Int(f"units_{i}", 2, 9)))
+        return model
+
+    network = hyppo_keras.from_build(build)
+    study = hyppo.Study(network.space, seed=0)
+    study.add({"layers": 1, "units_0": 3, "units_1": 7}, losses=[0.5])
+    study.add({"layers": 2, "units_0": 4, "units_1": 6}, losses=[0.1])
+    assert [layer.units for layer in network(study.best).layers] == [4, 6]
+
+
+def test_a_fit_of_a_hypermodel_that_is_ignored_is_said():
+    class Model:
+        def build(self, hp):
+            return hp.Int("n", 1, 9)
+
+        def fit(self, hp, model, *args, **kwargs):
+            return model.fit(*args, batch_size=hp.Choice("batch", [16, 32]), **kwargs)
+
+    with pytest.warns(hyppo.HyppoWarning, match=r"Model\.fit is not called.*hyppo\.Space\(network\.space, batch="):
+        network = hyppo_keras.from_build(Model())
+    assert network.space.names == ("n",)
+
+
 def test_hypermodels_and_defaults():
     class Model:
         def build(self, hp):

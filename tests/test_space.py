@@ -31,6 +31,20 @@ def parameters(draw):
     return Choice(values) if kind == "choice" else Ordinal(values)
 
 
+@pytest.fixture
+def conditional():
+    space = Space(
+        layers=Integer(1, 3),
+        drop=Choice([False, True]),
+        rate=Real(0, 0.5),
+        u2=Integer(8, 10),
+        a3=Choice(["x", "y", "z"]),
+    )
+    return space.inactive_if(
+        {"a3": {"layers": [1, 2]}, "u2": {"layers": [1]}, "rate": {"drop": [False], "layers": [1]}}, {"rate": 0.25}
+    )
+
+
 spaces = st.lists(parameters(), min_size=1, max_size=6).map(lambda ps: Space({f"p{i}": p for i, p in enumerate(ps)}))
 
 
@@ -162,3 +176,58 @@ def test_difference_names_what_differs():
     assert "n: " in a.difference(Space(n=Integer(1, 5), x=Real(0, 1)))
     assert "absent" in a.difference(Space(n=Integer(1, 4)))
     assert "order" in a.difference(Space(x=Real(0, 1), n=Integer(1, 4)))
+
+
+def test_points_that_differ_in_inactive_parameters_are_one(conditional):
+    one = {"layers": 1, "drop": True, "rate": 0.1, "u2": 9, "a3": "y"}
+    same = {"layers": 1, "drop": True, "rate": 0.25, "u2": 8, "a3": "x"}
+    assert conditional.native(one) == conditional.decode(conditional.encode(one)) == same
+    assert conditional.inactive(one) == ("rate", "u2", "a3")
+    unit = np.array([conditional.encode(one), conditional.encode(same)])
+    flat = Space(conditional.parameters)
+    raw = np.array([flat.encode(one), flat.encode(same)])
+    assert len(set(conditional.keys(raw))) == 1
+    assert len(set(flat.keys(raw))) == 2
+    for found in (unit, conditional.snap(raw), conditional.features(raw)):
+        np.testing.assert_array_equal(found[0], found[1])
+    three = {"layers": 3, "drop": True, "rate": 0.1234567, "u2": 9, "a3": "y"}
+    assert conditional.native(three) == three
+    assert conditional.inactive(three) == ()
+
+
+def test_a_space_with_inactive_parameters_counts_its_points():
+    space = Space(a=Integer(1, 3), b=Integer(1, 4), c=Choice(["x", "y", "z"]))
+    conditions = {"b": {"a": [1]}, "c": {"b": [1, 2]}}  # where b is inactive, its default decides on c
+    for default, size in ((1, 1 + 2 * (2 + 2 * 3)), (4, 3 + 2 * (2 + 2 * 3))):
+        some = space.inactive_if(conditions, {"b": default})
+        level = np.stack(np.unravel_index(np.arange(some.combinations), (3, 4, 3)), axis=1)
+        assert some.size == len(set(some.keys(some.unit_of(level)))) == size
+        assert (some.combinations, space.size) == (36, 36)
+
+
+def test_inactive_parameters_are_described(conditional):
+    assert Space.from_json(conditional.to_json()) == conditional != Space(conditional.parameters)
+    assert eval(repr(conditional)) == conditional
+    assert not conditional.difference(Space(conditional.parameters))
+    more = Space(conditional, batch=Ordinal([32, 64]))
+    assert more.inactive({"layers": 1, "drop": True, "rate": 0.1, "u2": 9, "a3": "y", "batch": 64})
+    assert more.names == (*conditional.names, "batch")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "defaults", "words"),
+    [
+        (7, None, "expected mappings"),
+        ({"c": {"a": [1]}}, None, "for some of"),
+        ({"b": {"a": [1]}}, {"a": 1}, "defaults for some of those"),
+        ({"a": {"b": [1]}}, None, "not one of the earlier"),
+        ({"b": {"b": [1]}}, None, "not one of the earlier"),
+        ({"b": [1]}, None, "values by the name"),
+        ({"b": {"a": 1}}, None, "a list of values"),
+        ({"b": {"a": [9]}}, None, "9"),
+        ({"b": {"a": [1]}}, {"b": 9}, "9"),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused(conditions, defaults, words):
+    with pytest.raises(SpaceError, match=words):
+        Space(a=Integer(1, 3), b=Integer(1, 3)).inactive_if(conditions, defaults)

@@ -53,7 +53,7 @@ def uniform(space: Space, generator: np.random.Generator, count: int) -> FloatAr
 
 def fresh(space: Space, generator: np.random.Generator, taken: Set[bytes], count: int) -> FloatArray:
     """Up to `count` free points, near to uniform; none if a long search finds no free point."""
-    size = space.size
+    size = space.combinations
     if size is not None and size <= ENUMERATED:
         points = free(space, enumerate_points(space, 0, size), taken)
         return points[generator.permutation(points.shape[0])[:count]]
@@ -139,7 +139,7 @@ def evolve(
     """
     points = pool
     worths = worth(pool)
-    size = space.size
+    size = space.combinations
     exact = size is not None and size <= ENUMERATED
     for round_ in range(0 if exact else rounds):
         best = np.argsort(-worths, kind="stable")[:parents]

@@ -90,7 +90,7 @@ def _stream(space: Space, n: int, seed: int) -> Iterator[tuple[bytes, FloatArray
         unit = space.spread(np.asarray(engine.random(max(8, drawn))))
         drawn += len(unit)
         yield from zip(space.keys(unit), unit, strict=True)
-    if space.size is not None and space.size <= ENUMERABLE:
-        order = generator_for(seed, DESIGN_PURPOSE, 2).permutation(space.size)
+    if space.combinations is not None and space.combinations <= ENUMERABLE:
+        order = generator_for(seed, DESIGN_PURPOSE, 2).permutation(space.combinations)
         unit = space.unit_of(np.stack(np.unravel_index(order, tuple(space.levels)), axis=1).astype(np.int64))
         yield from zip(space.keys(unit), unit, strict=True)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,14 +14,24 @@ from hyppo.arguments import number
 from hyppo.errors import SpaceError
 from hyppo.space.parameters import AnyParameter, FloatArray, IntArray, Integer, Real, parameter_from_json
 
+COUNTED = 2**20  # combinations of a space whose distinct points are counted
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Levels of other parameters that make a parameter inactive, and its level then."""
+
+    levels: Mapping[str, tuple[int, ...]]
+    default: int
+
 
 class Space:
     """Named parameters, in the order given.
 
     Parameters
     ----------
-    parameters : mapping of str to parameter, optional
-        For names that are no Python identifiers.
+    parameters : mapping of str to parameter, or Space, optional
+        For names that are no Python identifiers, or a space to add parameters to.
     **named
         One parameter a keyword.
 
@@ -30,7 +41,8 @@ class Space:
     dimension : int
         Number of parameters, d.
     size : int or None
-        Number of distinct points; None if a parameter is continuous.
+        Number of distinct points; None if a parameter is continuous. An upper bound if some parameters are inactive at
+        times (`inactive_if`) and there are more than a million combinations.
 
     Raises
     ------
@@ -45,7 +57,12 @@ class Space:
     (114, {'width': 32, 'act': 'gelu'})
     """
 
-    def __init__(self, parameters: Mapping[str, AnyParameter] | None = None, /, **named: AnyParameter) -> None:
+    def __init__(
+        self, parameters: "Mapping[str, AnyParameter] | Space | None" = None, /, **named: AnyParameter
+    ) -> None:
+        self._rules: dict[str, _Rule] = {}  # of parameters that are inactive at times
+        if isinstance(parameters, Space):
+            self._rules, parameters = parameters._rules, parameters.parameters
         if parameters is not None and not isinstance(parameters, Mapping):
             raise SpaceError(f"Space: expected parameters by name, got {parameters!r}")
         given = dict(parameters or {})
@@ -80,19 +97,138 @@ class Space:
         return np.array([p.levels for p in self._parameters.values()], dtype=np.int64)
 
     @cached_property
-    def size(self) -> int | None:
+    def combinations(self) -> int | None:
+        """Product of the numbers of levels, at least `size`; None if a parameter is continuous."""
         if any(p.continuous for p in self._parameters.values()):
             return None
         return math.prod(p.levels for p in self._parameters.values())
 
+    @cached_property
+    def size(self) -> int | None:
+        total = self.combinations
+        if total is None or total > COUNTED or not self._rules:
+            return total
+        count, step = 0, 2**14
+        for start in range(0, total, step):
+            index = np.arange(start, min(start + step, total))
+            level = np.stack(np.unravel_index(index, tuple(self.levels)), axis=1).astype(np.int64)
+            count += int((self._canonical(level) == level).all(axis=1).sum())
+        return count
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and list(self._parameters.items()) == list(other._parameters.items())
+        return (
+            isinstance(other, Space)
+            and list(self._parameters.items()) == list(other._parameters.items())
+            and self._rules == other._rules
+        )
 
     def __hash__(self) -> int:
         return hash(tuple(self._parameters.items()))
 
     def __repr__(self) -> str:
-        return f"Space({', '.join(f'{name}={parameter}' for name, parameter in self._parameters.items())})"
+        shown = f"Space({', '.join(f'{name}={parameter}' for name, parameter in self._parameters.items())})"
+        if not self._rules:
+            return shown
+        conditions = {name: self._values_of(rule) for name, rule in self._rules.items()}
+        defaults = {name: self._parameters[name].value(rule.default) for name, rule in self._rules.items()}
+        return f"{shown}.inactive_if({conditions}, {defaults})"
+
+    # -- inactive parameters --------------------------------------------------------------------------------------
+
+    def inactive_if(
+        self, conditions: Mapping[str, Mapping[str, Sequence[Any]]], defaults: Mapping[str, Any] | None = None
+    ) -> "Space":
+        """This space, in which some parameters have no effect for some values of others.
+
+        Points that differ only in inactive parameters are one point: an inactive parameter has its default there, and
+        no study trains both.
+
+        Parameters
+        ----------
+        conditions : mapping of str to mapping of str to sequence
+            For a parameter, by the name of an earlier one, those values of the earlier one that make it inactive. If
+            several earlier ones are named, one of them is enough.
+        defaults : mapping of str to value, optional
+            Values of inactive parameters; the lowest or first value of those that are not named.
+
+        Raises
+        ------
+        SpaceError
+            A name that is unknown or not of an earlier parameter, or a value outside its parameter.
+
+        Examples
+        --------
+        >>> from hyppo.space import Integer
+        >>> space = Space(layers=Integer(1, 2), units_2=Integer(8, 64)).inactive_if({"units_2": {"layers": [1]}})
+        >>> space.decode(space.encode({"layers": 1, "units_2": 32}))
+        {'layers': 1, 'units_2': 8}
+        >>> space.size
+        58
+        """
+        defaults = {} if defaults is None else defaults
+        if not isinstance(conditions, Mapping) or not isinstance(defaults, Mapping):
+            raise SpaceError(f"inactive_if: expected mappings by name, got {conditions!r} and {defaults!r}")
+        if not conditions.keys() <= self._parameters.keys() or not defaults.keys() <= conditions.keys():
+            raise SpaceError(
+                f"inactive_if: expected conditions for some of {list(self.names)}, and defaults for some of those, got "
+                f"{list(conditions)} and {list(defaults)}"
+            )
+        space = Space(self)
+        space._rules = {**self._rules, **{n: self._rule(n, c, defaults) for n, c in conditions.items()}}
+        return space
+
+    def inactive(self, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the parameters that are inactive at a point; errors as `encode`.
+
+        >>> from hyppo.space import Choice, Real
+        >>> space = Space(dropout=Choice([False, True]), rate=Real(0, 0.5)).inactive_if({"rate": {"dropout": [False]}})
+        >>> space.inactive({"dropout": False, "rate": 0.2})
+        ('rate',)
+        """
+        level = self._canonical(np.array([self._indices(params)], dtype=np.int64))[0]
+        return tuple(
+            self.names[j] for j, _, causes in self._tables if any(level[cause] in levels for cause, levels in causes)
+        )
+
+    def _rule(self, name: str, condition: Mapping[str, Sequence[Any]], defaults: Mapping[str, Any]) -> "_Rule":
+        if not isinstance(condition, Mapping):
+            raise SpaceError(f"inactive_if[{name!r}]: expected values by the name of a parameter, got {condition!r}")
+        earlier = self.names[: self.names.index(name)]
+        levels: dict[str, tuple[int, ...]] = {}
+        for parent, values in condition.items():
+            if parent not in earlier:
+                raise SpaceError(f"inactive_if[{name!r}]: {parent!r} is not one of the earlier parameters {earlier}")
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise SpaceError(f"inactive_if[{name!r}][{parent!r}]: expected a list of values, got {values!r}")
+            levels[parent] = tuple(sorted({self._parameters[parent].index(value) for value in values}))
+        return _Rule(levels, self._parameters[name].index(defaults[name]) if name in defaults else 0)
+
+    def _values_of(self, rule: "_Rule") -> dict[str, list[Any]]:
+        return {n: [self._parameters[n].value(level) for level in levels] for n, levels in rule.levels.items()}
+
+    @cached_property
+    def _tables(self) -> tuple[tuple[int, int, tuple[tuple[int, IntArray], ...]], ...]:
+        """Column and default level of each parameter with a rule, and the columns and levels that make it inactive."""
+        column = {name: j for j, name in enumerate(self.names)}
+        return tuple(
+            (
+                column[name],
+                self._rules[name].default,
+                tuple((column[n], np.array(some, dtype=np.int64)) for n, some in self._rules[name].levels.items()),
+            )
+            for name in self.names
+            if name in self._rules
+        )
+
+    def _canonical(self, level: IntArray) -> IntArray:
+        """Levels with the default of each inactive parameter, (q, d) -> (q, d); the very array if there is no rule."""
+        if not self._rules:
+            return level
+        out = level.copy()
+        for j, default, causes in self._tables:  # in the order of the space: causes come before their effects
+            for cause, levels in causes:
+                out[np.isin(out[:, cause], levels), j] = default
+        return out
 
     # -- params <-> unit ------------------------------------------------------------------------------------------
 
@@ -129,9 +265,12 @@ class Space:
 
     def native(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """`params` in the space's order, as native Python values; a real number stays the very one given."""
-        unit = self.encode(params)
-        decoded = self.decode(unit)
-        return {n: number(n, params[n]) if isinstance(p, Real) else decoded[n] for n, p in self._parameters.items()}
+        index = self._indices(params)
+        level = self._canonical(np.array([index], dtype=np.int64))[0]
+        return {
+            name: number(name, params[name]) if isinstance(p, Real) and level[j] == index[j] else p.value(int(level[j]))
+            for j, (name, p) in enumerate(self._parameters.items())
+        }
 
     def decode(self, unit: npt.ArrayLike) -> dict[str, Any]:
         """Native values of the lattice point nearest to `unit`, (d,)."""
@@ -168,11 +307,12 @@ class Space:
         out = scaled.astype(np.int64)
         for j, parameter in self._uneven:
             out[:, j] = parameter.snap(unit[:, j])
-        return out
+        return self._canonical(out)
 
     def unit_of(self, level: IntArray) -> FloatArray:
         """Coordinates of levels, (q, d) -> (q, d)."""
         self._checked(level)
+        level = self._canonical(level)
         out: FloatArray = level / np.maximum(self._steps, 1.0)
         for j, parameter in self._uneven:
             out[:, j] = parameter.unit(level[:, j])
@@ -240,14 +380,25 @@ class Space:
     # -- description ----------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        return json.dumps({name: p.to_json() for name, p in self._parameters.items()}, allow_nan=False)
+        specs = {name: p.to_json() for name, p in self._parameters.items()}
+        for name, rule in self._rules.items():
+            default = self._parameters[name].value(rule.default)
+            specs[name] |= {"inactive_if": self._values_of(rule), "default": default}
+        return json.dumps(specs, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> "Space":
-        return Space({name: parameter_from_json(spec) for name, spec in json.loads(text).items()})
+        specs = json.loads(text)
+        conditions = {name: spec["inactive_if"] for name, spec in specs.items() if "inactive_if" in spec}
+        return Space({name: parameter_from_json(spec) for name, spec in specs.items()}).inactive_if(
+            conditions, {name: specs[name]["default"] for name in conditions}
+        )
 
     def difference(self, other: "Space") -> str:
-        """The differences of `other` from this space, in words; empty if both are equal."""
+        """The differences of the parameters of `other` from those of this space, in words; empty if there are none.
+
+        The conditions of `inactive_if` do not count: they change no point, only which points are trained.
+        """
         lines: list[str] = []
         for name in dict.fromkeys((*self.names, *other.names)):
             mine, theirs = self._parameters.get(name), other._parameters.get(name)

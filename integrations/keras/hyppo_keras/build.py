@@ -1,15 +1,18 @@
 """KerasTuner's `build(hp)` functions, unchanged: the space is taken from the `hp` calls that they make.
 
 KerasTuner itself is not needed. Its spaces are trees; hyppo's are flat: every parameter that `build` may ask for is
-in the space and has a value in every trial, and has no effect where `build` does not ask for it.
+in the space and has a value in every trial. If a value of another parameter makes `build` not ask for it, it has its
+default, so that no two trials train the same network.
 """
 
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from hyppo import Choice, Integer, Ordinal, Real, Space
 from hyppo.errors import HyppoWarning, SpaceError, StudyError
@@ -19,6 +22,8 @@ Parameter = Integer | Real | Choice | Ordinal
 Scalar = int | float | str | bool | None
 
 MOST_BUILDS = 500  # networks built to find the parameters of a function
+FEW_LEVELS = 16  # an integer with at most as many, whose ends lead to different parameters, is looked at everywhere
+CHECKS = 16  # random points at which inactive parameters are checked
 
 
 class HyperParameters:
@@ -39,9 +44,11 @@ class HyperParameters:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.parameters: dict[str, Parameter] = {}
         self.values: dict[str, Any] = {}  # of what was asked for, as `build` sees them
+        self.active: set[str] = set()  # names that were asked for outside of scopes that do not apply
+        self.unmet: dict[str, list[tuple[str, Any]]] = {}  # the others, with the parents of those scopes
         self._given = dict(values)
         self._scopes: list[str] = []
-        self._active = True
+        self._unmet: list[tuple[str, Any]] = []  # parents of the scopes that do not apply, and their values
 
     def Int(
         self,
@@ -126,12 +133,12 @@ class HyperParameters:
     @contextlib.contextmanager
     def conditional_scope(self, parent_name: str, parent_values: Any) -> Iterator[None]:
         """Parameters inside are part of the space, and have their defaults where the parent has another value."""
-        before = self._active
-        self._active = before and self._holds(parent_name, parent_values)
+        before = self._unmet
+        self._unmet = [*before, *self._failing(parent_name, parent_values)]
         try:
             yield
         finally:
-            self._active = before
+            self._unmet = before
 
     def get(self, name: str) -> Any:
         """The value of a parameter that was asked for before."""
@@ -149,11 +156,13 @@ class HyperParameters:
     def _scoped(self, name: str) -> str:
         return "/".join([*self._scopes, str(name)])
 
-    def _holds(self, parent_name: str, parent_values: Any) -> bool:
+    def _failing(self, parent_name: str, parent_values: Any) -> list[tuple[str, Any]]:
+        """The parent and its value if that is none of `parent_values`, else nothing."""
         if self._scoped(parent_name) not in self.values:
             raise StudyError(f"a parameter depends on {parent_name!r}, which must be asked for before it")
         listed = isinstance(parent_values, Sequence | set) and not isinstance(parent_values, str)
-        return self.get(parent_name) in (parent_values if listed else [parent_values])
+        value = self.get(parent_name)
+        return [] if value in (parent_values if listed else [parent_values]) else [(self._scoped(parent_name), value)]
 
     def _ask(self, name: str, parameter: Parameter, default: Any, parent_name: str | None, parent_values: Any) -> Any:
         known = self.parameters.setdefault(name, parameter)
@@ -162,8 +171,12 @@ class HyperParameters:
                 f"build asks for {name!r} as {known} and as {parameter}: in a flat space one name is one parameter; "
                 "give the two different names"
             )
-        active = self._active and (parent_name is None or self._holds(parent_name, parent_values))
-        self.values[name] = self._given.get(name, default) if active else default
+        unmet = [*self._unmet, *([] if parent_name is None else self._failing(parent_name, parent_values))]
+        if unmet:
+            self.unmet.setdefault(name, []).extend(unmet)
+        else:
+            self.active.add(name)
+        self.values[name] = default if unmet else self._given.get(name, default)
         return self.values[name]
 
 
@@ -213,34 +226,128 @@ def _branches(parameter: Parameter) -> list[Any]:
             return []
 
 
-def _parameters_of(build: Callable[[HyperParameters], Any]) -> dict[str, Parameter]:
-    """Every parameter that `build` asks for: with the defaults, and with each branch of what it asked for then."""
-    found: dict[str, Parameter] = {}
-    waiting: list[dict[str, Any]] = [{}]
-    tried = 0
-    while waiting:
-        values = waiting.pop(0)
+@dataclass(frozen=True)
+class _Trace:
+    """One call of `build`: the values of the parameters that it asked for, and whether it came to its end."""
+
+    values: Mapping[str, Any]
+    active: frozenset[str]
+    complete: bool
+
+
+class _Explorer:
+    """Finds the parameters of a function, and the values of each that make others inactive."""
+
+    def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
+        self._build = build
+        self._traces: list[_Trace] = []
+        self._inactive: dict[str, dict[str, list[Any]]] = {}  # parameter -> other parameter -> its values
+        self.parameters: dict[str, Parameter] = {}
+        self.defaults: dict[str, Any] = {}
+
+    def explore(self) -> None:
+        """Call the function with the defaults, and with each branch of the parameters that it then asks for."""
+        waiting: list[tuple[dict[str, Any], str, list[_Trace]]] = []  # values, the last that was set, calls without it
+        self._branch(waiting, {})
+        while waiting:
+            values, name, siblings = waiting.pop(0)
+            if len(self._traces) >= MOST_BUILDS:
+                raise SpaceError(
+                    f"build has more than {MOST_BUILDS} branches to look into; give the space as a hyppo.Space"
+                )
+            trace = self._branch(waiting, values)
+            for sibling in siblings:
+                self._compare(name, sibling, trace)
+            siblings.append(trace)
+            parameter = self.parameters[name]
+            few = isinstance(parameter, Integer) and parameter.levels <= FEW_LEVELS
+            if few and trace.active != siblings[0].active:
+                tried = [s.values[name] for s in siblings] + [v[name] for v, n, _ in waiting if n == name]
+                inner = [parameter.value(level) for level in range(parameter.levels)]
+                waiting += [({**values, name: value}, name, siblings) for value in inner if value not in tried]
+
+    def _branch(self, waiting: list[tuple[dict[str, Any], str, list[_Trace]]], values: dict[str, Any]) -> _Trace:
+        """Call the function, and add the branches of parameters that no earlier call asked for."""
+        known = set(self.parameters)
+        trace = self._call(values)
+        for name in [name for name in self.parameters if name not in known]:
+            siblings = [trace]  # of the same values, but for this parameter
+            others = [b for b in _branches(self.parameters[name]) if b != trace.values.get(name)]
+            waiting += [({**values, name: other}, name, siblings) for other in others]
+        return trace
+
+    def _call(self, values: Mapping[str, Any]) -> _Trace:
         hp = HyperParameters(values)
-        hp.parameters = found  # a name stands for one parameter in all branches
-        before = set(found)
-        if tried >= MOST_BUILDS:
-            raise SpaceError(
-                f"build has more than {MOST_BUILDS} branches to look into; give the space as a hyppo.Space"
-            )
-        tried += 1
+        hp.parameters = self.parameters  # a name stands for one parameter in all branches
+        complete = True
         try:
             with restored_switches():  # the names of its layers and metrics are those of the first training
-                build(hp)
+                self._build(hp)
         except (SpaceError, StudyError):
             raise
         except Exception:
             if not values:
                 raise
             # A combination that cannot be built fails in its trial, with its traceback; what it asked for counts.
-        for name in [name for name in found if name not in before]:
-            branches = _branches(found[name])
-            waiting += [{**values, name: value} for value in branches if value != hp.values.get(name)]
-    return found
+            complete = False
+        for name, value in hp.values.items():
+            if name in hp.parameters:
+                self.defaults.setdefault(name, value)
+        for name, unmet in hp.unmet.items():
+            for parent, value in unmet:
+                self._note(name, parent, value)
+        trace = _Trace(hp.values, frozenset(hp.active), complete)
+        self._traces.append(trace)
+        return trace
+
+    def _compare(self, name: str, one: _Trace, other: _Trace) -> None:
+        """Note the parameters that only one of two calls asked for, which differ in the value of `name`."""
+        for with_it, without in ((one, other), (other, one)):
+            if without.complete:
+                for inactive in with_it.active - without.active:
+                    self._note(inactive, name, without.values[name])
+
+    def _note(self, inactive: str, other: str, value: Any) -> None:
+        values = self._inactive.setdefault(inactive, {}).setdefault(other, [])
+        if value not in values:
+            values.append(value)
+
+    def space(self) -> Space:
+        """The space, with inactive parameters where no call says otherwise."""
+        space = Space(self.parameters)
+        if self._inactive:
+            generator = np.random.default_rng(0)  # every process of a study has the same space
+            for unit in space.spread(generator.random((CHECKS, space.dimension))):
+                self._call(space.decode(unit))
+            space = Space(self.parameters)  # a point may have led to further ones
+        conditions = {name: self._condition(space, name) for name in self._inactive}
+        conditions = {name: condition for name, condition in conditions.items() if condition}
+        return space.inactive_if(
+            conditions, {n: self.defaults[n] for n in conditions if _holds(self.parameters[n], self.defaults[n])}
+        )
+
+    def _condition(self, space: Space, name: str) -> dict[str, list[Any]]:
+        """Values of earlier parameters at which a parameter is inactive in every call."""
+        earlier = space.names[: space.names.index(name)]
+        asking = [trace for trace in self._traces if name in trace.active]
+        condition: dict[str, list[Any]] = {}
+        for other, values in self._inactive[name].items():
+            if other not in earlier or not all(other in trace.active for trace in asking):
+                continue
+            asked_at = [trace.values[other] for trace in asking]
+            never = [v for v in values if v not in asked_at and _holds(self.parameters[other], v)]
+            if never:
+                condition[other] = never
+        return condition
+
+
+def _holds(parameter: Parameter, value: Any) -> bool:
+    """Whether a value, such as a default, is one of the parameter's."""
+    try:
+        parameter.index(value)
+    except SpaceError:
+        return False
+    return True
 
 
 class Build:
@@ -251,27 +358,40 @@ class Build:
     Attributes
     ----------
     space : hyppo.Space
-        All that the function may ask for.
+        All parameters that the function may ask for, with those inactive that it does not ask for.
     """
 
     def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
         self._build = build
         # Networks are built to be thrown away: not on a device that trainings will want.
         with keras.device("cpu"):  # not "cpu:0", a device of its own to torch: parameters moved there are none any more
-            found = _parameters_of(build)
-        if not found:
-            raise SpaceError("build asks for no parameter: there is nothing to search")
-        self.space = Space(found)
+            explorer = _Explorer(build)
+            explorer.explore()
+            if not explorer.parameters:
+                raise SpaceError("build asks for no parameter: there is nothing to search")
+            self.space = explorer.space()
 
     def __call__(self, replica: Any) -> Any:
-        return self._build(_Asked(replica.params, self.space))
+        hp = _Asked(replica.params, self.space)
+        network = self._build(hp)
+        for name in hp.active.intersection(self.space.inactive(replica.params)):
+            warnings.warn(
+                f"build asks for {name!r} with {dict(replica.params)}, which seemed to make it inactive while the "
+                "parameters were collected: it has its default in all such trials; ask for it whatever the other "
+                "parameters are, and use its value where it applies",
+                category=HyppoWarning,
+                stacklevel=2,
+            )
+        return network
 
 
 def from_build(build: Any) -> Build:
     """A KerasTuner build function, or a HyperModel with one, for hyppo.
 
     The function is run some times to see what it asks for: with the defaults, then with each value of each choice and
-    both ends of each integer, as far as these lead to further parameters. `hp.Fixed` is not part of the space.
+    both ends of each integer, as far as these lead to further parameters. `hp.Fixed` is not part of the space. A
+    parameter that the function does not ask for because of the value of another is inactive then: it has its default,
+    and no two trials train the same network (`Space.inactive_if`). Random points check this.
 
     Parameters
     ----------
@@ -303,8 +423,8 @@ def from_build(build: Any) -> Build:
     if fit is not None and not fit.__module__.startswith("keras"):  # KerasTuner's own does nothing but model.fit
         warnings.warn(
             f"{type(build).__name__}.fit is not called: give hyppo_keras.fit its arguments in the training function, "
-            "and add the parameters that it asks hp for to the space: hyppo.Space({**network.space.parameters, "
-            '"batch": hyppo.Ordinal([32, 64])})',
+            "and add the parameters that it asks hp for to the space: hyppo.Space(network.space, "
+            "batch=hyppo.Ordinal([32, 64]))",
             category=HyppoWarning,
             stacklevel=2,
         )
