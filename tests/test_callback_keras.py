@@ -368,7 +368,7 @@ def twice_is_an_error(folder):
         for _ in range(2):
             hyppo_keras.fit(replica, net(), x, y, verbose=0, validation_split=0.2)
 
-    assert "handed over a result already" in error_of(train(objective, replica(folder)))
+    assert "already has a result" in error_of(train(objective, replica(folder)))
 
 
 @check

@@ -382,7 +382,7 @@ def test_second_fit_is_refused_before_it_trains(tmp_path):
             trainer = L.Trainer(max_epochs=1, callbacks=[HyppoCallback(replica)], accelerator="cpu", **QUIET)
             trainer.fit(Counting(), data(), data(seed=2))
 
-    assert "handed over a result already" in error_of(train(objective, one))
+    assert "already has a result" in error_of(train(objective, one))
     assert len(steps) == 3
 
 

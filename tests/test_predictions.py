@@ -134,7 +134,7 @@ def test_what_does_not_fit_says_so(tmp_path):
     collection = Collection()
     collection.add(np.zeros((2, 3)))
     collection.add(np.zeros((2, 4)))
-    with pytest.raises(ObjectiveError, match="do not fit"):
+    with pytest.raises(ObjectiveError, match="cannot be concatenated along axis 0"):
         collection.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StudyError, match="none of the 1 replicas kept predictions"):

@@ -97,7 +97,7 @@ def _format(output: Path | None, form: Format | None) -> Format:
     return form or meant
 
 
-# -- where it goes ------------------------------------------------------------------------------------------------
+# -- output -------------------------------------------------------------------------------------------------------
 
 
 def _refuse_to_overwrite(output: Path, study_file: Path) -> None:

@@ -218,7 +218,7 @@ class Job:
             (f"--signal=B:USR1@{self.warning}", f"warn this shell {self.warning} s before the end"),
             ("--requeue", "also after preemption or the loss of a node"),
             (f"--output={self.name}-%j.out", ""),
-            ("--open-mode=append", "a restart goes on in the same file"),
+            ("--open-mode=append", "a restart appends to the same file"),
             *((normalised(option), "") for option in self.options),
         ]
         lines = [f"#SBATCH {quoted(option)}" for option, _ in options]
@@ -282,18 +282,18 @@ class Job:
         # MPICH's mpiexec ends with the number of the signal that a rank died of, srun and Open MPI with 128 more.
         killed = ("10", "138") if self.mpi == "mpiexec" else ("138",)
         return [
-            "# Finished or failed: the job ends. Stopped by the warning: it comes back, and the same command goes on.",
+            "# Finished or failed: the job ends. Stopped by the warning: it is requeued, and the command continues.",
             f"# {' or '.join(killed)} is the warning itself, if it came before or after study.run.",
             'case "$warned:$code" in',
             f"    {' | '.join(f'1:{code}' for code in ('0', *killed))}) ;;",
             '    *) exit "$code" ;;',
             "esac",
             f'if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {self.restarts} ]; then',
-            f'    echo "not requeued: {self.restarts} restarts were allowed; submit again to go on" >&2',
+            f'    echo "not requeued: {self.restarts} restarts were allowed; submit again to continue" >&2',
             "    exit 1",
             "fi",
             'if ! scontrol requeue "$SLURM_JOB_ID"; then',
-            '    echo "this cluster does not requeue: submit again to go on" >&2',
+            '    echo "this cluster does not requeue: submit again to continue" >&2',
             "    exit 1",
             "fi",
         ]

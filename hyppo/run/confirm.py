@@ -146,7 +146,7 @@ def confirm(
             work(session, replace(chosen, trainings=len(numbers) * count))
         trials = [study.trials[number] for number in numbers]
         if not session.is_complete:
-            raise StudyError("the confirmation was interrupted; the same call goes on with it")
+            raise StudyError("the confirmation was interrupted; the same call continues it")
         if count >= most or is_clear(trials, count, best.interval, study.config):
             study.close()
             return confirmation_of(study, trials, count, best.interval)

@@ -76,8 +76,8 @@ def work(session: Session, options: Options) -> None:
             pending = sum(len(t.pending) for t in session.trials)
             stay = "stays" if pending == 1 else "stay"
             view.say(
-                f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending, and the same command goes on "
-                "with them under the same numbers and seeds"
+                f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending; the same command continues "
+                "with the same numbers and seeds"
             )
         else:
             _say_if_all_failed(session, view)
@@ -92,8 +92,8 @@ def _say_if_all_failed(session: Session, view: Progress) -> None:
     if failed and not any(r.loss is not None for r in replicas):
         view.say(
             f"{'the training' if len(failed) == 1 else f'all {len(failed)} trainings'} of the study failed, the last "
-            f"with {failed[-1]}. Mend the cause and run again with retry_failed=True (hyppo run --retry-failed), which "
-            "trains them again under their numbers"
+            f"with {failed[-1]}. Fix the cause and run again with retry_failed=True (hyppo run --retry-failed), which "
+            "repeats them with the same numbers"
         )
 
 

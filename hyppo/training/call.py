@@ -33,7 +33,7 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
     if returned is None:
         if handed is None:
             raise ObjectiveError(
-                f"{objective_name} returned None and no callback handed a result over; return the loss as a float, "
+                f"{objective_name} returned None, and no callback stored a result; return the loss as a float, "
                 "or a hyppo.Result, or give HyppoCallback(replica, ...) to the trainer"
             )
         return handed
@@ -58,9 +58,9 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
         if _same(result.loss, handed.loss):
             return replace(result, loss=handed.loss)
     warnings.warn(
-        f"{objective_name} returned another loss than that of the weights that the fit left: the returned one counts, "
-        "while predictions and networks that are kept are of these weights. With monitor_best=True in the callback all "
-        "three are of the best epoch, and nothing has to be returned",
+        f"{objective_name} returned a loss that is not the one of the weights at the end of fit. The returned loss "
+        "counts, but kept predictions and networks belong to these weights. With monitor_best=True in the callback all "
+        "three belong to the best epoch, and the function need not return a loss",
         category=HyppoWarning,
         stacklevel=2,
     )

@@ -21,20 +21,20 @@ _with_default: set[str] = set()
 
 
 def register_default(integration: str) -> None:
-    """Declare that trainings through `integration` find a criterion of their own, such as the compiled loss.
+    """Declare that `integration` has a default criterion, such as the compiled loss.
 
-    A training then sets `replica.criterion` when the study has none.
+    A training then sets `replica.criterion` if the study has none.
     """
     _with_default.add(integration)
 
 
 def has_default() -> bool:
-    """Whether an integration that finds its own criterion is imported."""
+    """Whether an integration with a default criterion is imported."""
     return bool(_with_default)
 
 
 def pack(criterion: Criterion) -> bytes:
-    """The criterion as it travels to a training process.
+    """The criterion as bytes, to be sent to a training process.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def pack(criterion: Criterion) -> bytes:
     except Exception as error:  # whatever an object's own pickling raises
         raise StudyError(
             f"criterion: {criterion!r} cannot be sent to a training process ({type(error).__name__}: {error}); "
-            "define it as a function at the top level, and load inside it what cannot be pickled"
+            "define it as a function at the top level, and load objects that cannot be pickled inside it"
         ) from error
 
 

@@ -6,10 +6,10 @@ from hyppo.training.frameworks import imported
 
 
 class PeakMemory:
-    """Peak of the memory used from here on, in bytes.
+    """Peak of the memory used from now on, in bytes.
 
-    On Linux the kernel's mark of the highest resident set is put back first, so that the peak is that of this training
-    and not of an earlier one in the same process.
+    On Linux this first resets the kernel's record of the highest resident set, so that the peak is that of this
+    training and not of an earlier one in the same process.
 
     Examples
     --------

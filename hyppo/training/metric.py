@@ -102,7 +102,7 @@ class Monitor:
         check_target(self.replica)
 
     def report(self, step: int, logged: Mapping[str, Any]) -> bool:
-        """Report the metric after `step` (counted from 0); return whether these weights are the ones that count now."""
+        """Report the metric after `step` (counted from 0); return whether these weights determine the loss now."""
         loss = self.loss_in(logged)
         self.replica.report(step, loss)
         if self.best and self.loss is not None and not loss < self.loss and not math.isnan(self.loss):
@@ -111,7 +111,7 @@ class Monitor:
         return True
 
     def take(self, loss: float, beside: Mapping[str, float]) -> None:
-        """Let a loss, and the metrics beside it, be those of this training."""
+        """Use a loss, and the metrics beside it, as the result of this training."""
         self.loss, self.beside = loss, dict(beside)
 
     def loss_in(self, logged: Mapping[str, Any]) -> float:
@@ -119,14 +119,14 @@ class Monitor:
         return self.goal.sign * number(self.metric, logged[self.metric], finite=False)
 
     def beside_in(self, logged: Mapping[str, Any]) -> dict[str, float]:
-        """The metrics beside the loss, as far as they are in the framework's logs."""
+        """The metrics beside the loss that are in the framework's logs."""
         return {name: number(name, logged[name], finite=False) for name in self.metrics if name in logged}
 
     def go_on(self, curve: Iterable[tuple[int, float]]) -> None:
         """Repeat the reports of `curve`: an interrupted training continues after them.
 
-        A rule for stopping early counts a training's reports and knows its lowest loss, and forgets those of a training
-        that was cut.
+        A rule for stopping early counts the reports of a training and its lowest loss, and forgets those of an
+        interrupted training.
         """
         self.replica.curve.clear()
         for step, loss in curve:
@@ -139,7 +139,7 @@ class Monitor:
         Raises
         ------
         StudyError
-            One is not; the message names those that are.
+            A metric is missing; the message lists the logged ones.
         """
         names = list(logged)
         for metric in (self.metric, *self.metrics) if metrics is None else metrics:
@@ -147,7 +147,7 @@ class Monitor:
                 raise self.missing(names, metric)
 
     def missing(self, logged: Iterable[str], metric: str | None = None) -> StudyError:
-        """The error for a metric that never came."""
+        """The error for a metric that was never logged."""
         metric = metric or self.metric
         names = sorted(logged)
         there_are = f"logged were: {', '.join(names)}" if names else "nothing was logged"
@@ -156,11 +156,11 @@ class Monitor:
             if metric.startswith("val") and not any(name.startswith("val") for name in names)
             else ""
         )
-        say = "say which one is the loss with monitor=" if metric == self.metric else "metrics= takes these names"
+        say = "set monitor= to the one that is the loss" if metric == self.metric else "metrics= takes these names"
         return StudyError(f"the metric {metric!r} was never logged ({there_are}); {say}{hint}")
 
     def hand_over(self, logged: Iterable[str], *, stopped: bool = False) -> None:
-        """Leave the loss as the result of the training; NaN and infinity become a failure later.
+        """Store the loss as the result of the training; NaN and infinity become a failure later.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 def node_lock(name: str) -> Iterator[None]:
     """Wait until no other process of this user on this node holds the lock of that name, and hold it.
 
-    The kernel releases it when its holder ends, by a kill too.
+    The kernel releases the lock when its holder ends, also after a kill.
 
     Examples
     --------

@@ -298,7 +298,7 @@ class Replica:
         {'val_accuracy': 0.75}
         """
         if not isinstance(name, str) or not name or name in MEASURED:
-            raise StudyError(f"log(name, value): the name is text, and not one of {MEASURED}; got {name!r}")
+            raise StudyError(f"log(name, value): expected a name that is not one of {MEASURED}, as text; got {name!r}")
         self.metrics[name] = number(f"log({name!r}, value)", value, finite=False)
 
     @contextmanager
@@ -326,12 +326,12 @@ class Replica:
         Raises
         ------
         StudyError
-            A result was handed over already: two callbacks, or two fits, in one training.
+            There is a result already: two callbacks, or two fits, in one training.
         """
         if self.result is not None:
             raise StudyError(
-                f"trial {self.trial} replica {self.index} has handed over a result already (loss "
-                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit a training"
+                f"trial {self.trial} replica {self.index} already has a result (loss "
+                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit per training"
             )
         self.result = result
 

@@ -37,7 +37,7 @@ def state_name(replica: Replica) -> str:
 
 
 class Saves:
-    """When the state of a training is to be saved: in time of its process's death, and at little cost.
+    """When to save the state of a training: often enough to lose little if its process dies, and at little cost.
 
     >>> saves = Saves(clock=iter([0.0, 30.0, 70.0, 71.0, 76.0, 170.0, 180.0]).__next__)  # the save takes 5 s
     >>> saves.due(), saves.due()
@@ -62,8 +62,8 @@ class Saves:
             write()
         except Exception as error:
             warnings.warn(
-                "the state of this training is not saved, and if interrupted it begins again: "
-                f"{type(error).__name__}: {error} (resume=False keeps quiet)",
+                "the state of this training is not saved, so it starts again if it is interrupted:  "
+                f"{type(error).__name__}: {error} (resume=False silences this notice)",
                 category=HyppoWarning,
                 stacklevel=2,
             )

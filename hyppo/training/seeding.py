@@ -23,7 +23,7 @@ class _AtImport(MetaPathFinder):
 
     def __init__(self) -> None:
         self.seed = 0
-        self.switches: Switches | None = None  # of the training that runs
+        self.switches: Switches | None = None  # of the running training
         self._finding = threading.local()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -36,7 +36,7 @@ class _AtImport(MetaPathFinder):
             spec = importlib.util.find_spec(name)
         finally:
             self._finding.name = None
-        # Frameworks and packages in Python; other loaders may not like to be wrapped.
+        # Frameworks and packages in Python; wrapping other loaders may break them.
         if spec is None or spec.loader is None or not (name in FRAMEWORKS or type(spec.loader) is SourceFileLoader):
             return None
         spec.loader = _Following(spec.loader, self)
@@ -83,7 +83,7 @@ _at_import = _AtImport()
 
 @contextmanager
 def restored_switches() -> Iterator[None]:
-    """While entered, a training runs: the switches of frameworks are restored when it ends, imports' changes apart."""
+    """Run a training and then restore the switches of frameworks, except for changes made by imports."""
     outer, _at_import.switches = _at_import.switches, Switches()
     try:
         yield

@@ -119,7 +119,7 @@ class Collection:
         return digest.hexdigest() if found else ""
 
     def save(self, directory: Path) -> Path:
-        """Write the arrays into `directory`: the whole file is there, or none is.
+        """Write the arrays into `directory`, as a whole file or not at all.
 
         Raises
         ------
@@ -143,14 +143,14 @@ class Collection:
 
 
 def _write(archive: zipfile.ZipFile, name: str, batches: Sequence[Any]) -> None:
-    """One member of an npz file, batch after batch: numpy's savez would want the whole array, a second time."""
+    """Write one member of an npz file batch by batch: numpy's savez would need a second copy of the whole array."""
     first = batches[0]
     forms = {(batch.dtype, batch.shape[1:]) for batch in batches}
     if len(forms) > 1:
         seen = ", ".join(sorted(f"{dtype} (..., {str(shape)[1:]}" for dtype, shape in forms))
         raise ObjectiveError(
-            f"the {name} of the batches do not fit one below the other ({seen}); the first axis is that of the "
-            "examples, in every output, and the rest is the same in every batch"
+            f"the batches of `{name}` cannot be concatenated along axis 0 ({seen}): axis 0 is that of the examples in "
+            "every output, and the other axes and the dtype must be the same in every batch"
         )
     shape = (sum(len(batch) for batch in batches), *first.shape[1:]) if first.shape else ()
     header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}

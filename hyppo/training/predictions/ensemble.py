@@ -210,12 +210,12 @@ def _equal(some: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
 
 
 def call_with(build: Callable[..., Any], params: Mapping[str, Any]) -> Any:
-    """Make a network from those parameters that `build` takes.
+    """Build a network from those parameters that `build` accepts.
 
     Raises
     ------
     StudyError
-        It needs an argument that is no parameter of the trial.
+        `build` needs an argument that is not a parameter of the trial.
 
     Examples
     --------
@@ -332,7 +332,7 @@ class Ensemble:
                     passes = map(self.calibrator.probabilities, passes)
                 collection.add(prediction, passes, targets)
             if not collection.parts:
-                raise StudyError("no data to predict: give inputs, or a loader to be gone through once a network")
+                raise StudyError("no data to predict: give inputs, or a loader that can be read once per network")
             arrays: dict[str, Any] = {name: np.concatenate(batches) for name, batches in collection.parts.items()}
             networks[f"network {position}"] = partial(_open, arrays | {"passes": collection.passes})
         found = _combined(networks, weights)

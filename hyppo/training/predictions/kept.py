@@ -34,11 +34,9 @@ def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool |
     """
     whole("mc_dropout", mc_dropout, least=0)
     if mc_dropout and predict is False:
-        raise StudyError(f"mc_dropout={mc_dropout} asks for predictions and predict=False for none")
+        raise StudyError(f"mc_dropout={mc_dropout} needs predictions, but predict=False turns them off")
     if replica.target == ENSEMBLE_LOSS and predict is False:
-        raise StudyError(
-            "the study's target is the ensemble_loss, which is one of predictions: leave out predict=False"
-        )
+        raise StudyError("the study's target is the ensemble_loss, which needs predictions: leave out predict=False")
     return True if mc_dropout or replica.target == ENSEMBLE_LOSS else predict
 
 
@@ -55,8 +53,8 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
             collection.add(prediction, passes if spool is None else spool.through(passes), targets)
             if not asked and collection.nbytes > UNASKED_BYTES:
                 warnings.warn(
-                    f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB a replica; "
-                    "ask for them with predict=True or mc_dropout=",
+                    f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB per replica; "
+                    "to keep them, set predict=True or mc_dropout=",
                     category=HyppoWarning,
                     stacklevel=2,
                 )
@@ -67,7 +65,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
                 mark_unasked(replica.directory / FILE)
             replica.rows = collection.digest("targets")
         elif asked:
-            raise StudyError("predictions were asked for, but there are no validation data to predict")
+            raise StudyError("predictions were requested, but there are no validation data to predict")
         if spool is not None and collection.parts:
             replica.losses = _single_losses(replica, collection, spool)
     except Exception as error:
@@ -75,7 +73,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
             raise
         warnings.warn(
             f"{'no losses of the predictions are known' if (replica.directory / FILE).is_file() else NO_PREDICTIONS}: "
-            f"{type(error).__name__}: {error}; the loss of the training counts (predict=False keeps quiet)",
+            f"{type(error).__name__}: {error}; the loss of the training counts (predict=False silences this notice)",
             category=HyppoWarning,
             stacklevel=2,
         )
@@ -119,7 +117,7 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
     if asked is None and nbytes > UNASKED_BYTES:
         warnings.warn(
             f"the trained networks are not kept: each has over {UNASKED_BYTES >> 20} MiB; weights=True keeps them, "
-            "weights=False keeps quiet",
+            "weights=False silences this notice",
             category=HyppoWarning,
             stacklevel=2,
         )
@@ -139,7 +137,7 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
             part.unlink(missing_ok=True)
     warnings.warn(
         f"the trained network is not kept: {'; '.join(errors)}; the loss of the training counts "
-        "(weights=False keeps quiet)",
+        "(weights=False silences this notice)",
         category=HyppoWarning,
         stacklevel=2,
     )

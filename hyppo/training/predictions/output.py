@@ -50,7 +50,7 @@ def flatten(tree: Any, path: str = "") -> Leaves:
 
 
 def unflatten(leaves: Mapping[str, Any]) -> Any:
-    """The output again: an array, a tuple, or a dict with string keys.
+    """The inverse of `flatten`: an array, a tuple, or a dict with string keys.
 
     >>> unflatten({".a": 1.0, ".b[0]": 2.0, ".b[1]": 3.0})
     {'a': 1.0, 'b': (2.0, 3.0)}

@@ -11,10 +11,10 @@ from hyppo.training.predictions.output import Leaves, flatten
 
 
 class Spool:
-    """Dropout passes on disk until they are whole: they come a batch at a time, all passes of it in turn.
+    """Dropout passes on disk until they are complete: they arrive batch by batch, all passes of a batch in turn.
 
-    Memory is one batch while they come and one pass when they are read; the file has no name, and its blocks are free
-    once it is closed.
+    Writing needs the memory of one batch, reading that of one pass. The file has no name, and closing it frees its
+    space.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class Spool:
         self._batches: list[list[tuple[int, tuple[str, ...]]]] = []  # pass -> (offset, paths) of its batches
 
     def through(self, passes: Iterable[Any]) -> Iterator[Any]:
-        """The same passes, each kept as it goes by."""
+        """Iterate over the passes of a batch, and store each one."""
         for number, one in enumerate(passes):
             leaves = flatten(one)
             if number == len(self._batches):
@@ -42,7 +42,7 @@ class Spool:
             yield one
 
     def __iter__(self) -> Iterator[Leaves]:
-        """Arrays of every pass, whole, by their path."""
+        """The complete arrays of each pass, by their path."""
         for batches in self._batches:
             parts: dict[str, list[np.ndarray[Any, Any]]] = {}
             for offset, paths in batches:

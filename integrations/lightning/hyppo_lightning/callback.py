@@ -325,7 +325,7 @@ class HyppoCallback(_Base):
         if self._asked is not False and not whole:
             warnings.warn(
                 f"no predictions are kept: {type(trainer.strategy).__name__} shards the network over the ranks "
-                "(predict=False keeps quiet)",
+                "(predict=False silences this notice)",
                 category=HyppoWarning,
                 stacklevel=2,
             )
