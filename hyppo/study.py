@@ -101,6 +101,9 @@ class Study:
         batch that does not divide. It is called for hundreds of candidates at every ask, so let it take microseconds.
     isolate : bool
         Train in a separate process (default), so that a crash or a hang does not end the study.
+    extend : bool
+        Go on with a study file although ranges or values of parameters have changed. The file keeps all trials; those
+        outside the new space stay as history, and are neither trained again nor recommended.
 
     Raises
     ------
@@ -135,6 +138,7 @@ class Study:
         score: Score = MEAN,
         feasible: Callable[[dict[str, Any]], bool] | None = None,
         isolate: bool = True,
+        extend: bool = False,
     ) -> None:
         if not isinstance(space, Space):
             raise StudyError(f"space: expected a hyppo.Space, got {space!r}")
@@ -168,6 +172,9 @@ class Study:
         if not isinstance(isolate, bool):
             raise StudyError(f"isolate: expected True or False, got {isolate!r}")
         self._isolate = isolate
+        if not isinstance(extend, bool):
+            raise StudyError(f"extend: expected True or False, got {extend!r}")
+        self._extend = extend
         self._attended = False
         self._began = False
         self._lock = threading.RLock()
@@ -179,7 +186,7 @@ class Study:
         space, config = self._space, self._config
         self._folders = Folders(self._log)
         self._feasible = None if config.feasible is None else Feasible(space, config.feasible)
-        self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()))
+        self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()), self._extend)
         self._renew()
         self._policy = Policy(space, config)
 
@@ -290,10 +297,26 @@ class Study:
         self._attend()
         self._find()
         if self._history.open():
+            self._give_up_outside()
             self._renew()
         if not self._began and self.log is not None:
             self._began = True
             self._begin()
+
+    def _give_up_outside(self) -> None:
+        """Settle as failed what is pending outside the space, which was wider when it was asked."""
+        now, failure = time.time(), Failure("OutsideSpace", "the space became narrower before this training ended")
+        given_up = [
+            Settled(
+                trial.number,
+                tuple(ReplicaRecord(r.index, r.seed, State.FAILED, end=now, failure=failure) for r in trial.pending),
+                time=now,
+            )
+            for trial in self._history.trials
+            if trial.pending and trial.params not in self.space
+        ]
+        if given_up:
+            self._history.record(*given_up)
 
     def _begin(self) -> None:
         """Log the provenance of this session, and tell which versions differ from those of the last one."""
@@ -471,7 +494,8 @@ class Study:
         for trial in self._history.trials:
             if not trial.is_enqueued or trial.name != name:
                 continue
-            if self.space.keys(self.space.encode(trial.params)[None])[0] == key:
+            inside = trial.params in self.space
+            if inside and self.space.keys(self.space.encode(trial.params)[None])[0] == key:
                 return trial
             if name is not None:
                 raise StudyError(
@@ -700,7 +724,9 @@ class Study:
         if found is None:
             trials = self._history.trials
             failed = sum(t.state is State.FAILED for t in trials)
-            raise StudyError(f"no trial has a finite loss yet ({len(trials)} trials, {failed} failed)")
+            outside = sum(t.stats is not None and t.params not in self.space for t in trials)
+            more = f", {outside} with a loss but outside the space" if outside else ""
+            raise StudyError(f"no trial has a finite loss yet ({len(trials)} trials, {failed} failed{more})")
         trial, recommendation = found
         stats = trial.stats
         assert stats is not None

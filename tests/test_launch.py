@@ -17,7 +17,7 @@ from hyppo.launch import process, surroundings, wire
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi import world
-from hyppo.launch.mpi.partition import devices, partition
+from hyppo.launch.mpi.partition import devices, notice_of_folders, partition
 from hyppo.launch.process import Limits
 from hyppo.loop import Stopped
 
@@ -474,6 +474,22 @@ def test_data_parallel_ranks_share_a_node():
     for group in plan.groups:
         for unit in group:
             assert len({rank % 2 for rank in unit}) == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "arguments", "others"),
+    [
+        ("aaa", {}, ""),
+        ("aab", {}, "1 other node,"),
+        ("abcb", {}, "2 other nodes,"),
+        ("aab", {"trial_groups": 1, "replica_groups": 1}, ""),  # the rank on the other node is idle
+        ("ab", {"manager": "shared"}, "1 other node,"),
+    ],
+)
+def test_temporary_folders_on_other_nodes_are_told(nodes, arguments, others):
+    notice = notice_of_folders(partition(len(nodes), nodes, **arguments), nodes)
+    assert others in notice
+    assert bool(notice) == bool(others)
 
 
 def test_data_parallel_ranks_span_nodes_only_where_none_is_large_enough():

@@ -102,7 +102,7 @@ class Watched:
         self.path = path
         self._goals = {"trial": trials, "training": trainings}
         self._reader = open_reader(path)
-        self._identity = ""
+        self._identity = ("", "")
         self._study: Study | None = None
         self._events = 0
         self._asked: dict[tuple[int, int], float] = {}  # when each replica was asked
@@ -122,8 +122,9 @@ class Watched:
         """Read the new events of the file."""
         try:
             header, events = self._reader.read()
-            if self._study is None or header.uuid != self._identity or len(events) < self._events:
-                self._study, self._identity, self._events = study_of(self.path, header, events), header.uuid, 0
+            identity = header.uuid, header.space
+            if self._study is None or identity != self._identity or len(events) < self._events:
+                self._study, self._identity, self._events = study_of(self.path, header, events), identity, 0
                 self._asked, self._best, self._best_of = {}, None, -1
             else:
                 self._study._history.follow(events)

@@ -21,8 +21,11 @@ def workers_for(
     options: Options,
     say: Callable[[str], None],
     root: int = 0,
+    temporary: bool = False,
 ) -> tuple[Workers, str]:
     """Workers as `options` and this process's surroundings ask for, and a sentence that says which.
+
+    `temporary`: the folders of the replicas are in a temporary folder, as those of a study without a file are.
 
     Raises
     ------
@@ -44,7 +47,7 @@ def workers_for(
             )
         from hyppo.launch.mpi import workers as mpi
 
-        return mpi.workers(objective, options, limits, replicas, say, root)
+        return mpi.workers(objective, options, limits, replicas, say, root, temporary)
     if not isolate:
         _refuse_limits(limits, "trainings in this process (isolate=False)")
         return InProcess(objective), "trainings in this process"

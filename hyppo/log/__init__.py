@@ -77,7 +77,12 @@ class MemoryLog:
 
 
 def open_log(
-    path: str | Path, header: Header, *, steal: bool = False, durability: Durability = "power"
+    path: str | Path,
+    header: Header,
+    *,
+    steal: bool = False,
+    durability: Durability = "power",
+    extend: bool = False,
 ) -> tuple[StudyLog, Header, tuple[Event, ...]]:
     """Create a study file, or go on with the one there is, as its only writer.
 
@@ -94,6 +99,8 @@ def open_log(
     durability : {"power", "process"}
         "power": an append returns after the disk has it (some 2-4 ms). "process": after the kernel has it (0.02 ms),
         which survives the death of the process but not of the machine.
+    extend : bool
+        Accept a space whose parameters have other ranges or values: it replaces the file's and leaves a `Note`.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def open_log(
     """
     from hyppo.log.file import FileLog
 
-    return FileLog.open(path, header, steal=steal, durability=durability)
+    return FileLog.open(path, header, steal=steal, durability=durability, extend=extend)
 
 
 def read_log(path: str | Path) -> tuple[Header, tuple[Event, ...]]:

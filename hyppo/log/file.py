@@ -1,5 +1,6 @@
 """A study's log in a file: the journal takes every event at once, checkpoints carry them over to HDF5."""
 
+import json
 import os
 import stat
 import threading
@@ -8,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hyppo.errors import LogError, StudyError
@@ -50,7 +52,12 @@ class FileLog:
 
     @staticmethod
     def open(
-        path: str | Path, header: Header, *, steal: bool = False, durability: Durability = "power"
+        path: str | Path,
+        header: Header,
+        *,
+        steal: bool = False,
+        durability: Durability = "power",
+        extend: bool = False,
     ) -> tuple["FileLog", Header, tuple[Event, ...]]:
         """See `hyppo.log.open_log`."""
         real = Path(os.path.realpath(path))
@@ -58,12 +65,12 @@ class FileLog:
             raise LogError(f"{real.parent} is no folder; make it, or give another path to the log")
         like = None
         if real.exists():
-            hdf5.read_header(real).refuse(header, real)
+            hdf5.read_header(real).refuse(header, real, extend=extend)
             like = real.stat()
         journal = Journal(journal_of(real), steal=steal, like=like)
         try:
             log = FileLog(real, journal, durability)
-            events = log._begin(header)
+            events = log._begin(header, extend)
         except BaseException as error:
             journal.release()
             if isinstance(error, OSError) and not isinstance(error, LogError):
@@ -73,7 +80,7 @@ class FileLog:
         threading.Thread(target=_keep_up, args=arguments, name="hyppo-checkpoint", daemon=True).start()
         return log, log._header, tuple(events)
 
-    def _begin(self, header: Header) -> list[Event]:
+    def _begin(self, header: Header, extend: bool) -> list[Event]:
         _temporary(self.path).unlink(missing_ok=True)
         data = self._journal.read()
         scan = frame.scan(data)
@@ -89,7 +96,7 @@ class FileLog:
                 )
         else:
             self._header = left[0] if left and holds_events else header
-        self._header.refuse(header, self.path)
+        self._header.refuse(header, self.path, extend=extend)
         self._space = Space.from_json(self._header.space)
 
         pending = events_after(self._extent.sequence, scan.frames)
@@ -127,8 +134,14 @@ class FileLog:
         if changed:
             self._header = Header(**{**vars(self._header), "config": header.config})
             notes.append(Note(f"configuration changed: {changed}", time.time()))
+        extended = changes(json.loads(self._header.space), json.loads(header.space))
+        if extended:
+            self._header, self._space = replace(self._header, space=header.space), Space.from_json(header.space)
+            notes.append(Note(f"space changed: {extended}", time.time()))
         self._journal.begin(self._header)
         self.append(notes)
+        if extended:
+            self._publish(closed=False)  # who reads the HDF5 alone sees the new space
         return [*events, *pending, *notes]
 
     # -- the protocol ---------------------------------------------------------------------------------------------

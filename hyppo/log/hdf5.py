@@ -24,7 +24,7 @@ from hyppo.curve import Curve
 from hyppo.errors import LogError
 from hyppo.log import codec
 from hyppo.log.header import Header
-from hyppo.log.rows import Batch, events_of
+from hyppo.log.rows import Batch, events_of, numbers
 from hyppo.log.schema import (
     ADDED,
     BEGAN,
@@ -139,8 +139,7 @@ def empty(header: Header) -> bytes:
             track_times=False,
         )
         params.attrs["names"] = [stored(n) for n in space.names]
-        listed = {n: p.to_json()["values"] for n, p in space.parameters.items() if not is_numeric(p)}
-        params.attrs["choices"] = json.dumps(listed)
+        params.attrs["choices"] = _choices(space)
         curve = file.create_dataset(
             "replicas/curve",
             (0, 0),
@@ -159,6 +158,22 @@ def empty(header: Header) -> bytes:
         for name in ("events/time", "trials/time", "replicas/start", "replicas/end", "notes/time"):
             file[name].attrs["units"] = "seconds since 1970-01-01T00:00:00Z"
     return contents.getvalue()
+
+
+def _choices(space: Space) -> str:
+    """Lists of values, as JSON, of the parameters whose column in /trials/params is a position."""
+    return json.dumps({n: p.to_json()["values"] for n, p in space.parameters.items() if not is_numeric(p)})
+
+
+def _change_space(file: h5py.File, header: Header) -> None:
+    """Replace the space of a study file: the points of its trials stay, their positions in lists may not."""
+    space = Space.from_json(header.space)
+    params = file["trials/params"]
+    points = [json.loads(text) for text in file["trials/params_json"][:]]
+    if points:
+        params[:] = numbers(space, points)
+    params.attrs["choices"] = _choices(space)
+    file.attrs["space"] = header.space
 
 
 def _create_metrics(file: h5py.File, replicas: int) -> h5py.Dataset:
@@ -201,6 +216,8 @@ def append(stream: IO[bytes], before: Extent, added: Batch, header: Header, *, c
                     )
             if "replicas/metrics" not in file:
                 _create_metrics(file, rows["replicas"])
+            if file.attrs["space"] != header.space:
+                _change_space(file, header)
             for name, values in added.columns.items():
                 _extend(file[name], values)
             if len(added.params):

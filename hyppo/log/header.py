@@ -48,17 +48,33 @@ class Header:
         """
         return Header(str(uuid.uuid4()), space.to_json(), seed, dict(config or {}), time.time())
 
-    def refuse(self, other: "Header", path: Path) -> None:
+    def refuse(self, other: "Header", path: Path, *, extend: bool = False) -> None:
         """Raise an error if `other`, which wants to go on with this header's file, is another study.
+
+        Parameters
+        ----------
+        extend : bool
+            Accept a space that differs in the ranges and values of its parameters.
 
         Raises
         ------
         LogError
             Another space (the message names the difference) or another root seed.
         """
-        difference = Space.from_json(other.space).difference(Space.from_json(self.space))
-        if difference:
-            raise LogError(f"{path} is the log of another space ({difference}); give this study another file")
+        mine, wanted = Space.from_json(self.space), Space.from_json(other.space)
+        difference = wanted.difference(mine)
+        if difference and _kinds(mine) != _kinds(wanted):
+            raise LogError(
+                f"{path} is the log of another space ({difference}); a study keeps its parameters, their kinds and "
+                "their order, and only ranges and values may change: give this study another file, and add the results "
+                "that still hold with study.add(params, losses)"
+            )
+        if difference and not extend:
+            raise LogError(
+                f"{path} is the log of another space ({difference}); Study(..., extend=True) goes on with this space "
+                "and keeps all trials, or give this study another file and add single results with "
+                "study.add(params, losses)"
+            )
         if self.seed != other.seed:
             raise LogError(
                 f"{path} is the log of a study with seed={self.seed}, not {other.seed}; give this study another file"
@@ -79,6 +95,11 @@ class Header:
     @staticmethod
     def from_json(text: str) -> "Header":
         return Header(**json.loads(text))
+
+
+def _kinds(space: Space) -> list[tuple[str, type]]:
+    """Name and kind of each parameter."""
+    return [(name, type(parameter)) for name, parameter in space.parameters.items()]
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -27,6 +27,8 @@ class History:
         The study file; without one the history lives in memory.
     header : callable
         header() describes the study: what a new file begins with, and an existing one must agree with.
+    extend : bool
+        Whether ranges and values of the parameters may differ from those in the file, and then replace them.
 
     Examples
     --------
@@ -38,11 +40,12 @@ class History:
     (17,)
     """
 
-    def __init__(self, path: Path | None, header: Callable[[], Header]) -> None:
+    def __init__(self, path: Path | None, header: Callable[[], Header], extend: bool = False) -> None:
         self.trials: list[Trial] = []
         self.sessions: list[Began] = []
         self._path = path
         self._header = header
+        self._extend = extend
         self._position = 0  # events so far
         self._read = False
         self._writer: StudyLog | None = None
@@ -59,7 +62,7 @@ class History:
         if self._read or self._writer is not None or self._path is None or not self._path.exists():
             return False
         header, events = read_log(self._path)
-        header.refuse(self._header(), self._path)
+        header.refuse(self._header(), self._path, extend=self._extend)
         self.replay(events)
         return True
 
@@ -78,7 +81,7 @@ class History:
             return False
         # `hyppo run --steal` says that the writer before is gone where a shared file system cannot
         steal = os.environ.get("HYPPO_STEAL", "").lower() not in ("", "0", "false", "no")
-        self._writer, _, events = open_log(self._path, self._header(), steal=steal)
+        self._writer, _, events = open_log(self._path, self._header(), steal=steal, extend=self._extend)
         try:
             self.replay(events)
             self._closing = weakref.finalize(self, self._writer.close)

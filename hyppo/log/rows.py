@@ -164,10 +164,10 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             case Began(provenance, time):
                 add("events", kind=BEGAN, trial=-1, time=time, closed=0, count=0)
                 add("notes", time=time, text=stored(codec.to_json(dict(provenance))))
-    return Batch(columns, _numbers(space, points), curves, metrics, Extent(rows, hosts, failures, names, goals))
+    return Batch(columns, numbers(space, points), curves, metrics, Extent(rows, hosts, failures, names, goals))
 
 
-def _numbers(space: Space, points: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+def numbers(space: Space, points: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
     """Points as rows of /trials/params, (t, d); NaN where a value is not the space's."""
     out = np.full((len(points), space.dimension), np.nan)
     for j, (name, parameter) in enumerate(space.parameters.items()):

@@ -100,12 +100,13 @@ class Session:
         return self.study._folders.of(number, index)
 
     def retry_failed(self) -> int:
-        """Make all failed replicas pending again, under their numbers and seeds; how many there were."""
+        """Make all failed replicas in the space pending again, under their numbers and seeds; how many there were."""
         with self.study._lock:
             now = time.time()
             failed = [
                 (trial, tuple((r.index, r.seed) for r in trial.replicas if r.state is State.FAILED))
                 for trial in self.trials
+                if trial.params in self.study.space
             ]
             asked = [Asked(t.number, t.params, again, {"by": "retry"}, now) for t, again in failed if again]
             if asked:

@@ -229,7 +229,7 @@ def parallel(study: Study) -> Figure:
     StudyError
         No trial has a loss yet.
     """
-    trials = [t for t in study.trials if tables.value_of(t, study) is not None]
+    trials = [t for t in tables.in_space(study) if tables.value_of(t, study) is not None]
     _refuse_empty(trials, "no trial has a loss yet")
     drawn = tables.worth_drawing(study, trials, tables.LINES)
     goal = tables.goal_of(study)
@@ -268,8 +268,9 @@ def failures(study: Study) -> Figure:
     failed, counts = tables.failure_rows(study)
     _refuse_empty(failed, "no training has failed")
     kinds = {row["trial"]: row for row in failed}
-    failing = tables.thinned([t for t in study.trials if t.number in kinds], tables.LINES // 2)
-    others = [t for t in study.trials if t.number not in kinds and t.state is not State.PENDING]
+    inside = tables.in_space(study)
+    failing = tables.thinned([t for t in inside if t.number in kinds], tables.LINES // 2)
+    others = [t for t in inside if t.number not in kinds and t.state is not State.PENDING]
     drawn = [*tables.thinned(others, tables.LINES // 2), *failing]
     labels = {kind: f"{kind} ({count})" for kind, count in counts.items()}
     shades = {
@@ -292,7 +293,7 @@ def failures(study: Study) -> Figure:
     total = sum(counts.values())
     note = _joined(
         "each line is a trial; in brackets the trainings that failed so",
-        tables.of_all(len(drawn), len(study.trials), "trials"),
+        tables.of_all(len(drawn), len(inside), "trials"),
     )
     return _lines(
         study, drawn, shades, color, f"Failures\n{note}",

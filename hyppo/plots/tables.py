@@ -154,6 +154,11 @@ def estimates(study: Study) -> list[Row]:
 # -- trials -----------------------------------------------------------------------------------------------------------
 
 
+def in_space(study: Study) -> list[Trial]:
+    """The trials that are points of the space; those from before it became narrower may not be."""
+    return [t for t in study.trials if t.params in study.space]
+
+
 def positions(study: Study, trials: Sequence[Trial]) -> FloatArray:
     """Coordinates of trials in the unit cube, (n, d), each parameter spread over its whole height."""
     if not trials:
@@ -290,10 +295,10 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
 
 
 def failure_rows(study: Study) -> tuple[list[Row], dict[str, int]]:
-    """Trials with a failed replica as `trial`, `kind`, `message`; and how many replicas failed, by kind."""
+    """Trials of the space with a failed replica as `trial`, `kind`, `message`; and the number of failures by kind."""
     counts: dict[str, int] = {}
     rows: dict[int, Row] = {}
-    for t in study.trials:
+    for t in in_space(study):
         for r in t.replicas:
             if r.failure is None:
                 continue
@@ -314,7 +319,7 @@ def spread_study(study: Study) -> Study:
     StudyError
         Fewer than eight trials have a spread.
     """
-    known = thinned([t for t in study.trials if t.spread], 1000)
+    known = thinned([t for t in in_space(study) if t.spread], 1000)
     if len(known) < 8:
         raise StudyError(f"only {len(known)} trials have a spread; at least 8 are needed to model it")
     other = Study(study.space, seed=study.seed, replicas=1)

@@ -57,7 +57,15 @@ def work(session: Session, options: Options) -> None:
             return
         if options.executor is not None and config.stopping is not None:
             raise StudyError("stopping: trainings on an executor cannot report; leave out executor= or stopping=")
-        workers, plan = workers_for(study.objective, study.isolate, config.replicas[0], options, view.say, config.seed)
+        workers, plan = workers_for(
+            study.objective,
+            study.isolate,
+            config.replicas[0],
+            options,
+            view.say,
+            config.seed,
+            temporary=study.log is None,
+        )
         stack.callback(workers.close)
         session.note(f"{socket.gethostname()}: {plan}")
         evaluator = None

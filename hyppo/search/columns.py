@@ -10,17 +10,21 @@
     pruned     (n,)    given up, without a loss
     share      (n,)    share of the ended trainings that did not fail, NaN while none ended
 
+A trial outside the space, as a study has whose space became narrower, counts in none of them.
+
 A pure function of the trials. A study of ten thousand is asked several times a second: rows are worked out again only
 for trials that are new objects, since a changed trial is a new object.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hyppo.config import MEAN_LOSS, Config
+from hyppo.errors import SpaceError
 from hyppo.search.blocks import better, fit_blocks, losses_of
 from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
@@ -51,6 +55,7 @@ class Columns:
         self._space = space
         self._config = config or Config()
         self._unit: FloatArray = np.empty((0, space.dimension))
+        self._inside: BoolArray = np.empty(0, dtype=np.bool_)
         self._mean: FloatArray = np.empty(0)
         self._std: FloatArray = np.empty(0)
         self._count: IntArray = np.empty(0, dtype=np.int64)
@@ -77,22 +82,33 @@ class Columns:
             self.failed += sign * sum(r.state is State.FAILED for trial in some for r in trial.replicas)
         if new:
             self._reserve(len(trials))
-            units = self._space.encode_all([trial.params for trial in new])
-            self._unit[known : len(trials)] = units
+            which, units = self._encoded([trial.params for trial in new])
+            self._unit[known : len(trials)][which] = units
+            self._inside[known : len(trials)] = which
             self.taken.update(self._space.keys(units))
             for trial in new:
                 memory = memory.after(step_of(trial.origin))
         for i in (*changed, *range(known, len(trials))):
-            trial, stats = trials[i], trials[i].observed(self._config.target, self._config.score)
+            trial, inside = trials[i], bool(self._inside[i])
+            stats = trial.observed(self._config.target, self._config.score) if inside else None
             self._mean[i] = np.nan if stats is None else stats.mean
             self._std[i] = np.nan if stats is None or stats.std is None else stats.std
             self._count[i] = 0 if stats is None else stats.n
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
-            self._waiting[i] = trial.settled is None and trial.state is State.PENDING
-            self._pruned[i] = trial.settled is None and trial.state is State.PRUNED
-            ended = [r.state for r in trial.replicas if r.state is not State.PENDING]
+            self._waiting[i] = inside and trial.settled is None and trial.state is State.PENDING
+            self._pruned[i] = inside and trial.settled is None and trial.state is State.PRUNED
+            ended = [r.state for r in trial.replicas if inside and r.state is not State.PENDING]
             self._share[i] = 1.0 - ended.count(State.FAILED) / len(ended) if ended else np.nan
         self.trials, self.memory = list(trials), memory  # last: if Ctrl-C cuts this short, the next call does it again
+
+    def _encoded(self, points: Sequence[Mapping[str, Any]]) -> tuple[BoolArray, FloatArray]:
+        """Which of q points are in the space, (q,), and the coordinates of these."""
+        inside = np.ones(len(points), dtype=np.bool_)
+        try:
+            return inside, self._space.encode_all(points)
+        except SpaceError:
+            inside[:] = [point in self._space for point in points]
+            return inside, self._space.encode_all(list(itertools.compress(points, inside)))
 
     def _reserve(self, n: int) -> None:
         """Make room for n rows, twice as many at a time."""
@@ -106,6 +122,7 @@ class Columns:
             return out
 
         self._unit, self._mean, self._std = grown(self._unit), grown(self._mean), grown(self._std)
+        self._inside = grown(self._inside)
         self._count, self._settled = grown(self._count), grown(self._settled)
         self._waiting, self._pruned = grown(self._waiting), grown(self._pruned)
         self._share = grown(self._share)

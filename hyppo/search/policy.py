@@ -151,7 +151,7 @@ class Policy:
         SpaceExhausted
             Each trial is pending, failed or was stopped early.
         """
-        free = [t for t in columns.trials if not t.pending and t.state is State.DONE]
+        free = [t for t in columns.trials if not t.pending and t.state is State.DONE and t.params in self.space]
         if not free:
             if not columns.trials:
                 raise SpaceExhausted("feasible refused every point that was looked at: it may refuse all of the space")

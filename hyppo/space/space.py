@@ -263,6 +263,18 @@ class Space:
                 raise SpaceError(f"params[{name!r}]: {error}") from None
         return index
 
+    def __contains__(self, params: Mapping[str, Any]) -> bool:
+        """Whether `params` is a point of the space.
+
+        >>> {"x": 2.0} in Space(x=Real(0, 1))
+        False
+        """
+        try:
+            self._indices(params)
+        except SpaceError:
+            return False
+        return True
+
     def native(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """`params` in the space's order, as native Python values; a real number stays the very one given."""
         index = self._indices(params)

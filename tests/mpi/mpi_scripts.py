@@ -260,4 +260,16 @@ def descent(replica):
     return loss
 
 
+def two_nodes():
+    """Each rank on a virtual node of its own, and a study without a file, then one with it."""
+    rank = next(os.environ[name] for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK") if name in os.environ)
+    os.environ["SLURMD_NODENAME"] = f"virtual{rank}"
+    study_of(objective_of_nodes).run(trials=1)
+    study_of(objective_of_nodes, log=folder / "s.h5").run(trials=1)
+
+
+def objective_of_nodes(replica):
+    return replica.params["x"]
+
+
 globals()[scene]()

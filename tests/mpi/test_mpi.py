@@ -120,6 +120,15 @@ def test_contract(tmp_path, ranks, manager):
     assert out.split() == [word for check in CHECKS for word in ("passed", check.__name__)]
 
 
+def test_a_run_on_several_nodes_says_that_a_study_without_a_file_leaves_its_folders_there(tmp_path):
+    code, _, errors = finish(start(2, SCENES, "two_nodes", tmp_path))
+    assert code == 0, errors
+    assert errors.count("2 ranks on 2 nodes") == 2
+    assert errors.count("this study has no log=") == 1
+    assert "left on 1 other node" in errors
+    assert errors.index("this study has no log=") < errors.rindex("2 ranks on 2 nodes"), "of the study with a file"
+
+
 def test_reports_of_a_data_parallel_group_count_once_where_rank_0_leads_one(tmp_path):
     code, out, errors = finish(start(4, SCENES, "first_rank_leads", tmp_path))
     assert code == 0, errors

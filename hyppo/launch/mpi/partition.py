@@ -214,6 +214,23 @@ def _sentence(
     return text
 
 
+def notice_of_folders(plan: Plan, nodes: Sequence[str]) -> str:
+    """The notice that a study without a file needs if it trains on other nodes than rank 0's; empty if it does not.
+
+    >>> notice_of_folders(partition(3, ["n1"] * 3), ["n1"] * 3)
+    ''
+    """
+    elsewhere = {nodes[rank] for group in plan.groups for unit in group for rank in unit} - {nodes[0]}
+    if not elsewhere:
+        return ""
+    return (
+        "this study has no log=, so the folders of its replicas are in the temporary folder of each node: rank 0 does "
+        "not see the networks, predictions and states to resume from that are left on "
+        f"{_count(len(elsewhere), 'other node')}, and does not delete them. Give the study a log= in a folder that all "
+        "nodes share"
+    )
+
+
 def devices(order: Sequence[int], nodes: Sequence[str], visible: Sequence[Sequence[str]]) -> dict[int, str]:
     """The GPU of each rank in `order`: of those that it sees, the one that the fewest on its node have so far.
 

@@ -20,7 +20,7 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.job import Job, current_job
 from hyppo.launch.mpi.messages import Begin, Ended, Hello, Kill, Noticed, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
-from hyppo.launch.mpi.partition import Plan, devices, partition
+from hyppo.launch.mpi.partition import Plan, devices, notice_of_folders, partition
 from hyppo.launch.mpi.rank import introduction
 from hyppo.launch.objective import ObjectiveTransport
 from hyppo.launch.process import OUTPUT, Limits, ObjectiveUnavailable
@@ -37,8 +37,12 @@ def workers(
     replicas: int,
     say: Callable[[str], None],
     root: int = 0,
+    temporary: bool = False,
 ) -> "tuple[MpiWorkers, str]":
-    """The ranks of this job as workers, and the sentence of their plan."""
+    """The ranks of this job as workers, and the sentence of their plan.
+
+    `temporary`: the folders of the replicas are in a temporary folder, as those of a study without a file are.
+    """
     job = current_job()
     present, size = job.wait_for_ranks(say), job.size
     hellos = [introduction(), *(present[rank] for rank in range(1, size))]
@@ -54,6 +58,8 @@ def workers(
         options.manager,
     )
     say(plan.sentence)
+    if temporary and (notice := notice_of_folders(plan, nodes)):
+        say(notice)
     return MpiWorkers(
         job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits, say, root
     ), plan.sentence
