@@ -227,8 +227,18 @@ def test_every_reader_takes_the_file(path, tmp_path, space):
     assert len(study.to_frame()) == 26
     inside = tables.in_space(study)
     assert tables.positions(study, inside).shape == (len(inside), 4)
-    hyppo.plots.parameters(study)
-    hyppo.plots.failures(study)
+
+
+@pytest.mark.parametrize("space", [WIDER, NARROWER], ids=["wider", "narrower"])
+def test_the_figures_take_the_file(path, space):
+    pytest.importorskip("altair")
+    with Study(space, log=path, extend=True) as study:
+        drive(study, 2)
+        inside = {t.number for t in tables.in_space(study)}
+        for figure in (hyppo.plots.parallel(study), hyppo.plots.failures(study)):
+            rows = json.loads(figure.to_json())["datasets"].values()
+            assert {row["trial"] for table in rows for row in table if "trial" in row} <= inside
+        hyppo.plots.parameters(study).to_json()
 
 
 def test_no_trial_of_the_file_is_left_in_the_space(path):
