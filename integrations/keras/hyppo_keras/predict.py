@@ -36,9 +36,9 @@ def _rate(cell: Any) -> float:
 
 
 class Passes:
-    """The network with only `layers` as in training, whatever they are told; called with inputs, one pass a call.
+    """The network with only `layers` in training mode; each call with inputs gives one pass.
 
-    Their `call` is exchanged for the time of a pass, and so is the function that Keras traces of the whole network.
+    During a pass, the `call` of these layers is replaced, and so is the function that Keras traces of the network.
     """
 
     def __init__(self, model: Any, layers: list[Any]) -> None:

@@ -11,7 +11,7 @@ from hyppo.training.resume import random_state, set_random_state, state_name
 
 
 def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> None:
-    """Save that `epoch` is trained; `best` are the weights of the best epoch, if these count."""
+    """Save the state after `epoch`; `best` are the weights of the best epoch, if these are used."""
     replica = monitor.replica
     name = state_name(replica)
     weights = f"{name}.{epoch}.weights.h5"

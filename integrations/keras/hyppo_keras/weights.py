@@ -1,4 +1,4 @@
-"""Trained networks on disk, and back as an ensemble that predicts new data."""
+"""Save trained networks, and load them as an ensemble that predicts new data."""
 
 import itertools
 import warnings
@@ -16,7 +16,7 @@ from hyppo_keras.build import Build
 from hyppo_keras.predict import Passes, dropout_layers
 
 WHOLE = "weights.keras"  # the network with its configuration
-WEIGHTS = "weights.weights.h5"  # its weights alone
+WEIGHTS = "weights.weights.h5"  # only its weights
 ROWS = 256  # of an array that are predicted at a time
 
 
@@ -99,7 +99,7 @@ def _does_not_load(path: Path, error: Exception) -> StudyError:
 
 @dataclass
 class Unbuilt:
-    """A network that has no weights before its first call, and the file of those that it gets then."""
+    """A network that gets its weights at its first call, and the file with the trained weights."""
 
     model: Any
     path: Path

@@ -94,15 +94,15 @@ def _loaders(trainer: Any) -> list[tuple[Any, float]]:
 def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each validation batch, by the user's `predict_step`.
 
-    The default `predict_step` hands the whole batch to `forward`; a tuple is taken as (inputs, targets, ...), so that
-    it gets the inputs. A network without dropout layers has no passes, and a notice says so: the user's network is
-    never changed.
+    The default `predict_step` passes the whole batch to `forward`; here it gets only the inputs of a batch that is a
+    tuple (inputs, targets, ...). A network without dropout layers has no passes, and a notice says so:
+    the user's network is never changed.
     """
     layers = dropout_layers(module) if passes else []
     if passes and not layers:
         warnings.warn(
             f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes, and the "
-            "uncertainty comes from the replicas alone (functional dropout is not seen: use nn.Dropout)",
+            "uncertainty comes from the replicas alone (functional dropout is not detected: use nn.Dropout)",
             category=HyppoWarning,
             stacklevel=2,
         )

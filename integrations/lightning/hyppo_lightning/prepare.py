@@ -11,7 +11,7 @@ from hyppo.training.replica import Replica
 def lock_preparation(package: str, replica_of: Callable[[Any], Replica | None]) -> None:
     """Let one training per node at a time run `prepare_data`, so that none reads unfinished files of another.
 
-    Within one training Lightning calls it on one rank and has the others wait; it does not know of other trainings. A
+    Within one training Lightning calls it on one rank while the others wait, but not for other trainings. A
     training that spans nodes takes no lock: two of them could wait for each other.
 
     Parameters

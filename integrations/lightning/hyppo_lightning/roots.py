@@ -1,4 +1,4 @@
-"""The folder that a Trainer writes into by default: that of the replica which it trains."""
+"""The default folder of a Trainer: the directory of the replica that it trains."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def redirect_roots(package: str, replica_among: Callable[[Any], Replica | None])
     """Give each Trainer of a replica the replica's directory as `default_root_dir`, unless the user gives one.
 
     Lightning's default is the working directory, which parallel trainings share: loggers, checkpoints and
-    LightningCLI's config.yaml of one would meet those of another.
+    LightningCLI's config.yaml of several trainings would mix.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def redirect_roots(package: str, replica_among: Callable[[Any], Replica | None])
 
 
 def root_of(directory: Path) -> Path:
-    """`directory`, or a new folder in it: LightningCLI refuses a folder with the config.yaml of an earlier attempt."""
+    """`directory`, or a new folder in it: LightningCLI rejects a folder with the config.yaml of an earlier attempt."""
     root, count = directory, 1
     while (root / "config.yaml").exists():
         count += 1

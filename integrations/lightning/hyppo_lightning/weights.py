@@ -1,4 +1,4 @@
-"""Trained networks on disk, and back as an ensemble that predicts new data."""
+"""Save trained networks, and load them as an ensemble that predicts new data."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ COMPILED = "_orig_mod."  # torch.compile adds this to the names of a module's we
 
 
 def save_weights(state: dict[str, Any], form: int | None, path: Path) -> None:
-    """Write a checkpoint of tensors and numbers, which `LightningModule.load_from_checkpoint` takes too."""
+    """Write a checkpoint of tensors and numbers, which `LightningModule.load_from_checkpoint` accepts too."""
     plain = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
     # a state dict has the same form in all Lightning 2.x; the number keeps its loader from migrating it
     torch.save({"state_dict": plain, "pytorch-lightning_version": "2.4.0", "hyppo": {"batch": form}}, path)
@@ -87,7 +87,7 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
 
 
 def _load(module: Any, state: dict[str, Any]) -> None:
-    """Load weights, after `configure_model` and `setup` if it is these that make the layers."""
+    """Load weights, after `configure_model` and `setup` if these create the layers."""
     for make in (None, "configure_model", "setup"):
         names = {name.replace(COMPILED, ""): name for name in module.state_dict()}
         if names.keys() == state.keys():
@@ -147,7 +147,7 @@ def _predicted(module: Any, batch: Any, index: int) -> Any:
     advice = "give a loader whose batches are those of the validation, or a predict_step that takes the inputs alone"
     try:
         prediction = module.predict_step(batch, index)
-    except Exception as error:  # whatever the user's method raises
+    except Exception as error:  # any error of the user's method
         raise StudyError(
             f"{type(module).__name__}.predict_step does not take an array of inputs as the first element of a batch "
             f"({type(error).__name__}: {error}); {advice}"
