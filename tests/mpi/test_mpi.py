@@ -205,6 +205,7 @@ def test_trial_groups_work_on_trials_of_their_own(tmp_path):
 
 
 def test_data_parallel_ranks_meet_their_own_group(tmp_path):
+    pytest.importorskip("torch")
     code, out, errors = finish(start(4, SCENES, "together", tmp_path, HYPPO_MANAGER="shared"), 85)
     assert (code, out) == (0, "losses [3.0, 3.0, 3.0, 3.0]\n"), errors
     met = [sorted(p.read_text() for p in d.glob("rank-*")) for d in (tmp_path / "s.h5.d").glob("trial-*/replica-*")]
