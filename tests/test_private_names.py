@@ -27,6 +27,9 @@ USED = {
     "_initializing": "os.__spec__",  # the import system sets it on every loaded module
     "_max_workers": "concurrent.futures.ThreadPoolExecutor(1)",
     "_args_from_interpreter_flags": "subprocess",
+    "_inheriting": "multiprocessing.spawn._main",  # set by it: looked for in its code
+    "_current_frames": "sys",
+    "_DataConnector": "lightning.pytorch.trainer.connectors.data_connector",
     "_exit": "os",
     "_run_exitfuncs": "atexit",
 }
