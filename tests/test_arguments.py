@@ -141,7 +141,7 @@ def test_a_proposer_of_the_users_own(tmp_path):
 
 
 def test_tab_completion_shows_what_users_call():
-    loop_only = {"tasks", "settle", "note", "exhausted", "directory"}
+    loop_only = {"tasks", "settle", "exhausted", "directory"}
     assert not loop_only & set(dir(Study))
     assert loop_only < set(dir(Session))
 
