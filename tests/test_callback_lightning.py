@@ -574,9 +574,9 @@ def test_a_returned_score_counts(tmp_path):
 
         return train_once
 
-    with pytest.warns(UserWarning, match="the returned one counts"):
+    with pytest.warns(UserWarning, match="The returned loss counts"):
         assert train(objective(torch.tensor(0.25), "min"), replica(tmp_path)).loss == 0.25
-    with pytest.warns(UserWarning, match="the returned one counts"):
+    with pytest.warns(UserWarning, match="The returned loss counts"):
         outcome = train(objective(torch.tensor(0.75), "max"), replica(tmp_path))
     assert (outcome.loss, outcome.goal.shown(outcome.loss)) == (-0.75, 0.75)
     with warnings.catch_warnings():
