@@ -94,7 +94,7 @@ def train(replica):
 
 study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], replicas=1, surrogate="random")
 if __name__ == "__main__":
-    study.run(trials=2 * len(CASES), progress=False, replica_timeout=100.0)
+    study.run(trials=2 * len(CASES), progress=False, replica_timeout=100.0, same_failures=0)
 """
 TWO = "this replica trains on one rank, but the Trainer on 2"
 CASES_ALONE = [

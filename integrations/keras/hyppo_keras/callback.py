@@ -98,6 +98,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._losses: dict[bytes, tuple[float, dict[str, float]]] = {}  # and metrics, by the weights' fingerprint
         self._best: Any = None  # weights of the lowest loss
         self._since = self._validation_began = self._validation_took = 0.0
+        self._epoch_took = math.inf
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
         self._history: Any = None
@@ -139,7 +140,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._group is not None or not replica.should_stop:  # several ranks agree at the end of an epoch
             return
         steps = (self.params or {}).get("steps") or math.inf
-        left = (time.monotonic() - self._since) / (batch or math.nan) * (steps - batch) + self._validation_took
+        left = self._epoch_took  # of the epoch before; unknown in the first one, which has nothing to lose yet
+        if batch:
+            left = (time.monotonic() - self._since) / batch * (steps - batch) + self._validation_took
         if not left <= STEP_PAUSE:  # else it stops at the end of the epoch, which saves the state
             self._stopped = self.model.stop_training = True
 
@@ -152,6 +155,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._stopped:
             return  # this epoch was cut: the training will continue from the state saved before it
+        self._epoch_took = time.monotonic() - self._since
         self._logged = dict(logs or {})
         # Keras drops its iterator over the validation data before it ends the training
         self._validation = getattr(self.model, "_eval_epoch_iterator", None) or self._validation
