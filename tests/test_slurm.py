@@ -110,7 +110,7 @@ def test_a_restart_on_another_node_takes_the_study_over(tmp_path, monkeypatch):
     space = Space(x=Real(0, 1))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(journal.disk, "boot_id", lambda: "other")
-        elsewhere.setattr(journal.socket, "gethostname", lambda: "node9")
+        elsewhere.setattr("hyppo.log.claim.socket.gethostname", lambda: "node9")
         lost = Study(space, log=tmp_path / "study.h5")
         number = lost.ask().number
     with pytest.raises(LogError, match="on node9"):
