@@ -184,6 +184,21 @@ class Policy:
         found = recommend(known, required=self.config.required, failed=self._failed(settled, known))
         return None if found is None else (settled[found.row], found)
 
+    def estimates(self, columns: Columns) -> list[tuple[Trial, float, tuple[float, float]]]:
+        """Trials with enough evidence to be recommended, each with its estimated loss and the 90 % interval."""
+        from hyppo.search.recommend import estimate
+
+        settled = columns.settled_trials()
+        if not settled:
+            return []
+        known = columns.known(self.config.risk)
+        found = estimate(known, required=self.config.required, failed=self._failed(settled, known))
+        if found is None:
+            return []
+        rows = known.evidence.row[found.index]
+        values = zip(rows, found.value.tolist(), found.low.tolist(), found.high.tolist(), strict=True)
+        return [(settled[row], value, (low, high)) for row, value, low, high in values]
+
     def surface(self, columns: Columns) -> "Surface | None":
         """The fitted surrogate over the space; None where there is too little to fit one."""
         from hyppo.search.surface import surface
