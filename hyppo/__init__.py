@@ -24,6 +24,8 @@ _HOME = {
     "calibration": "analysis.calibration",
     "Comparison": "analysis.comparison",
     "Confirmation": "analysis.confirmation",
+    "Front": "analysis.front",
+    "FrontTrial": "analysis.front",
     "SpreadBySource": "analysis.sources",
     "spread_by_source": "analysis.sources",
     "Sensitivity": "analysis.sensitivity",
@@ -50,6 +52,8 @@ __all__ = [
     "Choice",
     "Comparison",
     "Confirmation",
+    "Front",
+    "FrontTrial",
     "HyppoError",
     "HyppoWarning",
     "Integer",
@@ -89,6 +93,8 @@ if TYPE_CHECKING:  # `as` makes each name an export for type checkers, which can
     from hyppo.analysis.calibration import calibration as calibration
     from hyppo.analysis.comparison import Comparison as Comparison
     from hyppo.analysis.confirmation import Confirmation as Confirmation
+    from hyppo.analysis.front import Front as Front
+    from hyppo.analysis.front import FrontTrial as FrontTrial
     from hyppo.analysis.sensitivity import PartialDependence as PartialDependence
     from hyppo.analysis.sensitivity import Sensitivity as Sensitivity
     from hyppo.analysis.sensitivity import partial_dependence as partial_dependence

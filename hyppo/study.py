@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from hyppo.analysis.comparison import Comparison
     from hyppo.analysis.confirmation import Confirmation
+    from hyppo.analysis.front import Front
     from hyppo.search.propose import Proposer
     from hyppo.search.surface import Surface
     from hyppo.training.predictions import Predictions
@@ -775,6 +776,54 @@ class Study:
             if trial.stats is None:
                 raise StudyError(f"trial {trial.number} has no loss to compare by; it is {trial.state}")
         return compare_trials(*pair, self._history.trials, self._config)
+
+    def front(self, first: str = "loss", second: str = "metrics.parameters") -> "Front":
+        """The trials that no other trial beats in both of two columns, with intervals: loss and size, loss and time.
+
+        Trials that failed more often than not, and those with fewer trainings than a recommendation needs, are left
+        out. Losses are estimates of a fresh training, as `study.best.estimate`.
+
+        Parameters
+        ----------
+        first, second : str
+            "loss", or "metrics.NAME" as in `to_frame`; in both, lower is better. `parameters`, the number of trainable
+            parameters, is there if a callback of an integration handed the result over; `seconds` and `memory` always.
+
+        Returns
+        -------
+        Front
+            A sequence of trials, those with the lowest second column first; `smallest` is the trial with the lowest
+            second column within the interval of the best.
+
+        Raises
+        ------
+        StudyError
+            No trial has a loss, or none has such a column.
+
+        Examples
+        --------
+        >>> from hyppo.space import Integer
+        >>> def train(replica):
+        ...     width = replica.params["width"]
+        ...     replica.log("parameters", 10 * width)
+        ...     return (width - 6) ** 2
+        >>> study = Study(Space(width=Integer(1, 12)), train, replicas=1, isolate=False)
+        >>> study.run(trials=12, progress=False)
+        >>> front = study.front("loss", "metrics.parameters")
+        >>> [trial.params["width"] for trial in front]
+        [1, 2, 3, 4, 5, 6]
+        >>> front.smallest.params["width"]
+        6
+        """
+        from hyppo.analysis.front import front
+
+        return front(self, first, second)
+
+    @_locked
+    def _estimates(self) -> list[tuple[Trial, float, tuple[float, float]]]:
+        """The estimated loss and its interval of each trial with enough evidence to be recommended."""
+        self._load()
+        return self._policy.estimates(self._known())
 
     @_locked
     def surface(self) -> "Surface":

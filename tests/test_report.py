@@ -243,7 +243,7 @@ def test_a_large_study_has_a_small_page_soon(trials, replicas, most, tmp_path):
     assert written.stat().st_size < most
 
 
-def test_the_front_holds_the_trials_that_no_other_beats(tmp_path):
+def test_the_front_is_that_of_the_study(tmp_path):
     def train(replica):
         size = replica.params["width"]
         replica.log("parameters", 100.0 * size)
@@ -252,14 +252,12 @@ def test_the_front_holds_the_trials_that_no_other_beats(tmp_path):
     space = hyppo.Space(width=hyppo.Integer(1, 40, log=True), x=hyppo.Real(0, 1))
     study = hyppo.Study(space, train, replicas=1, seed=1, surrogate="random", isolate=False)
     study.run(trials=15, progress=False)
-    figure = hyppo.plots.front(study)
+    front = study.front("loss", "metrics.parameters")
+    figure = hyppo.plots.front(study).to_dict()
     field = f"m{tables.metric_names(study).index('parameters')}"
-    line = figure.to_dict()["layer"][1]["data"]["name"]
-    ahead = {row["trial"] for row in figure.to_dict()["datasets"][line]}
-    pairs = {t.number: (t.metrics["parameters"], t.mean) for t in study.trials}
-    beaten = {
-        a for a, (size, loss) in pairs.items() for other in pairs.values() if other[0] <= size and other[1] < loss
-    }
-    assert ahead == set(pairs) - beaten
-    assert all(row[field] for row in figure.to_dict()["datasets"][line])
+    drawn = figure["datasets"][figure["layer"][1]["data"]["name"]]
+    assert [row["trial"] for row in drawn] == [trial.number for trial in front]
+    assert [(row["loss"], row[field]) for row in drawn] == [pytest.approx(t.values, rel=1e-5) for t in front]
+    assert [(row["low"], row["high"]) for row in drawn] == [pytest.approx(t.intervals[0], rel=1e-5) for t in front]
+    assert f"within the interval of the recommended: trial {front.smallest.number}" in figure["title"]["subtitle"]
     assert 'id="front"' in study.report(tmp_path / "report.html").read_text(encoding="utf-8")

@@ -689,14 +689,14 @@ def _natural(text: str) -> tuple[str, int]:
     return (head, int(tail)) if tail.isdigit() else (text, 0)
 
 
-def front(study: Study, metric: str = "parameters") -> Figure:
-    """Loss against a metric such as the network's size, and the trials that no other beats in both.
+def front(study: Study, metric: str = "metrics.parameters") -> Figure:
+    """Loss against a metric such as the network's size, and `study.front` with its intervals.
 
     Parameters
     ----------
     study : Study
     metric : str
-        Name of a metric that is better when lower.
+        "metrics.NAME", lower is better.
 
     Raises
     ------
@@ -708,40 +708,53 @@ def front(study: Study, metric: str = "parameters") -> Figure:
     _refuse_empty(names, "no trial has a metric")
     name = metric.removeprefix("metrics.")
     if name not in names:
-        raise StudyError(f"metric: expected one of {names}, got {metric!r}")
+        raise StudyError(f"metric: expected one of {[f'metrics.{known}' for known in names]}, got {metric!r}")
     field = f"m{names.index(name)}"
     known = [t for t in study.trials if tables.value_of(t, study) is not None and name in tables.metrics_of(t)]
     drawn = tables.worth_drawing(study, known, tables.POINTS)
     rows = tables.trial_rows(study, drawn)
-    goal = tables.goal_of(study)
-    ahead, lowest = [], np.inf
-    for row in sorted(rows, key=lambda r: (r[field], goal.shown(r["loss"]))):
-        if goal.shown(row["loss"]) < lowest:
-            ahead.append(row)
-            lowest = goal.shown(row["loss"])
+    found = study.front("loss", f"metrics.{name}")
+    ahead = tables.front_rows(study, found, field)
     sizes = [row[field] for row in rows]
     steep = min(sizes) > 0.0 and max(sizes) > 20.0 * min(sizes)
     x = alt.X(f"{field}:Q", title=tables.label_of(name), scale=span(steep),
               axis=alt.Axis(format="~s"))  # fmt: skip
-    y = alt.Y("loss:Q", title=tables.loss_name(study), scale=loss_scale([row["loss"] for row in rows]))
-    tips = _tips(study)
-    points = alt.Chart(data(rows)).mark_circle(size=45, opacity=0.55, color=SKY).encode(x=x, y=y, tooltip=tips)
-    line = alt.Chart(data(ahead)).mark_line(
-        interpolate="step-after", color=GREEN, strokeWidth=2, point={"color": GREEN, "size": 60}
+    scale = loss_scale([row["loss"] for row in (*rows, *ahead)])
+    y = alt.Y("loss:Q", title=tables.loss_name(study), scale=scale)
+    points = alt.Chart(data(rows)).mark_circle(size=45, opacity=0.55, color=SKY).encode(x=x, y=y, tooltip=_tips(study))
+    tips = [
+        "trial:Q",
+        alt.Tooltip("loss:Q", title="estimate", format=".6g"),
+        alt.Tooltip("low:Q", title="90 % interval from", format=".6g"),
+        alt.Tooltip("high:Q", title="to", format=".6g"),
+        alt.Tooltip(f"{field}:Q", title=tables.label_of(name)),
+    ]
+    base = alt.Chart(data(ahead))
+    line = base.mark_line(
+        interpolate="step-after", color=GREEN, strokeWidth=2, clip=True, point={"color": GREEN, "size": 60}
     ).encode(x=x, y=y, tooltip=tips)  # fmt: skip
+    ends = base.mark_rule(color=GREEN, strokeWidth=2, clip=True).encode(
+        x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q"
+    ).transform_filter("isValid(datum.low) && isValid(datum.high)")  # fmt: skip
     mark = (
         alt.Chart(data([row for row in rows if row["best"]]))
         .mark_point(shape="diamond", size=190, strokeWidth=2.5, color=RED, filled=False)
-        .encode(x=x, y=y, tooltip=tips)
+        .encode(x=x, y=y, tooltip=_tips(study))
     )
+    label = tables.label_of(name)
+    least = "" if found.smallest is None else (
+        f"lowest {label} within the interval of the recommended: trial {found.smallest.number}"
+    )  # fmt: skip
     return finished(
-        alt.layer(points, line, mark),
-        f"Loss and {tables.label_of(name)}\n"
+        alt.layer(points, line, ends, mark),
+        f"Loss and {label}\n"
         + _joined(
-            "line: trials that no other beats in both; diamond: recommended",
+            "dots: observed; line: estimates of the trials that no other beats in both, with 90 % intervals; "
+            "diamond: recommended",
+            least,
             tables.of_all(len(drawn), len(known), "trials"),
         ),
-        f"{len(ahead)} of {len(known)} trials are beaten by none in loss and {tables.label_of(name)}.",
+        f"{len(ahead)} of {len(known)} trials are beaten by none in loss and {label}.",
         width=WIDTH,
         height=HEIGHT,
     )

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hyppo.analysis.confirmation import WORDS
+from hyppo.analysis.front import Front
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots.style import rounded
@@ -203,6 +204,24 @@ def trial_rows(study: Study, trials: Sequence[Trial]) -> list[Row]:
                 "best": t.number == best,
                 **{f"p{i}": cell(study, name, t) for i, name in enumerate(study.space.names)},
                 **{f"m{i}": rounded(metrics.get(name)) for i, name in enumerate(names)},
+            }
+        )
+    return rows
+
+
+def front_rows(study: Study, front: Front, field: str) -> list[Row]:
+    """The trials of a front of loss and a metric as `trial`, `loss`, `low`, `high`, and the metric as `field`."""
+    goal = goal_of(study)
+    rows = []
+    for t in front:
+        low, high = goal.interval(*t.intervals[0])
+        rows.append(
+            {
+                "trial": t.number,
+                "loss": as_shown(goal, t.values[0]),
+                "low": rounded(low),
+                "high": rounded(high),
+                field: rounded(t.values[1]),
             }
         )
     return rows
