@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN, MEDIAN, TRIMMED = SCORES = ("mean", "median", "trimmed")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
-CONFIRMATION = 1_000_000  # index of the first training by `study.confirm`: no replica of a search comes so far
+CONFIRMATION = 1_000_000  # index of the first training of `study.confirm`, larger than any index in a search
 DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
 
 

@@ -1,4 +1,4 @@
-"""What comes out of a study: the recommended configuration, and its trials as a table."""
+"""Results of a study: the recommended configuration, and the trials as a table."""
 
 import math
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ class Best:
         Number of the trial.
     params : dict
     estimate : float
-        Posterior mean of the loss of a fresh training: what to expect of this configuration. The observed `mean` of the
-        configuration that was chosen for it is too good on average.
+        Posterior mean of the loss of a fresh training. The observed `mean` of a configuration that was chosen for its
+        low losses is too optimistic on average.
     mean : float
         Mean loss observed over its replicas.
     spread : float or None
@@ -42,7 +42,7 @@ class Best:
         90 % interval around `estimate` for the mean loss of training this configuration afresh (of the ensemble's loss
         if that is the target); infinite if too little is known.
     reason : str
-        Why this trial, and why not the one with the lowest mean, where they differ.
+        Why this trial is recommended and, if another one has the lowest mean, why not that one.
     ensemble_loss : float or None
         l, the loss of the replicas' mean prediction; None without a criterion or predictions.
     loss_interval : (float, float) or None

@@ -120,7 +120,7 @@ class Rule(Protocol):
     def stops(self, trial: int, reports: int, levels: Levels, pruned: int) -> bool:
         """Whether to stop `trial` after the `reports` of the replica that has just reported.
 
-        `levels` are those of all trials at its step; `pruned` trials were stopped before they came to it.
+        `levels` are those of all trials at its step; `pruned` trials were stopped before that step.
         """
 
 
@@ -128,10 +128,10 @@ class Rule(Protocol):
 class Median:
     """Give up a trial that is worse than a middling one at the same step (Golovin et al. 2017, with noise).
 
-    Half of the others would be too mild a bound: those that a search proposes get better, so that the later ones are
-    above the median of all that came before. And a stop ends a trial with all of its replicas, so that it is to be
-    surer of the noise. Measured on real curves (64 studies of 25 trials): 42 % of the epochs saved by these numbers,
-    36 % by the median at 2 reports and 1 standard error; 62 of 64 recommendations within their interval by either.
+    The median itself would stop too little: proposed trials get better, so that most later ones beat the median of all
+    earlier ones. And a stop ends all replicas of a trial, so that it needs more evidence against the noise. Measured on
+    real curves (64 studies of 25 trials): 42 % of the epochs saved by these numbers, 36 % by the median at 2 reports
+    and 1 standard error; 62 of 64 recommendations within their interval by either.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ class Median:
 class Halving:
     """Asynchronous successive halving: at each rung the best of `factor` trials goes on (Li et al. 2020, with noise).
 
-    Rungs are at `first`, `first * factor`, `first * factor^2`, ... reports. Nothing waits: a trial is compared with
-    those that have come to its rung by then.
+    Rungs are at `first`, `first * factor`, `first * factor^2`, ... reports. No trial waits: it is compared with
+    the trials that have reached its rung by then.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ class Curves:
         self._reports: dict[tuple[int, int], int] = {}
         self._steps: dict[int, dict[int, set[int]]] = {}  # trial -> replica -> steps at which it reported
         self._pruned: set[int] = set()
-        self._pruned_at: dict[int, int] = {}  # step -> pruned trials that came to it
+        self._pruned_at: dict[int, int] = {}  # step -> pruned trials that reached it
         self._finished: set[int] = set()  # trials with a loss
         for trial in trials:
             for replica in trial.replicas:
@@ -277,7 +277,7 @@ class Curves:
                 self.finish(trial.number)
 
     def begin(self, trial: int, index: int) -> None:
-        """A replica is trained anew: forget the reports of an attempt that was cut short."""
+        """A replica starts again: forget the reports of its interrupted attempt."""
         if self._reports.pop((trial, index), None) is None:
             return
         del self._level[trial, index]

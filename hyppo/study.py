@@ -51,7 +51,7 @@ R = TypeVar("R")
 
 
 def _locked(method: "Callable[Concatenate[Study, P], R]") -> "Callable[Concatenate[Study, P], R]":
-    """Let one thread at a time into the study: an ask sees all that was asked and told before it."""
+    """Run one method of the study at a time: an ask sees everything that was asked and told before it."""
 
     @wraps(method)
     def call(self: "Study", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -305,7 +305,7 @@ class Study:
             self._begin()
 
     def _give_up_outside(self) -> None:
-        """Settle as failed what is pending outside the space, which was wider when it was asked."""
+        """Settle as failed the pending replicas outside the space, which was wider when they were asked."""
         now, failure = time.time(), Failure("OutsideSpace", "the space became narrower before this training ended")
         given_up = [
             Settled(
@@ -385,8 +385,8 @@ class Study:
     def ask(self) -> Trial:
         """The next trial: its `number`, its `params`, and the `seeds` of the replicas to train now.
 
-        A number that was asked before comes back with new seeds if a known point is worth a further replica: under
-        adaptive replicas, and always once a small space is exhausted. Trials of `enqueue` come first.
+        A known number is returned again with new seeds if its point is worth a further replica: with adaptive
+        replicas, and always once a small space is exhausted. Trials of `enqueue` come first.
 
         Raises
         ------
@@ -401,8 +401,9 @@ class Study:
     def ask_batch(self, count: int) -> tuple[Trial, ...]:
         """Up to `count` trials from one look at the losses, at little more than the cost of one.
 
-        The first is the one that `ask` would give; each knows those before it as pending. A known trial that is worth
-        several further replicas comes once, with as many seeds. Fewer come if the space has no more new points.
+        The first is the trial that `ask` would return; each is chosen with those before it as pending. A known trial
+        that is worth several further replicas is returned once, with as many seeds. Fewer are returned if the space
+        has no more new points.
 
         Parameters
         ----------
@@ -510,7 +511,7 @@ class Study:
         return self._history.trials[number]
 
     def _take_enqueued(self, count: int) -> tuple[Trial, ...]:
-        """Up to `count` enqueued trials that nobody trains yet."""
+        """Up to `count` enqueued trials that have not been asked yet."""
         taken: list[Trial] = []
         while self._enqueued and len(taken) < count:
             trial = self._history.trials[self._enqueued.pop(0)]
@@ -539,8 +540,9 @@ class Study:
     def tell(self, number: int, losses: Iterable[float] | float) -> None:
         """Settle a trial with the losses of its replicas, in the order of its seeds.
 
-        Any number of losses will do: replicas asked and not told are not awaited any more, losses beyond those asked
-        are further replicas, and a later tell of the same number adds. A loss that is not finite is a failed replica.
+        Any number of losses is accepted: replicas that were asked and not told are no longer pending, additional losses
+        are further replicas, and a later tell of the same number adds replicas. A loss that is not finite is a failed
+        replica.
 
         Raises
         ------

@@ -107,7 +107,7 @@ def duration(seconds: float) -> str:
 
 
 class Stream:
-    """A text stream whose writes never raise, for what is shown beside the work.
+    """A text stream whose writes never raise, for progress and notices.
 
     A character that the encoding lacks is replaced, and once the reader has closed the pipe (`| head`) nothing more is
     written: neither may end a study.

@@ -125,7 +125,7 @@ class Trial:
     origin : dict
         The proposer of the point, and the memory of the search from that step.
     settled : int or None
-        Position, in the study's order of events, at which the first finite loss came.
+        Position of the first finite loss in the study's order of events.
     ensemble_loss : float or None
         l, the criterion of the mean prediction of the replicas that ended; None without a criterion or predictions.
     confirmations : tuple of ReplicaRecord
@@ -317,7 +317,7 @@ def apply(trials: Trials, event: Event, position: int) -> None:
     Raises
     ------
     StudyError
-        An event that does not follow from the history: a gap in the numbers, a replica settled twice.
+        An event that contradicts earlier ones: a gap in the numbers, a replica settled twice.
     """
     match event:
         case Asked(number, params, replicas, origin):

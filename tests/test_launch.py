@@ -183,7 +183,7 @@ def test_time_to_load_the_script_does_not_count(local):
 def test_an_installation_that_does_not_work_is_a_launch_error(local, monkeypatch):
     workers = local()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(LaunchError, match="no training process comes up with /bin/false"):
+    with pytest.raises(LaunchError, match="a training process cannot be started with /bin/false"):
         train(workers, task("square"))
 
 
@@ -622,7 +622,7 @@ def test_worlds_of_one_under_srun_are_an_error(tmp_path):
         timeout=50,
     )
     assert run.returncode != 0
-    assert "each is an MPI world of its own" in run.stderr
+    assert "each is alone in its MPI world" in run.stderr
 
 
 def test_a_missing_mpi4py_is_an_error_that_says_so(bare):

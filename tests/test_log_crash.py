@@ -401,7 +401,7 @@ def test_an_append_that_fails_halfway_is_cut_off(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patched:
         patched.setattr(disk, "write", half)
-        with pytest.raises(LogError, match="what was logged before is safe"):
+        with pytest.raises(LogError, match="everything logged before is safe"):
             log.append([Note("second")])
     assert path.with_name("study.h5.journal").stat().st_size == size
     log.append([Note("third")])

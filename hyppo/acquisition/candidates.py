@@ -38,7 +38,7 @@ def free(space: Space, unit: FloatArray, taken: Set[bytes]) -> FloatArray:
     """Those of `unit` that are not taken, each once, in their order."""
     keys = space.keys(unit)
     count = len(keys)
-    # Backwards, so that the first row of each key is the one that stays: a loop of thousands in C.
+    # Backwards, so that the first row of each key stays. `zip` and `dict` loop in C over thousands of keys.
     first = dict(zip(reversed(keys), range(count - 1, -1, -1), strict=True))
     if not taken.isdisjoint(first):
         for key in [key for key in first if key in taken]:

@@ -143,7 +143,7 @@ def _variances(
 ) -> tuple[Estimate, Estimate] | None:
     """Variances of single trainings of two trials without the effects of blocks; None if nothing tells them."""
     if pooled is not None and pooled.data > 0.0:
-        # What blocks leave is known from all trials together only.
+        # The variance without block effects is known only from all trials together.
         both = pooled.training, float(max(pooled.freedom - len(pooled.index) + 1, 1))
         return both, both
     prior, usual = (0, 0.0) if known is None else (min(PRIOR, known.freedom), known.training)

@@ -1,4 +1,4 @@
-"""Whether a recommendation holds: what trainings with new seeds say of it."""
+"""Whether a recommendation holds in trainings with new seeds."""
 
 import math
 import platform
@@ -27,7 +27,7 @@ CERTAIN = 0.99  # level of the interval that is compared with the predicted one,
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What trainings of a trial with new seeds say of it.
+    """The result of training a trial with new seeds.
 
     Attributes
     ----------

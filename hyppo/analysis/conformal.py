@@ -7,8 +7,8 @@ r       score |y - mu| / s on the calibration data, n of them
 q_p     the ceil((n + 1) p)-th smallest score; the interval of level p is mu ± q_p s
 T       temperature: probabilities become proportional to p^(1 / T)
 
-w is the one of WEIGHTS with the narrowest intervals, so they are hardly ever wider than plain split conformal ones. A
-calibrated standard deviation is s times the root mean square of r. T is the maximum likelihood estimate on the
+w is the element of WEIGHTS that gives the narrowest intervals, so they are hardly ever wider than plain split conformal
+ones. A calibrated standard deviation is s times the root mean square of r. T is the maximum likelihood estimate on the
 calibration data. These data must be new to the networks: they neither trained them nor chose their configuration.
 
 References

@@ -23,7 +23,7 @@ class SpreadBySource:
     Attributes
     ----------
     data : float
-        Standard deviation due to what replicas of one index share: `replica.data_seed`, `replica.fold`.
+        Standard deviation due to the data that replicas of one index share: `replica.data_seed`, `replica.fold`.
     training : float
         Standard deviation due to the rest: initial weights, order of batches, dropout, hardware.
     total : float

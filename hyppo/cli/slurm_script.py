@@ -110,7 +110,7 @@ class Job:
     name : str
         Name of the job, and of its output file.
     nodes, ranks_per_node : int
-        Ranks that train. One more, the one that asks, is on the first node.
+        Ranks that train. The manager is one more rank, on the first node.
     gpus_per_node : int
         0 for none.
     cpus_per_task : int, optional
@@ -129,7 +129,7 @@ class Job:
     setup : sequence of str
         Shell lines before the run, such as ``module load cuda``.
     origin : str
-        The command that this job comes from, for the script's head.
+        The command that made this script, for its first lines.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class Job:
 
     @property
     def ranks(self) -> int:
-        """Ranks in all: those that train, and one that asks unless a single process does both."""
+        """Total number of ranks: those that train, and the manager unless a single process does both."""
         return 1 if self.alone else self.nodes * self.ranks_per_node + 1
 
     def script(self) -> str:
@@ -231,7 +231,7 @@ class Job:
         if self.alone:
             return ""
         each = "one a GPU" if self.ranks_per_node == self.gpus_per_node else f"{self.ranks_per_node} that train"
-        return f"{each}, and room for the one that asks"
+        return f"{each}, and room for the manager"
 
     def _prepare(self) -> list[str]:
         python = PurePath(self.python)
@@ -283,7 +283,7 @@ class Job:
         killed = ("10", "138") if self.mpi == "mpiexec" else ("138",)
         return [
             "# Finished or failed: the job ends. Stopped by the warning: it is requeued, and the command continues.",
-            f"# {' or '.join(killed)} is the warning itself, if it came before or after study.run.",
+            f"# {' or '.join(killed)} is the warning itself, if it arrived before or after study.run.",
             'case "$warned:$code" in',
             f"    {' | '.join(f'1:{code}' for code in ('0', *killed))}) ;;",
             '    *) exit "$code" ;;',

@@ -12,7 +12,7 @@ spawned = False  # whether multiprocessing spawned this process inside a trainin
 
 
 class ScriptEnds(BaseException):
-    """Ends the user's script in a spawned process of a training, where it comes to `study.run`."""
+    """Raised by `study.run` in a process that a training spawned, to end the user's script there."""
 
 
 def in_training_process() -> bool:

@@ -1,11 +1,11 @@
 """The training process: `python -m hyppo.launch.child <fd to read> <fd to write>`.
 
-One is kept warm per slot. It looks like the process that started it (`sys.path`, `sys.argv`, working directory), runs
-the user's script once under another name if the objective is defined there, and trains one request at a time,
-training at a time. An unguarded `study.run` in that script is where it starts to serve.
+Each slot has one, which trains one request after another. It has the `sys.path`, `sys.argv` and working directory of
+the process that started it. If the objective is defined in the user's script, it runs that script once, under another
+name; if the script calls `study.run` unguarded, the process serves requests from inside that call.
 
-A crash here is an end of file for whoever waits; nothing else dies with it. It imports neither numba nor h5py nor
-mpi4py.
+If this process crashes, the waiting process reads an end of file, and nothing else ends. It imports neither numba nor
+h5py nor mpi4py.
 """
 
 import atexit
@@ -54,13 +54,13 @@ from hyppo.training.frameworks import clear
 from hyppo.training.replica import Failure, Outcome, Replica
 from hyppo.training.seeding import seed_everything
 
-MESSAGE_LIMIT = 10_000  # characters of an exception's message; its traceback gets four times as many
+MESSAGE_LIMIT = 10_000  # characters of an exception's message; four times as many of its traceback
 PR_SET_PDEATHSIG = 1
-COLLECT_EVERY = 20  # trainings; a collection takes 0.1 s with torch loaded, too much after each very short one
+COLLECT_EVERY = 20  # trainings; a collection takes 0.1 s with torch loaded, too long after each short training
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends; exit if it has ended already.
+    """Let the kernel kill this process when the thread that started it ends; exit now if it has already ended.
 
     Without this a busy training outlives its rank, and mpiexec does not return.
     """
@@ -71,12 +71,12 @@ def die_with(parent: int) -> None:
 
 
 class StopSignals:
-    """The signals by which batch systems and terminals ask for a stop: seen, and not obeyed.
+    """Record the signals by which batch systems and terminals ask for a stop, without stopping.
 
-    The process that asks decides what a Ctrl-C or a batch system's warning means for a training; batch systems signal
-    every process of a job at once. A framework may set handlers of its own (Lightning does), so the signals are noted
-    below Python's handlers. A copy of this process that a training forked (a pool, a data loader) has the default
-    behaviour: it is ended by SIGTERM.
+    Batch systems signal every process of a job at once, and a terminal sends Ctrl-C to all of them. The process that
+    runs the study decides what that means for a training. A framework may set its own handlers (Lightning does), so
+    the signals are recorded below Python's handlers. A process that the training forked (a pool, a data loader) keeps
+    the default behaviour: SIGTERM ends it.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class StopSignals:
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
     def came(self) -> bool:
-        """Whether one has come since the last call."""
+        """Whether a signal has arrived since the last call."""
         numbers = b""
         with contextlib.suppress(OSError):  # BlockingIOError: none is left
             while piece := os.read(self._read, 4096):
@@ -105,7 +105,7 @@ class StopSignals:
 
 
 def pass_on_notices() -> None:
-    """Send warnings of `hyppo` and its integrations to the person who runs the study, instead of printing them here.
+    """Send warnings of `hyppo` and its integrations to the process that runs the study, which prints them.
 
     The output of a training may go to a file that nobody reads.
     """
@@ -121,10 +121,10 @@ def pass_on_notices() -> None:
 
 
 def start_watchdog(requests: int) -> int:
-    """Start a process that ends everything in this session once nobody holds the other end of `requests`.
+    """Start a process that kills this process group once the other end of `requests` is closed. Return its number.
 
-    It does so when the process that asks was killed: what a training started must not outlive the run. It is a copy of
-    this process from before anything large was imported, and no child of it.
+    The other end is closed if the process that runs the study was killed; processes that a training started must not
+    outlive it. The watchdog is forked before anything large is imported, and is not a child of this process.
     """
     if sys.platform != "linux":
         return 0
@@ -157,16 +157,16 @@ def _watch(requests: int) -> NoReturn:
 
 
 def run_script(script: Script) -> None:
-    """Run the user's script, as `MAIN` and registered under that name and as `__main__`.
+    """Run the user's script as a module registered as `MAIN` and as `__main__`.
 
-    Pickles name either, and a spawned data loader looks for the file of `__main__`.
+    Pickles refer to either name, and a spawned data loader looks for the file of `__main__`.
     """
     module = types.ModuleType(MAIN)
     module.__file__ = script.path
     if script.name is None:
         with open(script.path, "rb") as file:
             code = compile(file.read(), script.path, "exec")
-        # multiprocessing looks here for the main module of a process that it spawns.
+        # multiprocessing reads this to find the main module of the processes that it spawns.
         module.__spec__ = importlib.util.find_spec("hyppo.launch.spawned_main")
         module.__package__ = ""
         os.environ[SCRIPT] = script.path
@@ -194,7 +194,7 @@ def shorten(failure: Failure) -> Failure:
 
 
 class Server:
-    """Serves one end of a pair of pipes: the state of a training process."""
+    """Serves the requests of one pair of pipes; holds the state of the training process."""
 
     def __init__(self, requests: int, replies: int, setup: Setup, signals: StopSignals) -> None:
         self.training = False
@@ -206,7 +206,7 @@ class Server:
         self._script = setup.script
         self._script_ran = False
         self._current: Train | None = None
-        self._key: int | None = None  # of the latest objective, the only one that is kept
+        self._key: int | None = None  # of the latest objective; only that one is kept
         self._objective: Callable[..., Any] | None = None
         self._stopped = False
         self._saw_stop = False
@@ -214,7 +214,7 @@ class Server:
         self._count = 0
 
     def serve(self) -> NoReturn:
-        """Train until told to exit. Called again from inside the script if that reaches `study.run`."""
+        """Train until told to exit. `study.run` calls it again if the script reaches it."""
         while True:
             if self._current is None:
                 try:
@@ -223,7 +223,7 @@ class Server:
                     leave()
                 if isinstance(message, End):
                     leave()
-                if not isinstance(message, Train):  # a Stop that came after its training ended
+                if not isinstance(message, Train):  # a Stop that arrived after its training ended
                     continue
                 self._current = message
             request = self._current
@@ -244,7 +244,7 @@ class Server:
             return self._objective
         if isinstance(reference, ByName) and reference.module == "__main__" and not self._script_ran:
             if self._script is None:
-                raise ImportError(f"{reference.qualname} lives in __main__, and __main__ is no script")
+                raise ImportError(f"{reference.qualname} is defined in __main__, and __main__ is not a script")
             self._script_ran = True
             seed_everything(self._root)  # a split drawn at the top level is the same in every training process
             run_script(self._script)
@@ -271,10 +271,10 @@ class Server:
         self.training = True
         try:
             outcome = train(objective, replica)
-        except BaseException as error:  # an interrupt that the training sent itself, a directory that is gone
+        except BaseException as error:  # for example an interrupt that the training sent itself, or a deleted directory
             outcome = Outcome(None, Failure.of(error), start, time.time(), tuple(replica.curve))
         self.training = False
-        if os.getpid() != self._pid:  # a copy forked by the user's function, which came back from it as well
+        if os.getpid() != self._pid:  # a fork made by the user's function, which returned from it too
             os._exit(0)
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
@@ -287,7 +287,7 @@ class Server:
         del replica
         self._count += 1
         if place.world_size > 1 or outcome.end - outcome.start > 1.0 or self._count % COLLECT_EVERY == 0:
-            with contextlib.suppress(Exception):  # a framework that cannot be cleared has trained all the same
+            with contextlib.suppress(Exception):  # the training is done, even if its framework cannot be cleared
                 clear()
             gc.collect()
         # A framework turns a stop into its own exception; the training did not fail.
@@ -313,14 +313,14 @@ class Server:
                 try:
                     message = receive(self._requests)
                 except EOFError:
-                    leave()  # the rank is gone: nobody waits for this training
+                    leave()  # the process that waited for this training has ended
                 self._stopped = self._stopped or isinstance(message, Stop)
         self._saw_stop = self._saw_stop or self._stopped
         return self._stopped
 
 
 def leave() -> NoReturn:
-    """End this process without going through the user's script, in which it may be serving."""
+    """End this process without returning to the user's script, from which `serve` may have been called."""
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -333,7 +333,7 @@ server: Server | None = None
 
 
 def main(requests: int, replies: int, parent: int) -> NoReturn:
-    """Set this process up as it is told, and serve."""
+    """Set up this process as `Setup` says, and serve."""
     global server
     die_with(parent)
     signals = StopSignals()
@@ -358,7 +358,7 @@ def main(requests: int, replies: int, parent: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # By its real name: imports of the script must find this module's state.
+    # Imported under its real name, so that imports of the script find the same module state.
     from hyppo.launch import child
 
     child.main(*(int(argument) for argument in sys.argv[1:4]))

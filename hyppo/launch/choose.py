@@ -59,7 +59,7 @@ def workers_for(
 
 
 def evaluator_for(isolate: bool) -> Evaluator:
-    """Where the criterion of a mean prediction is evaluated: with the trainings here, or in a process of its own."""
+    """The evaluator of the criterion: in a separate process if trainings are isolated, else in this process."""
     return InOwnProcess() if isolate else InThisProcess()
 
 

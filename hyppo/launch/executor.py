@@ -20,7 +20,7 @@ def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
     """One training on an executor's worker."""
     try:
         objective = find(reference)
-    except Exception as error:  # whatever importing the user's modules, or loading what he pickled, raises
+    except Exception as error:  # the user's modules cannot be imported, or the pickle cannot be loaded
         return Unready(Failure.of(error))
     return train(objective, Replica(task))
 
@@ -36,7 +36,7 @@ class OnExecutor:
     objective : callable
     executor : concurrent.futures.Executor
     count : int, optional
-        Trainings at a time; by default what the executor says of itself.
+        Trainings at a time; by default the executor's number of workers.
     """
 
     def __init__(self, objective: Objective, executor: concurrent.futures.Executor, count: int | None = None) -> None:
@@ -88,7 +88,7 @@ class OnExecutor:
         return []
 
     def request_stop(self, task: Task | None = None) -> None:
-        """Cancel what waits; a training that runs on an executor cannot be reached."""
+        """Cancel waiting trainings; a training that runs on an executor cannot be reached."""
         if task is None:
             for remote in self._running:
                 remote.cancel()

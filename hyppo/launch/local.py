@@ -131,7 +131,7 @@ class LocalProcesses:
             raise LaunchError(f"workers={count}: at least one training process is needed")
         share = max(1, usable_cpus() // count)
         gpus = visible_gpus()
-        self._place = Place(devices=(0,) if gpus else ())  # the one that it sees, under its own number
+        self._place = Place(devices=(0,) if gpus else ())  # device numbers count the visible devices only
         self.groups: Sequence[int] = (0,) * count
         self._transport = ObjectiveTransport(objective)
         self._here = InProcess(objective)

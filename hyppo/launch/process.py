@@ -1,7 +1,7 @@
 """The side of the training process that waits: starts it, talks to it, survives it.
 
-Nothing here blocks and nothing runs in a thread: whoever owns a `TrainingProcess` waits on its `files` and calls
-`poll`.
+Nothing here blocks and nothing runs in a thread: the owner of a `TrainingProcess` waits on its `files` and
+calls `poll`.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def relay(task: Task, line: str) -> None:
 
 
 class RelayOnce:
-    """Prints the lines of trainings, without those that another training of this run has printed before.
+    """Prints the output of trainings, except lines that another training of this run has already printed.
 
     Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed.
     """
@@ -112,7 +112,7 @@ Ending = Outcome | Stopped | ObjectiveUnavailable
 
 @dataclass(slots=True)
 class _Leaving:
-    """A process that was told to leave: it may work at its exit, and processes that it started may, until `until`."""
+    """A process that was told to exit; it and the processes that it started have until `until` to finish."""
 
     process: subprocess.Popen[bytes]
     requests: int  # kept open: the watchdog ends the session once it is closed
@@ -293,7 +293,7 @@ class TrainingProcess:
         self._tail.clear()
         known = key == self._known
         self._known = key
-        with contextlib.suppress(OSError):  # it has died meanwhile: the next poll finds out
+        with contextlib.suppress(OSError):  # it has died: the next poll finds out
             send(self._requests, Train(task, key, None if known else objective, place or Place()))
 
     def request_stop(self) -> None:
@@ -359,7 +359,7 @@ class TrainingProcess:
                 code = self._process.poll()
                 if not self._ready:
                     self.kill()
-                    raise LaunchError(f"no training process comes up with {sys.executable}: {failure.message}")
+                    raise LaunchError(f"a training process cannot be started with {sys.executable}: {failure.message}")
                 ending = self._lost(failure, stopped=code is not None and -code in STOP_SIGNALS)
             elif self.deadline is not None and time.monotonic() > self.deadline:
                 ending = self._lost(self._timeout_failure())

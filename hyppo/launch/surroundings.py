@@ -1,4 +1,4 @@
-"""What a training process is started in: its environment, its threads, and the CPUs and GPUs that there are."""
+"""Surroundings of a training process: environment, threads, available CPUs and GPUs."""
 
 import contextlib
 import itertools
@@ -10,8 +10,8 @@ from pathlib import Path
 from hyppo.loop import OVERRIDES
 from hyppo.training.frameworks import FRAMEWORKS
 
-# The variables of launchers and batch systems by which MPI or a framework takes the ranks of this job for its own. With
-# them, importing MPI in the training process kills or hangs the job, and Lightning trains with ranks of its own.
+# Variables of launchers and batch systems that make MPI or a framework believe that the ranks of this job are its own.
+# With them, importing MPI in the training process kills or hangs the job, and Lightning expects ranks to train with.
 # The others stay (SLURM_JOB_ID, SLURM_TMPDIR, SLURM_CPUS_PER_TASK, ...); docs/slurm.md has the list. A setting that
 # overrides the arguments of this run is not meant for a study inside a training either.
 LAUNCHER = re.compile(
@@ -37,21 +37,21 @@ SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCAT
 def environment(threads: int | None, default: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Environment of a training process: this one's, without the ranks of a launcher, and with its number of threads.
 
-    `threads` None leaves numbers that are set already: what is not set follows OMP_NUM_THREADS, or else is `default`.
+    `threads` None keeps the variables that are set; the others get OMP_NUM_THREADS if that is set, else `default`.
 
     >>> environment(2, 1)["OMP_NUM_THREADS"]
     '2'
     """
     environ = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
     if threads is None:
-        # Every number is set: what had kept torch to one thread, a variable of MPICH's, has just been taken out.
+        # All are set, because the variable of MPICH that limited torch to one thread was removed above.
         environ = dict.fromkeys(THREADS, environ.get("OMP_NUM_THREADS", str(default))) | environ
     else:
         environ |= dict.fromkeys(THREADS, str(threads))
     environ = SHARED_GPU | environ | dict(extra or {})
     if not environ.get("PYTHONHASHSEED", "random").isdigit():
         environ["PYTHONHASHSEED"] = "0"  # the order of sets is the same in every training process
-    # The training process must find this very package before it is told the rest of sys.path.
+    # The training process must find this package before it receives the rest of sys.path.
     environ["PYTHONPATH"] = os.pathsep.join(
         [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

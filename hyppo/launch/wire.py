@@ -320,7 +320,7 @@ class WireError(Exception):
 
 
 class Inbox:
-    """Replies out of a stream of bytes that comes in pieces.
+    """Assembles replies from a stream of bytes that arrives in pieces.
 
     >>> inbox = Inbox()
     >>> stream = frame(Report(1, 0.5))

@@ -84,7 +84,7 @@ def open_log(
     durability: Durability = "power",
     extend: bool = False,
 ) -> tuple[StudyLog, Header, tuple[Event, ...]]:
-    """Create a study file, or go on with the one there is, as its only writer.
+    """Create a study file or open the existing one, as its only writer.
 
     Parameters
     ----------

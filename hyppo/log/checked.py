@@ -1,4 +1,4 @@
-"""The one check that every event passes: before it is logged, whoever made it, and when it is read from a file.
+"""The check of every event: before it is logged, and when it is read from a file.
 
 Each field of each event has a rule here. A value that breaks a rule never reaches the journal, where it would keep the
 study from being written or read again.
@@ -20,7 +20,7 @@ from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a field may hold: in words, and as a test."""
+    """The values that a field may have: in words, and as a test."""
 
     expected: str
     holds: Callable[[Any], bool]

@@ -120,7 +120,7 @@ class Claim:
         return _contents(self.path) == self._text
 
     def touch(self) -> None:
-        """Show that this process lives to those that cannot look for it."""
+        """Show processes on other hosts that this one is alive."""
         if self.held():
             os.utime(self.path)
 

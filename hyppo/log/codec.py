@@ -1,8 +1,8 @@
 """Events as bytes of the journal, and back, exactly.
 
 Numbers are fixed little-endian fields, curves raw arrays, free-form values JSON in ASCII (which carries integers of any
-size, NUL characters and lone surrogates). Ranges are those of the columns of the study file: what the journal takes,
-a checkpoint can store. No pickle.
+size, NUL characters and lone surrogates). Ranges are those of the columns of the study file, so
+that a checkpoint can store every event of the journal. No pickle.
 """
 
 import json
@@ -46,7 +46,7 @@ def number(value: float | None) -> float:
     if value is None:
         return math.nan
     if value != value:
-        raise ValueError("NaN stands for none in the study file; give None, or the failure that it comes from")
+        raise ValueError("NaN means a missing value in the study file; give None, or the failure that caused it")
     return value
 
 

@@ -242,7 +242,7 @@ class FileLog:
         return True
 
     def _publish(self, *, closed: bool) -> None:
-        """Copy the study file, append what is pending, give the copy its name, and only then cut the journal."""
+        """Copy the study file, append the pending events, rename the copy over the file, then empty the journal."""
         started = time.monotonic()
         added = rows.batch(self._extent, self._space, self._pending)
         temporary = _temporary(self.path)

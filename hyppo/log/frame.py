@@ -34,16 +34,16 @@ class Frame:
 class Scan:
     """The frames found in the bytes of a journal.
 
-    `frames` are the whole ones up to offset `end`; `stray` are whole ones after the first damaged one. A write that was
-    cut short leaves no stray frames: if there are any, the journal is damaged.
+    `frames` are the complete frames up to offset `end`; `stray` are complete frames after the first damaged one. An
+    interrupted write leaves no stray frames: if there are any, the journal is damaged.
     """
 
     frames: tuple[Frame, ...]
     end: int
     stray: tuple[Frame, ...]
     unreadable: bool = False
-    """There are bytes and no whole frame, and this is not a first frame that was cut short: nothing was acknowledged
-    before that was whole."""
+    """There are bytes but no complete frame, and they are not the start of a frame. An incomplete first frame loses
+    nothing: an event counts as logged only once its frame is complete."""
 
 
 def _crc(kind: int, sequence: int, count: int, payload: bytes, version: int = VERSION) -> int:

@@ -62,7 +62,7 @@ REREADS = 64  # times that HDF5 may read a file; it takes less than two
 class _Read(io.FileIO):
     """A study file that HDF5 reads through Python: any version of HDF5 does, without a lock, beside any other handle.
 
-    HDF5 goes round in circles in some damaged files; what it reads is limited to a multiple of the file.
+    HDF5 loops for ever in some damaged files, so the number of bytes read is limited to a multiple of the file's size.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -91,7 +91,7 @@ def _open_regular(path: str, flags: int) -> int:
 
 @contextmanager
 def _opened(stream: IO[bytes], name: str | Path, mode: str) -> Iterator[h5py.File]:
-    """The study file in an open stream; every error of HDF5 on what is in it becomes a LogError."""
+    """The study file in an open stream; every error of HDF5 about its content becomes a LogError."""
     try:
         with h5py.File(stream, mode, libver=("earliest", "v110")) as file:
             yield file
@@ -385,7 +385,7 @@ def _collector_paused() -> Iterator[None]:
 
 
 def salvage(path: str | Path) -> tuple[Header, list[Event], int, list[str]]:
-    """What can be read of a damaged file: header, events, the events it claims, and a line for all that is lost.
+    """The readable part of a damaged file: header, events, their number by the header, and a line for each loss.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class History:
     path : pathlib.Path or None
         The study file; without one the history lives in memory.
     header : callable
-        header() describes the study: what a new file begins with, and an existing one must agree with.
+        header() describes the study. A new file starts with it, and the header of an existing file must agree.
     extend : bool
         Whether ranges and values of the parameters may differ from those in the file, and then replace them.
 
@@ -67,7 +67,7 @@ class History:
         return True
 
     def open(self) -> bool:
-        """Open the log for writing, and bring the trials up to date with it; return whether they have changed.
+        """Open the log for writing and add its new events to the trials; return whether the trials have changed.
 
         Raises
         ------
@@ -94,13 +94,13 @@ class History:
         return True
 
     def merge(self) -> None:
-        """Carry over to the study file what a killed run has left in its journal; a study in use stays as it is."""
+        """Move events from the journal of a killed run to the study file; does nothing if the study is in use."""
         if self._writer is not None or self._path is None or not journal_of(self._path).exists():
             return
         try:
             self.open()
         except LogError:
-            return  # another process writes it, or nobody here may
+            return  # another process writes it, or this process may not
         self.close()
 
     def replay(self, events: Sequence[Event]) -> None:
@@ -129,13 +129,13 @@ class History:
         if skipped:
             more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
             warnings.warn(
-                f"{self._path}: skipped what does not follow from the events before it ({skipped[0]}{more}); "
+                f"{self._path}: skipped events that contradict earlier ones ({skipped[0]}{more}); "
                 "`hyppo check` lists all",
                 stacklevel=2,
             )
 
     def follow(self, events: Sequence[Event]) -> None:
-        """Take in the events of the same log, read again: those that are new cost, the others do not.
+        """Apply the new events of the same log, read again. The cost depends on the new events only.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class History:
                 apply(self.trials, event, self._position)
                 self._position += 1
         except StudyError:
-            self.replay(events)  # says which event is wrong, or skips what does not follow
+            self.replay(events)  # names the wrong event, or skips events that contradict earlier ones
 
     def record(self, *events: Event) -> None:
         """Check events, log them, then apply them: a refused event did not happen, nor did those recorded with it.
@@ -156,7 +156,7 @@ class History:
         Raises
         ------
         StudyError
-            An event holds a value that no study can hold, or does not follow from the history.
+            An event has a value that is not allowed, or contradicts earlier events.
         LogError
             The log cannot be opened or written.
         """

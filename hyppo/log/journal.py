@@ -99,8 +99,8 @@ def events_after(sequence: int, frames: Iterable[frame.Frame]) -> list[Event] | 
 def beyond(sequence: int, frames: Iterable[frame.Frame]) -> list[frame.Frame]:
     """Frames that hold events after number `sequence`.
 
-    The others are in the study file already. A power cut may bring them back behind newer ones, since the cut of the
-    journal is not synced by itself.
+    The others are already in the study file. After a power cut they may reappear behind newer ones, since emptying the
+    journal is not synced separately.
     """
     return [f for f in frames if f.kind == frame.EVENTS and f.sequence + f.count > sequence + 1]
 
@@ -193,7 +193,7 @@ class Journal:
             fd = disk.open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return disk.open_regular(self.path, os.O_RDWR | os.O_CREAT)
-        if self._like is not None:  # who may read the study may read its journal, and nobody else
+        if self._like is not None:  # the journal has the owner, group and mode of the study file
             disk.give(fd, self._like)
             os.fchmod(fd, stat.S_IMODE(self._like.st_mode) | 0o600)
         return fd
@@ -276,7 +276,7 @@ class Journal:
             self._cut_back(fd)
             raise LogError(
                 self._unusable
-                or f"{self.path} cannot take {len(data)} bytes more ({error.strerror}); what was logged before is "
+                or f"{self.path} cannot take {len(data)} bytes more ({error.strerror}); everything logged before is "
                 "safe: free some space and run the same command again"
             ) from error
         except BaseException:  # Ctrl-C

@@ -22,7 +22,7 @@ PATIENCE = 2.0  # seconds after which a large file that stays as it is is looked
 
 
 class LogReader:
-    """Reads a study file again and again; what it has read of the HDF5 file it does not read twice."""
+    """Reads a study file repeatedly; each call reads only the rows that were added to the HDF5 file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.realpath(path))
@@ -70,7 +70,7 @@ class LogReader:
             elif beyond(self._extent.sequence, scan.stray) or scan.unreadable:
                 problem = (
                     f"{journal_of(self.path)} is damaged at byte {scan.end}; the next run of the study, or opening it "
-                    "for writing, keeps a copy and takes what can be read"
+                    "for writing, keeps a copy and recovers the readable part"
                 )
             else:
                 self.incomplete = not there and not self._closed

@@ -1,4 +1,4 @@
-"""What is in a study file and its journal, what is wrong with them, and a new file of all that can be read."""
+"""Examines a study file and its journal, and writes everything readable to a new file."""
 
 import os
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from hyppo.trial import Event, Trial, apply
 
 @dataclass(frozen=True)
 class Examination:
-    """What a look at a study file has found.
+    """The result of examining a study file.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Examination:
     closed : bool
         There is no journal.
     lost : tuple of str
-        A line for everything that cannot be read or does not follow from the history.
+        A line for everything that cannot be read or contradicts earlier events.
     """
 
     path: Path
@@ -128,7 +128,7 @@ def _of_journal(in_file: int, scan: frame.Scan, lost: list[str]) -> list[Event]:
 
 
 def _folded(events: Iterable[Event], lost: list[str]) -> list[Event]:
-    """The events that hold what a study may hold, and follow from those before them."""
+    """The events with allowed values that do not contradict earlier ones."""
     trials: list[Trial] = []
     kept: list[Event] = []
     for position, event in enumerate(events):

@@ -1,4 +1,4 @@
-"""Events as rows of the study file's tables, and back, exactly; `schema.py` says what each column holds."""
+"""Converts events to rows of the study file's tables and back, exactly; `schema.py` describes each column."""
 
 import itertools
 import json

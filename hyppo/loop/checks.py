@@ -1,4 +1,4 @@
-"""Notices about the replicas of a trial that are not what the statistics take them for."""
+"""Notices about replicas that are not independent trainings on the same data, as the statistics assume."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ class ReplicaChecks:
         self._rows: dict[int, str] | None = None if folds else {}  # trial -> digest of its validation targets
 
     def notices(self, trials: Sequence[Trial], ended: Sequence[tuple[Task, Outcome]]) -> list[str]:
-        """What to say of trainings that have ended, whose records are in `trials`."""
+        """Notices about the trainings that have ended; their records are in `trials`."""
         found = []
         for task, outcome in ended:
             if outcome.loss is None:

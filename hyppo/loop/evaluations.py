@@ -21,7 +21,7 @@ class Evaluations:
     Attributes
     ----------
     taken, released : int
-        Trainings that were added so far, and that came out again.
+        Number of trainings that were added, and that were released, so far.
     """
 
     def __init__(self, session: Session, evaluator: Evaluator | None, say: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, and what batch systems send before the walltime ends."""
+"""Signals that ask a run to stop: Ctrl-C, and the warning of a batch system before the time limit."""
 
 import signal
 import threading
@@ -13,7 +13,7 @@ class Interrupt:
 
     A SIGHUP that is ignored, as under nohup, stays ignored.
 
-    `asked` holds the signal that came. A Ctrl-C after any of them raises `KeyboardInterrupt` at once.
+    `asked` holds the signal. A Ctrl-C after the first signal raises `KeyboardInterrupt` at once.
     """
 
     def __init__(self) -> None:

@@ -22,26 +22,26 @@ from hyppo.stopping import Curves
 from hyppo.training.replica import Failure, Outcome, Task
 from hyppo.trial import State
 
-BUSY = 0.1  # above this points are asked ahead
-AHEAD = 4  # points ahead, or half as many as there are slots; on many slots a sixteenth of them
-LOOK = 0.2  # s; how long a signal may wait for an answer, and a view to be told
+BUSY = 0.1  # ask ahead if searches for all slots take more than this share of the time of a training
+AHEAD = 4  # at most this many points ahead, and at most slots // 2; with many slots, slots // 16
+LOOK = 0.2  # s between two looks for a signal, and between two updates of the view
 CUT_AT_MOST = 2  # times that a training is repeated after a signal from outside
-EVALUATION_LOOK = 0.005  # s; the same while a criterion is evaluated
+EVALUATION_LOOK = 0.005  # s between two looks while a criterion is evaluated
 NONE: Mapping[int, float | None] = MappingProxyType({})
 
 
 def as_pruned(outcome: Outcome) -> Outcome:
-    """The outcome of a training whose trial the rule gave up: neither a loss nor a failure."""
+    """The outcome of a training whose trial the stopping rule pruned: neither a loss nor a failure."""
     return replace(outcome, loss=None, failure=None, losses=None, pruned=True)
 
 
 def _kind(failure: Failure) -> tuple[str, str]:
-    """Equal for failures that are alike: the type, and the first line of the message."""
+    """The type and the first line of the message: failures with equal ones count as the same error."""
     return failure.type, failure.message.partition("\n")[0]
 
 
 class Loop:
-    """One run of a study on workers; `clock` tells its seconds, from any origin."""
+    """One run of a study on workers; `clock` returns seconds from any origin."""
 
     def __init__(
         self,
@@ -64,32 +64,32 @@ class Loop:
         trials = session.trials
         self.evaluations = Evaluations(session, evaluator, view.say)
         self.unasked = Unasked(session.directory(0, 0).parents[1], self._loss_of, view.say)
-        self.may_ask_after: dict[int, int] = {}  # by free slot: how many evaluated trainings it waits for
+        self.may_ask_after: dict[int, int] = {}  # free slot -> number of evaluated trainings that it waits for
         self.queue = session.queue()
         for trial in trials:
             for task in session.tasks(trial):
                 self.queue.add(task)
         self.running: dict[Future[Outcome], tuple[Task, int]] = {}
-        self.interrupted: set[int] = set()  # trials with a training that the stop of the run cut short
-        self.ended: deque[Future[Outcome]] = deque()  # of those that ran, not yet settled; filled by any thread
+        self.interrupted: set[int] = set()  # trials with a training that was interrupted when the run stopped
+        self.ended: deque[Future[Outcome]] = deque()  # ended and not yet settled; filled by any thread
         self.free = list(range(len(workers.groups)))
         self.shown: dict[tuple[int, int], Running] = {}
         self.settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
         self.failures = sum(r.state is State.FAILED for t in trials for r in t.replicas)
         self.succeeded = any(r.loss is not None for t in trials for r in t.replicas)
-        self.alike: Counter[tuple[str, str]] = Counter()  # failures, while nothing has succeeded
+        self.alike: Counter[tuple[str, str]] = Counter()  # failures by kind, while no training has succeeded
         if not self.succeeded:
             self.alike.update(_kind(r.failure) for t in trials for r in t.replicas if r.failure is not None)
-        self.cut: Counter[tuple[int, int]] = Counter()  # how often a signal has cut a training short
+        self.cut: Counter[tuple[int, int]] = Counter()  # (trial, index) -> how often a signal has interrupted it
         self.finished = False  # nothing is left to ask
-        self.deciding = False  # all trials of the budget were asked, and contenders are trained again
-        self.asked_in_vain: tuple[int, int] | None = None  # results that were known when an ask last brought nothing
+        self.deciding = False  # the budget's trials were all asked; only contenders are trained again
+        self.asked_in_vain: tuple[int, int] | None = None  # known results when an ask last returned nothing
         self.curves = Curves(trials if session.config.stopping is not None else ())
-        self.stopping: set[tuple[int, int]] = set()  # replicas that the rule gave up, and that run yet
+        self.stopping: set[tuple[int, int]] = set()  # replicas that the stopping rule pruned and that still run
         workers.on_report(self._take_reports)
-        self.search_seconds = 0.0  # of a search, lately
-        self.training_seconds: float | None = None  # of a training, lately
-        self._next_look = 0.0  # monotonic; when there is something to show again
+        self.search_seconds = 0.0  # moving average of one search
+        self.training_seconds: float | None = None  # moving average of one training
+        self._next_look = 0.0  # monotonic time of the next update of the view
 
     def go(self) -> None:
         """Run until the budget is spent, the space is exhausted, or a stop is asked.
@@ -97,7 +97,7 @@ class Loop:
         Raises
         ------
         ObjectiveError
-            The objective returns no loss, and never did.
+            The objective returns no loss, or the first trainings have failed with the same error.
         LaunchError
             Training is impossible.
         """
@@ -109,7 +109,7 @@ class Loop:
                 self._ask_ahead()
                 self.workers.wait(EVALUATION_LOOK if self.evaluations else LOOK)
                 self._collect()
-                if (now := time.monotonic()) >= self._next_look:  # a status goes through all that runs
+                if (now := time.monotonic()) >= self._next_look:  # a status visits every running training
                     self.view.show(self.status())
                     self._next_look = now + LOOK
             self._wind_down()
@@ -117,7 +117,7 @@ class Loop:
             self._settle(self.evaluations.give_up())
 
     def _wind_down(self) -> None:
-        """Ask running trainings to end, and wait for them for the grace period."""
+        """Ask the running trainings to stop, and wait for them for the grace period."""
         assert self.interrupt.asked is not None
         end = self.clock() + self.options.grace
         if self.running:
@@ -133,16 +133,16 @@ class Loop:
     # -- the next training ---------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        """Give every free slot something to train, as long as there is something."""
+        """Give every free slot a training, as long as there is one."""
         for slot in tuple(self.free):
             task = self._next(slot)
             if task is not None:
                 self._submit(task, slot)
             elif self._is_ready(slot):
-                return  # nor is there anything for another slot
+                return  # there is none for another slot either
 
     def _hand_out(self) -> None:
-        """Give free slots the trainings queued for them: these need not wait until the losses are on disk."""
+        """Start queued trainings on free slots now, before the new losses are written to disk."""
         for slot in tuple(self.free):
             if self.interrupt.asked is not None or self._out_of_time or not self._another_training:
                 return
@@ -159,11 +159,11 @@ class Loop:
         self.curves.begin(task.trial, task.index)
 
     def _is_ready(self, slot: int) -> bool:
-        """Whether the losses that ended before a slot became free are settled, so that an ask for it knows them."""
+        """Whether the trainings that ended before the slot became free are settled, so that an ask knows them."""
         return self.evaluations.released >= self.may_ask_after.get(slot, 0)
 
     def _next(self, slot: int) -> Task | None:
-        """The next replica for a slot: of its group's own trial, of no group's, of a new trial, of any."""
+        """The next replica for a slot: of its group's trial, of no group's, of a new trial, of another group's."""
         group = self.workers.groups[slot]
         while not self._out_of_time and self._another_training:
             task = self.queue.take(group)
@@ -178,20 +178,20 @@ class Loop:
         return None
 
     def _awaited(self, task: Task) -> bool:
-        """Whether the study still waits for it: losses may have been told from elsewhere meanwhile."""
+        """Whether the study still waits for it: another caller may have told the loss in the meantime."""
         return any(r.index == task.index for r in self.session.trials[task.trial].pending)
 
     def _wanted(self) -> int:
-        """New trials that the free slots can do with, at least one."""
+        """How many new trials the free slots need, at least one."""
         free = Counter(self.workers.groups[slot] for slot in self.free if self._is_ready(slot))
         return max(1, sum(self._trials_for(slots - self.queue.of(group)) for group, slots in free.items()))
 
     def _trials_for(self, replicas: int) -> int:
-        """Trials that bring as many replicas."""
+        """How many trials have that many replicas."""
         return math.ceil(max(0, replicas) / self.session.config.replicas[0])
 
     def _ask(self, count: int) -> None:
-        """Queue the replicas that become pending now, of up to `count` trials."""
+        """Ask for up to `count` trials, and queue their replicas."""
         if not self._may_ask:
             return
         left = self._left()
@@ -205,7 +205,7 @@ class Loop:
         except StudyError:
             if not self.session.exhausted:
                 raise
-            if not self.running:  # otherwise a running trial may deserve a further replica later
+            if not self.running:  # otherwise a running trial may be worth a further replica later
                 self._finish()
             return
         self.search_seconds += 0.3 * (self.clock() - began - self.search_seconds)
@@ -244,7 +244,7 @@ class Loop:
         return Left(trials, trainings)
 
     def _ask_ahead(self) -> None:
-        """Ask ahead for slots that will become free, if a search would keep them waiting."""
+        """Ask for trials before slots become free, if the slots would wait long for a search."""
         if self.free or self._out_of_time or self.training_seconds is None:
             return
         slots = len(self.workers.groups)
@@ -268,7 +268,7 @@ class Loop:
 
     @property
     def _may_ask(self) -> bool:
-        """Whether an ask can bring something: a new trial, or under adaptive replicas a contender's further one."""
+        """Whether an ask can return a new trial, or with adaptive replicas a further replica of a contender."""
         if self.finished or self.asked_in_vain == self._known_results:
             return False
         fewest, most = self.session.config.replicas
@@ -277,12 +277,12 @@ class Loop:
 
     @property
     def _known_results(self) -> tuple[int, int]:
-        """Trainings that have settled, and those whose mean prediction was evaluated."""
+        """Number of settled trainings, and of those whose mean prediction was evaluated."""
         return self.settled, self.evaluations.released
 
     @property
     def _trainings_left(self) -> int:
-        """Trainings of the budget that are neither begun nor queued."""
+        """Trainings of the budget that are neither started nor queued."""
         assert self.options.trainings is not None
         return self.options.trainings - self.settled - len(self.running) - len(self.queue)
 
@@ -318,7 +318,7 @@ class Loop:
         self.workers.request_stop(task)
 
     def _collect(self) -> None:
-        """Settle all ended trainings together; then raise an error that makes training impossible, if there is one."""
+        """Settle all ended trainings together; then raise the error that makes training impossible, if there is one."""
         self._take_reports()
         ended: list[tuple[Task, Outcome]] = []
         stopped: list[tuple[Task, Outcome]] = []
@@ -341,7 +341,7 @@ class Loop:
                     stopped.append((task, error.outcome))
                 elif self.cut[task.trial, task.index] < CUT_AT_MOST or error.outcome.failure is None:
                     self.cut[task.trial, task.index] += 1
-                    self.queue.add(task, first=True)  # a signal cut it short, and no stop of the run was asked
+                    self.queue.add(task, first=True)  # interrupted by a signal, although the run was not asked to stop
                 else:
                     ended.append((task, error.outcome))
                 continue
@@ -355,7 +355,7 @@ class Loop:
             if self.session.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
                 ended.append((task, as_pruned(outcome)))
             elif self.interrupt.asked is not None and outcome.failure is not None and not outcome.diverged:
-                continue  # frameworks turn a stop into exceptions of their own: it stays pending
+                continue  # a framework turned the stop into an exception: it stays pending
             elif self._worth_a_retry(task, outcome):
                 again = replace(task, attempt=task.attempt + 1)
                 self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
@@ -366,7 +366,7 @@ class Loop:
         for task, outcome in stopped:
             has_loss = self.session.trials[task.trial].mean is not None or self.evaluations.of(task.trial)
             if task.trial in finished_trials or has_loss:
-                self.queue.add(task, first=True)  # a sibling ended before it saw the stop: the trial goes on
+                self.queue.add(task, first=True)  # another replica ended before it saw the stop: the trial goes on
             else:
                 ended.append((task, as_pruned(outcome)))
         self.free.sort()
@@ -387,7 +387,7 @@ class Loop:
             raise impossible
 
     def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
-        """Only if the process died or hung: an exception of the objective, or a NaN, would come again."""
+        """Whether the process died or hung. An exception of the objective or a NaN would occur again."""
         return (
             outcome.failure is not None
             and outcome.failure.type in PROCESS_FAILURES

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from hyppo.training.replica import Outcome, Task
 
-# The process died or hung, and not by an exception of the user's function: only these are worth a retry.
+# Failures of the process, not exceptions of the user's function: only these are retried.
 PROCESS_FAILURES = frozenset({"Killed", "Exited", "TimedOut", "Stalled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """A replica that trains has reported."""
+    """A report of a running replica."""
 
     trial: int
     index: int
@@ -43,17 +43,17 @@ class Workers(Protocol):
         """Ask one training to end soon, if it runs; without `task`, all trainings."""
 
     def on_report(self, callback: Callable[[], None]) -> None:
-        """Call `callback` at each report of a training that keeps `wait` from returning."""
+        """Call `callback` at each report of a training that runs in this thread, so that `wait` cannot return."""
 
     def close(self) -> None:
-        """End every training that still runs, and the processes that are of this run alone."""
+        """End every running training, and the processes that were started for this run alone."""
 
 
 class Evaluator(Protocol):
-    """Evaluates the criterion of a trial's mean prediction, one trial at a time, and never in the loop's way."""
+    """Evaluates the criterion of a trial's mean prediction, one trial at a time, without blocking the loop."""
 
     def submit(self, trial: int, directories: Sequence[str], criterion: bytes) -> Future[float]:
-        """Start one evaluation over the replicas in `directories`; the future raises if the loss cannot be known."""
+        """Start one evaluation over the replicas in `directories`; the future raises if the criterion fails."""
 
     def poll(self) -> None:
         """See whether the evaluation has ended; does not wait."""
@@ -63,19 +63,19 @@ class Evaluator(Protocol):
 
 
 class Stopped(Exception):
-    """A training that ended early because it was asked to.
+    """The training ended early because it was asked to stop.
 
-    It stays pending, and is trained again, whole; unless the study's rule gave it up.
+    It stays pending and is repeated from its start, unless the stopping rule pruned its trial.
     """
 
     def __init__(self, outcome: Outcome | None = None) -> None:
-        super().__init__(outcome)  # the arguments that pickle uses to make it again
+        super().__init__(outcome)  # pickle calls the class with these arguments
         self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One training under way: its start (seconds of the loop's clock), and its last report."""
+    """One running training: its start (seconds of the loop's clock) and its last report."""
 
     task: Task
     since: float

@@ -1,4 +1,4 @@
-"""The study as the loop sees it: what to train, and how trainings ended."""
+"""The part of a study that the loop uses: the next trainings, and the results of those that ended."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Session:
     study : Study
     config : Config
     packed_criterion : bytes or None
-        The criterion as it travels to other processes: the study's, or the one that a training has found.
+        The pickled criterion for other processes: the study's, or the one found by a training.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Session:
     def ask(self, count: int, left: Left = UNKNOWN) -> Sequence[Trial]:
         """Up to `count` trials to train, given what is left of the budget; see `Study.ask_batch`.
 
-        Without trials left none comes once the order of the contenders is clear.
+        If no trials are left, the list is empty once the order of the contenders is clear.
         """
         with self.study._lock:
             return self.study._ask(count, left)
@@ -118,7 +118,7 @@ class Session:
         self.study.note(text)
 
     def merge(self) -> None:
-        """Carry over to the study file what a killed run has left in its journal."""
+        """Move events from the journal of a killed run to the study file."""
         with self.study._lock:
             self.study._history.merge()
 

@@ -1,4 +1,4 @@
-"""Networks and predictions that nobody asked for: kept up to a size for the whole study, the best trials' longest."""
+"""Networks and predictions that are kept by default: up to a size for the whole study, the best trials' longest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOM = 0.9  # of it is left filled by a removal, so that not every training afte
 
 
 class Unasked:
-    """What trainings have kept without being asked, by trial.
+    """Files that trainings keep by default, by trial.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The data of the figures, as rows; no drawing library is needed here.
 
-All text that comes from the study is escaped by `printable`, so that a picture, a page and a terminal say the same.
+All text that comes from the study is escaped by `printable`, so that a picture, a page and a terminal show the same.
 """
 
 import math

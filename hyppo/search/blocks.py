@@ -1,4 +1,4 @@
-"""Effects of what replicas of one index share: the split, the fold, the order of the data.
+"""Block effects: replicas of one index share the split, the fold, the order of the data.
 
     symbol     shape   meaning
     y_ir       (N,)    loss of replica r of trial i

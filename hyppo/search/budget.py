@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a budget; None if there is no such limit.
+    """The rest of a budget; None if there is no such limit.
 
     Attributes
     ----------

@@ -59,7 +59,7 @@ class Feasible:
 
 
 class Closed(set[bytes]):
-    """Keys of tried points, and of those that are refused: `in` and `isdisjoint` know both, the rest the tried ones."""
+    """Keys of tried points. `in` and `isdisjoint` also include the points that `feasible` refuses."""
 
     def __init__(self, keys: Iterable[bytes], feasible: Feasible) -> None:
         super().__init__(keys)

@@ -62,7 +62,7 @@ class ProcessStep(ModelStep):
     fitted_at : int
         Points known when they were fitted.
     known_noise : bool
-        Whether replicas told the noise: the last hyperparameter is then a factor on it.
+        Whether the noise is known from replicas; the last hyperparameter is then a factor on it.
     """
 
     by: str = "gp"

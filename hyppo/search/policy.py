@@ -1,7 +1,7 @@
-"""Which training comes next: a point of the design, one that the search proposes, or one more of a known point.
+"""Choose the next training: a point of the design, a point that the search proposes, or a known point again.
 
-A function of what is known and of the root seed alone, so that a study which goes on from its log asks what the
-uninterrupted one would have asked. What is recommended comes from the same models, and so from here too.
+The choice depends only on the trials and the root seed, so that a study continued from its log asks for the same points
+as the uninterrupted one. The recommendation uses the same models, so it is made here too.
 """
 
 from collections.abc import Sequence, Set
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from hyppo.search.recommend import Recommendation
     from hyppo.search.surface import Surface
 
-LONGEST_DESIGN = 64  # times the points that are wanted or tried
-SEARCH_PURPOSE = 2  # keeps the search's random streams apart from those of the designs
+LONGEST_DESIGN = 64  # longest design, as a multiple of the points wanted and tried
+SEARCH_PURPOSE = 2  # random streams of the search, separate from those of the designs
 REPLICATE_PURPOSE = 4
 FEASIBLE_PURPOSE = 5
-FAILING = 0.1  # of all trainings; from there failures are frequent
+FAILING = 0.1  # failures are frequent from this share of all trainings on
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Further:
 
 
 class Policy:
-    """What one study trains next, given what it knows.
+    """Chooses the next trainings of one study from its trials.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ class Policy:
     def __init__(self, space: Space, config: Config) -> None:
         self.space = space
         self.config = config
-        self._design: FloatArray = np.empty((0, space.dimension))  # a memo of what the seed determines
+        self._design: FloatArray = np.empty((0, space.dimension))  # cache; the seed determines it
 
     def next(self, columns: Columns, count: int, left: Left = UNKNOWN) -> list[Proposal | Further]:
         """The next trainings: new points and further replicas of known ones, at least one and up to `count` in all.
 
-        Each point knows those before it as pending. Nothing comes once `left` has no trials and the order of the
-        contenders is clear, or waits for trainings that run.
+        Each point is chosen with those before it as pending. The list is empty if `left` has no trials and the order of
+        the contenders is clear, or depends on running trainings.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Policy:
         if self.exhausted(columns):
             return []
         leading = design_size(self.space.dimension)
-        # The design goes on where losses are slow to come (many ranks at the start) or trainings fail.
+        # The design continues while few losses are known (many ranks at the start, or failures).
         slow = columns.settled().size < max(2, leading // 2)
         designed = self._designed(known.taken, count if slow else min(count, leading - asked))
         proposals = [Proposal(unit, Step("design")) for unit in designed]
@@ -102,9 +102,9 @@ class Policy:
         return proposals + found
 
     def _designed(self, taken: Set[bytes], count: int) -> list[FloatArray]:
-        """The first `count` points of the design that were not tried; fewer where it has found all that it can."""
+        """The first `count` points of the design that were not tried; fewer if it has no more."""
         length = design_size(self.space.dimension)
-        longest = LONGEST_DESIGN * (count + len(taken) + length)  # a function may refuse all of it
+        longest = LONGEST_DESIGN * (count + len(taken) + length)  # `feasible` may refuse all of them
         while count > 0 and length <= longest:
             if len(self._design) < length:
                 self._design = sobol(self.space, length, self.config.seed)
@@ -115,7 +115,7 @@ class Policy:
         return []
 
     def exhausted(self, columns: Columns) -> bool:
-        """Whether no point is left that was not tried; a point that `feasible` refuses is none."""
+        """Whether every point was tried, except those that `feasible` refuses."""
         if self.space.size is not None and len(columns.taken) >= self.space.size:
             return True
         if self.config.feasible is None:
@@ -126,7 +126,7 @@ class Policy:
         return not len(fresh(self.space, generator, columns.taken, POOL))
 
     def _contenders(self, columns: Columns, known: Known, count: int, left: Left) -> list[Further]:
-        """Contenders that deserve some of the next `count` trainings more than new points do."""
+        """Contenders for which a further training is worth more than a new point, `count` trainings at most."""
         fewest, most = self.config.replicas
         if fewest == most:
             return []
@@ -144,7 +144,7 @@ class Policy:
         return [Further(settled[row], more) for row, more in found.items()]
 
     def _neediest(self, columns: Columns) -> Trial:
-        """Of an exhausted space, the best of the trials with the fewest replicas.
+        """The best of the trials with the fewest replicas, for an exhausted space.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Policy:
         return failed
 
     def recommendation(self, columns: Columns) -> "tuple[Trial, Recommendation] | None":
-        """The trial to recommend, and why; None where no trial has a loss."""
+        """The trial to recommend, and why; None if no trial has a loss."""
         from hyppo.search.recommend import recommend
 
         settled = columns.settled_trials()
@@ -200,7 +200,7 @@ class Policy:
         return [(settled[row], value, (low, high)) for row, value, low, high in values]
 
     def surface(self, columns: Columns) -> "Surface | None":
-        """The fitted surrogate over the space; None where there is too little to fit one."""
+        """The fitted surrogate over the space; None if there are too few losses to fit one."""
         from hyppo.search.surface import surface
 
         return surface(columns.known(self.config.risk))

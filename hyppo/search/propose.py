@@ -44,7 +44,7 @@ class Proposer(Protocol):
         count : int
             At least 1.
         generator : numpy.random.Generator
-            Of this ask alone: whoever draws from it alone asks the same after a restart.
+            Belongs to this ask: a proposer that uses no other random numbers proposes the same after a restart.
 
         Returns
         -------
@@ -69,7 +69,8 @@ def propose(
     count : int
         At least 1.
     by : str or Proposer
-        A name in `PROPOSERS`, or a proposer. If all points of a user's proposer are known, a random new one comes.
+        A name in `PROPOSERS`, or a proposer. If all points of a user's proposer are known, a random new point is
+        returned.
 
     Raises
     ------

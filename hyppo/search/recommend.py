@@ -152,7 +152,7 @@ def _able(evidence: Evidence, required: int, failures: IntArray) -> IntArray:
 
 
 def _failures(evidence: Evidence, failures: IntArray, index: int) -> str:
-    """What a recommendation says of the failures of its point."""
+    """The sentence about the failures of the recommended point."""
     if not failures[index]:
         return ""
     return f"; {failures[index]} of its {failures[index] + evidence.count[index]} trainings failed"

@@ -6,13 +6,13 @@
     v       (k,) variance of one training
     p       (k,) probability of being the best, by draws of f
     lead    the contender of the least posterior mean
-    loss    E[f_lead - min f], what recommending the lead is expected to lose against the best contender
+    loss    E[f_lead - min f], the expected loss of recommending the lead instead of the best contender
 
 Every point gets the fewest trainings first. The contenders are those points whose posterior mean, less their standard
 deviation, is among the least. A further training goes to the largest p (1 - p) C_ii^2 / (C_ii + v_i): how open it is
 whether the point is the best, times how much the training lowers its variance. So trainings go to the top as long as
 its order is open, and bad points stay at the fewest. Several at a time are chosen one by one, each with the covariance
-that the one before leaves. Nothing is replicated once `loss` is small: without noise, or if the order is clear.
+after the one before. Nothing is replicated once `loss` is small: without noise, or if the order is clear.
 
 References
 ----------
@@ -72,7 +72,7 @@ def due(points: int, spent: int, further: int, count: int, left: Left, exhausted
 def contenders(
     known: Known, room: IntArray, failed: IntArray, failing: bool, generator: np.random.Generator, count: int
 ) -> dict[int, int]:
-    """Rows of the visited points that deserve further trainings, and how many each, `count` in all at most.
+    """Rows of the visited points to train again, and how often each: at most `count` trainings in total.
 
     Parameters
     ----------

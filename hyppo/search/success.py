@@ -1,4 +1,4 @@
-"""How probable it is that a training succeeds, from those that failed.
+"""Probability that a training succeeds, estimated from failed and successful ones.
 
     symbol   shape   meaning
     x        (n, D)  features of the trials that ended

@@ -16,7 +16,7 @@ T = TypeVar("T")
 @lru_cache(maxsize=1)
 def _libraries() -> Any:
     """The BLAS of numpy and scipy, found once: it takes some milliseconds."""
-    import scipy.linalg  # noqa: F401 - loads what is to be found
+    import scipy.linalg  # noqa: F401 - loads the BLAS
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

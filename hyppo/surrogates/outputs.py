@@ -134,7 +134,7 @@ def fit(y: npt.ArrayLike, *, clip: float = 8.0) -> Outputs:
 
 @dataclass(frozen=True)
 class Merged:
-    """Trials with equal points made one, in the order in which the points first came."""
+    """Trials with equal points merged, in the order in which the points first occurred."""
 
     row: IntArray  # (m,) first row of each point
     mean: FloatArray  # (m,)

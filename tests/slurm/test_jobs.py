@@ -117,10 +117,10 @@ def test_mpiexec_in_place_of_srun(submit, tmp_path):
 
 
 def test_ranks_that_do_not_find_each_other_are_an_error(submit, tmp_path):
-    # The cluster's default is `--mpi=none`: every rank is a world of its own.
+    # The cluster's default is `--mpi=none`: every rank is alone in its MPI world.
     job = submit("tune.py", "--ranks-per-node", 2, "--mpi", "site", "--time", 5)
     job.until("FAILED")
-    assert "3 ranks were started, but each is an MPI world of its own" in job.text
+    assert "3 ranks were started, but each is alone in its MPI world" in job.text
     assert not (tmp_path / "study.h5").exists()
 
 

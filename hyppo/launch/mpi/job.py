@@ -14,8 +14,8 @@ from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.mpi.rank import Rank
 from hyppo.launch.mpi.world import Launcher, join_world, watch_for_collective_calls
 
-FORWARDED = 0.5  # s that mpiexec gets to pass an error on before the job is aborted: it drops what it holds then
-MISSED_AFTER = 30.0  # s until a notice says which ranks have not come
+FORWARDED = 0.5  # s for mpiexec to pass an error message on before the job is aborted, which drops buffered output
+MISSED_AFTER = 30.0  # s until a notice names the ranks that are missing
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
 
 
@@ -25,9 +25,9 @@ class Job:
     Attributes
     ----------
     workers_present : dict
-        What each rank that serves has said of itself, by rank; filled by `wait_for_ranks`, on rank 0.
+        The `Hello` of each serving rank, by rank; filled by `wait_for_ranks`, on rank 0.
     own_rank : Rank or None
-        Rank 0 as one that trains; kept from one run to the next, as the other ranks are.
+        Rank 0 as a training rank; kept between runs, like the other ranks.
     """
 
     def __init__(self) -> None:
@@ -125,17 +125,17 @@ class Job:
             missing = ", ".join(str(rank) for rank in range(1, self.size) if rank not in self.workers_present)
             if waited > MISSED_AFTER and not said:
                 said = True
-                say(f"rank {missing} of {self.size} has not come to study.run yet; every rank must run the same script")
+                say(f"rank {missing} of {self.size} has not reached study.run yet; every rank must run the same script")
             if waited > GIVE_UP_AFTER:
                 raise LaunchError(
-                    f"rank {missing} of {self.size} did not come to study.run within {GIVE_UP_AFTER:g} s: every rank "
+                    f"rank {missing} of {self.size} did not reach study.run within {GIVE_UP_AFTER:g} s: every rank "
                     "must run the same script up to there; do not call it on rank 0 only"
                 )
             pause = self.messenger.sleep(pause)
         return self.workers_present
 
     def _release(self) -> None:
-        """Let the other ranks go, and receive what they still send: MPI's finalisation would wait for it."""
+        """Release the other ranks, and receive their last messages: MPI's finalisation would wait for these."""
         if self.own_rank is not None:
             self.own_rank.close()
         for rank in range(1, self.size):

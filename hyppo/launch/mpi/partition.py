@@ -232,7 +232,7 @@ def notice_of_folders(plan: Plan, nodes: Sequence[str]) -> str:
 
 
 def devices(order: Sequence[int], nodes: Sequence[str], visible: Sequence[Sequence[str]]) -> dict[int, str]:
-    """The GPU of each rank in `order`: of those that it sees, the one that the fewest on its node have so far.
+    """The GPU of each rank in `order`: of the GPUs it sees, the one with the fewest ranks of its node so far.
 
     If all ranks of a node see the same GPUs, they take them in turn; if a batch system gave each its own, they keep
     those.

@@ -28,7 +28,7 @@ from hyppo.launch.wire import Reference
 from hyppo.loop import PROCESS_FAILURES
 from hyppo.training.replica import Outcome, Task
 
-ECHO = 0.5  # s between the failure of one rank of a group and those that follow from it
+ECHO = 0.5  # s between the failure of one rank of a group and the failures that it causes
 PORTS = range(10_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections
 PORTS_A_RANK = 32
 
@@ -174,7 +174,7 @@ class Rank:
         return shared
 
     def _free_port(self) -> int:
-        """A port from this rank's own share that nobody listens on now."""
+        """A free port from this rank's share of the ports."""
         first = self._messenger.rank * PORTS_A_RANK
         for _ in range(PORTS_A_RANK):
             self._ports += 1
@@ -266,8 +266,8 @@ class Rank:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        # Not os._exit: MPICH tells its launcher in an exit handler of C that this rank has finalised. One that leaves
-        # without counts as crashed, and the launcher kills what still runs (seen: every second job of a busy machine).
+        # Not os._exit: MPICH tells its launcher in an exit handler of C that this rank has finalised. Without that the
+        # rank counts as crashed, and the launcher kills the others (seen in every second job of a busy machine).
         ctypes.CDLL(None).exit(status)
         raise AssertionError("exit does not return")
 

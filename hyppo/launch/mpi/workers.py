@@ -66,7 +66,7 @@ def workers(
 
 
 def gpus_of(hellos: Sequence[Hello]) -> dict[str, int]:
-    """GPUs of each node that has any: those that its ranks see.
+    """Number of GPUs that the ranks of each node see; nodes without GPUs are left out.
 
     If a batch system shows each rank only its own GPU, all of them call it 0: then its count is right.
 
@@ -233,5 +233,5 @@ class MpiWorkers:
         for serial, its in self._submitted.items():
             self._messenger.send(self._units[its.slot][0], Kill(serial))
         self._submitted.clear()
-        if self._own is not None:  # nobody reads its own messages from here on
+        if self._own is not None:  # its messages are no longer read
             self._own.abandon()

@@ -73,7 +73,7 @@ def join_world() -> Any:
     expected = expected_size()
     if expected is not None and expected > 1 and world.size == 1:
         raise LaunchError(
-            f"{expected} ranks were started, but each is an MPI world of its own: {_library(MPI)} does not work with "
+            f"{expected} ranks were started, but each is alone in its MPI world: {_library(MPI)} does not work with "
             "this launcher. Use the mpiexec that belongs to it, or under Slurm another `srun --mpi=` (pmi2 for MPICH); "
             "or start a single task"
         )
@@ -87,7 +87,7 @@ def _library(mpi: Any) -> str:
 class Launcher:
     """The process that started this rank: MPICH's proxy, srun's step daemon.
 
-    If it is killed, nobody ends the job any more.
+    If it is killed, no process is left to end the job.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ COLLECTIVE = re.compile(
 
 
 def watch_for_collective_calls(say: Callable[[str], None]) -> None:
-    """Say so if the script of rank 0 waits in a collective call of its own: the other ranks serve, and do not come."""
+    """Print a notice if the user's script waits in a collective MPI call on rank 0: the other ranks never call it."""
     main = threading.main_thread().ident
 
     def watch() -> None:

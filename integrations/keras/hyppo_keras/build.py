@@ -27,10 +27,10 @@ CHECKS = 16  # random points at which inactive parameters are checked
 
 
 class HyperParameters:
-    """What `build` is called with: the methods of KerasTuner's class of this name that build functions use.
+    """The argument of `build`: the methods of KerasTuner's class of this name that build functions use.
 
     A call gives the value from `values`, or else the parameter's default (KerasTuner's: the lowest, or the first).
-    What was asked for is in `parameters`.
+    `parameters` holds the parameters that were asked for.
 
     Examples
     --------
@@ -43,9 +43,9 @@ class HyperParameters:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.parameters: dict[str, Parameter] = {}
-        self.values: dict[str, Any] = {}  # of what was asked for, as `build` sees them
+        self.values: dict[str, Any] = {}  # of the parameters that were asked for, as `build` sees them
         self.active: set[str] = set()  # names that were asked for outside of scopes that do not apply
-        self.unmet: dict[str, list[tuple[str, Any]]] = {}  # the others, with the parents of those scopes
+        self.unmet: dict[str, list[tuple[str, Any]]] = {}  # the other names, with the parents of those scopes
         self._given = dict(values)
         self._scopes: list[str] = []
         self._unmet: list[tuple[str, Any]] = []  # parents of the scopes that do not apply, and their values
@@ -228,7 +228,7 @@ def _branches(parameter: Parameter) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Trace:
-    """One call of `build`: the values of the parameters that it asked for, and whether it came to its end."""
+    """One call of `build`: the values of the parameters that it asked for, and whether it returned."""
 
     values: Mapping[str, Any]
     active: frozenset[str]
@@ -288,7 +288,7 @@ class _Explorer:
         except Exception:
             if not values:
                 raise
-            # A combination that cannot be built fails in its trial, with its traceback; what it asked for counts.
+            # A combination that cannot be built fails in its trial, with its traceback; its parameters count.
             complete = False
         for name, value in hp.values.items():
             if name in hp.parameters:
@@ -363,8 +363,10 @@ class Build:
 
     def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
         self._build = build
-        # Networks are built to be thrown away: not on a device that trainings will want.
-        with keras.device("cpu"):  # not "cpu:0", a device of its own to torch: parameters moved there are none any more
+        # These networks are thrown away: build them on the CPU, and leave the GPU to trainings.
+        with keras.device(
+            "cpu"
+        ):  # not "cpu:0": torch would move the parameters, and they would no longer be parameters
             explorer = _Explorer(build)
             explorer.explore()
             if not explorer.parameters:
@@ -388,8 +390,8 @@ class Build:
 def from_build(build: Any) -> Build:
     """A KerasTuner build function, or a HyperModel with one, for hyppo.
 
-    The function is run some times to see what it asks for: with the defaults, then with each value of each choice and
-    both ends of each integer, as far as these lead to further parameters. `hp.Fixed` is not part of the space. A
+    The function is called several times to find its parameters: with the defaults, then with each value of each choice
+    and both ends of each integer, as far as these lead to further parameters. `hp.Fixed` is not part of the space. A
     parameter that the function does not ask for because of the value of another is inactive then: it has its default,
     and no two trials train the same network (`Space.inactive_if`). Random points check this.
 

@@ -126,7 +126,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._history.on_train_end = self._hand_over
         if self._resume:
             self._best = restore_state(self.model, self._monitor)
-        # The last epoch is always validated, independently of `validation_freq`; an epoch that is cut short is not.
+        # The last epoch is always validated, independently of `validation_freq`; an interrupted epoch is not.
         own, last = self.model._should_eval, (self.params or {}).get("epochs", 0) - 1
         self.model.__dict__["_should_eval"] = lambda epoch, frequency: (
             not self._stopped and (epoch == last or own(epoch, frequency))
@@ -140,7 +140,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._group is not None or not replica.should_stop:  # several ranks agree at the end of an epoch
             return
         steps = (self.params or {}).get("steps") or math.inf
-        left = self._epoch_took  # of the epoch before; unknown in the first one, which has nothing to lose yet
+        left = self._epoch_took  # s of the previous epoch; unknown in the first one, which has nothing to lose
         if batch:
             left = (time.monotonic() - self._since) / batch * (steps - batch) + self._validation_took
         if not left <= STEP_PAUSE:  # else it stops at the end of the epoch, which saves the state
