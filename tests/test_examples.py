@@ -18,10 +18,13 @@ NEEDS = {
     "lightning_timeseries": ("lightning",),
     "lightning_gan": ("lightning",),
     "lightning_ddp": ("lightning",),
+    "lightning_folds": ("lightning", "sklearn"),
     "keras_digits": ("keras", "jax", "sklearn"),
     "keras_timeseries": ("keras", "tensorflow"),
     "keras_train_step": ("keras", "tensorflow"),
+    "keras_folds": ("keras", "jax", "sklearn"),
 }
+TRAININGS = {"lightning_folds": 10, "keras_folds": 10}  # two trials of five folds; else two trainings
 
 
 def test_every_example_is_run():
@@ -59,7 +62,8 @@ def run(name, folder, script, *command, seconds=280):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"needs {library}")
     backend = next((library for library in NEEDS[name] if library in ("torch", "jax", "tensorflow")), "tensorflow")
-    short = {"HYPPO_TRAININGS": "2", "HYPPO_PROGRESS": "0", "HYPPO_THREADS": "1", "HYPPO_OUTPUT": "file"}
+    trainings = str(TRAININGS.get(name, 2))
+    short = {"HYPPO_TRAININGS": trainings, "HYPPO_PROGRESS": "0", "HYPPO_THREADS": "1", "HYPPO_OUTPUT": "file"}
     short |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*(command or [sys.executable]), script],
@@ -75,7 +79,7 @@ def run(name, folder, script, *command, seconds=280):
 
 
 def check_study(name, folder, printed):
-    assert re.search(r"^trial 0: \{", printed, re.M), printed
+    assert re.search(r"^trial \d+: \{", printed, re.M), printed
     assert re.search(r"^expected .*interval", printed, re.M), printed
     assert (folder / f"{name}.h5").exists()
     assert not (folder / f"{name}.h5.journal").exists()
@@ -85,7 +89,12 @@ def check_study(name, folder, printed):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NEEDS)
 def test_example(name, tmp_path):
-    check_study(name, tmp_path, run(name, tmp_path, EXAMPLES / f"{name}.py"))
+    printed = run(name, tmp_path, EXAMPLES / f"{name}.py")
+    check_study(name, tmp_path, printed)
+    if name in TRAININGS:  # folds differ more than trainings do
+        share = re.search(r"from the data \((\d+)% of the variance\)", printed)
+        assert share, printed
+        assert int(share[1]) > 50
 
 
 @pytest.mark.slow

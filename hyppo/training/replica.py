@@ -331,7 +331,8 @@ class Replica:
         if self.result is not None:
             raise StudyError(
                 f"trial {self.trial} replica {self.index} already has a result (loss "
-                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit per training"
+                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit per training. If it fits several "
+                "times, give it to the last fit only, or to none and return the loss (docs/running.md has examples)"
             )
         self.result = result
 
