@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hyppo.errors import LaunchError, StudyError
-from hyppo.launch import process, surroundings, wire
+from hyppo.launch import output, process, surroundings, wire
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi import world
@@ -337,7 +337,7 @@ def test_limits_are_refused_where_a_training_cannot_be_killed(local):
 
 def test_lines_that_every_training_prints_are_relayed_once():
     shown = []
-    relay = process.RelayOnce(lambda one, line: shown.append((one.trial, line)))
+    relay = output.RelayOnce(lambda one, line: shown.append((one.trial, line)))
     for trial in range(2):
         for line in ("GPU available: False", f"loss {trial}.5", "GPU available: False"):
             relay(task("print", trial=trial), line)

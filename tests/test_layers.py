@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # library -> the files that may import it
 ALLOWED = {
     "numba": ("hyppo/_kernels/",),
-    "h5py": ("hyppo/log/hdf5.py",),
+    "h5py": ("hyppo/log/",),
     "mpi4py": ("hyppo/launch/mpi/",),
     "typer": ("hyppo/cli/",),
     "rich": ("hyppo/cli/", "hyppo/run/"),

@@ -8,7 +8,8 @@ from hyppo.launch.evaluator import InOwnProcess, InThisProcess
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.local import InProcess, LocalProcesses
 from hyppo.launch.mpi.world import launched_by_mpi
-from hyppo.launch.process import GIGABYTE, OUTPUT, Limits, RelayOnce, relay
+from hyppo.launch.output import OUTPUT, RelayOnce, relay
+from hyppo.launch.process import GIGABYTE, Limits
 from hyppo.loop import Evaluator, Options, Workers
 from hyppo.text import counted
 from hyppo.training.replica import Replica

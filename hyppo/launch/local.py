@@ -8,7 +8,8 @@ from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport
-from hyppo.launch.process import OUTPUT, Ending, Limits, ObjectiveUnavailable, OnOutput, TrainingProcess
+from hyppo.launch.output import OUTPUT, OnOutput
+from hyppo.launch.process import Ending, Limits, ObjectiveUnavailable, TrainingProcess
 from hyppo.launch.surroundings import environment, usable_cpus, visible_gpus
 from hyppo.launch.wire import Place, readable
 from hyppo.loop import Progressed, Stopped

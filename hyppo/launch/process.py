@@ -1,7 +1,7 @@
-"""The side of the training process that waits: starts it, talks to it, survives it.
+"""The parent of a training process: starts it, talks to it, and survives its end.
 
-Nothing here blocks and nothing runs in a thread: the owner of a `TrainingProcess` waits on its `files` and
-calls `poll`.
+Nothing here blocks and nothing runs in a thread: the owner of a `TrainingProcess` waits on its `files` and calls
+`poll`.
 """
 
 import contextlib
@@ -10,15 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from socket import gethostname
-from typing import IO
 
 from hyppo.errors import LaunchError
 from hyppo.launch.objective import script
+from hyppo.launch.output import OUTPUT, OnOutput, Output, drain, relay
 from hyppo.launch.wire import (
     STOP_SIGNALS,
     Began,
@@ -45,13 +43,8 @@ from hyppo.training.replica import Failure, Outcome, Task
 
 LOADING = 600.0  # s; importing TensorFlow on a busy file system takes minutes
 MEMORY_EVERY = 0.25  # s between two looks at how much memory a training holds
-OUTPUT = "output.txt"
-CHUNK = 1 << 20
-TAIL_LINES = 50
 MESSAGE_LINES = 5
-OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
 GIGABYTE = 1_000_000_000
-REMEMBERED_LINES = 10_000
 PATIENCE = 10.0  # s for the work of a training process at its exit, and for the processes that it started
 CLOSING_LOOK = 0.01  # s between two looks at whether it has left
 REAPED_WITHIN = 5.0  # s to wait for a killed process
@@ -60,31 +53,6 @@ REAPED_WITHIN = 5.0  # s to wait for a killed process
 GROWTH = 0.4
 SLACK = 1 << 27
 SETTLED = 10
-
-OnOutput = Callable[[Task, str], None]
-
-
-def relay(task: Task, line: str) -> None:
-    """Print one line of a training's output, prefixed with its trial and replica."""
-    print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
-
-
-class RelayOnce:
-    """Prints the output of trainings, except lines that another training of this run has already printed.
-
-    Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed.
-    """
-
-    def __init__(self, show: OnOutput = relay) -> None:
-        self._show = show
-        self._first: dict[str, tuple[int, int]] = {}  # line -> the training that printed it first
-
-    def __call__(self, task: Task, line: str) -> None:
-        own = task.trial, task.index
-        if len(self._first) < REMEMBERED_LINES:
-            self._first.setdefault(line, own)
-        if self._first.get(line, own) == own:
-            self._show(task, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +90,7 @@ class _Leaving:
 
     def poll(self) -> bool:
         """Whether it has ended; it is killed at the end of its time."""
-        _, closed = _drain(self.output)
+        _, closed = drain(self.output)
         if closed:
             os.close(self.output)
             self.output = -1
@@ -182,21 +150,16 @@ class TrainingProcess:
         self.reports: list[tuple[int, float]] = []
         self._environ = dict(environ)
         self._limits = limits
-        self._name = output
-        self._on_line = on_line
         self._on_notice = on_notice
         self._root = root
         self._process: subprocess.Popen[bytes] | None = None
-        self._requests = self._replies = self._output = self._death = -1
+        self._requests = self._replies = self._death = -1
+        self._output = Output(output, on_line)
         self._leaving: list[_Leaving] = []
         self._watchdog = 0
         self._inbox = Inbox()
         self._known: int | None = None  # key of the objective that the process has
         self._trained = self._resident = 0  # trainings, and the most memory after the first of them
-        self._line = b""
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._file: IO[str] | None = None
-        self._written = 0
         self._ready = False
         self._start = 0.0  # monotonic; the start of the limits
         self._heard = 0.0
@@ -208,7 +171,7 @@ class TrainingProcess:
     @property
     def files(self) -> list[int]:
         """Descriptors to wait on: readable when `poll` has something to do. Empty while there is no process."""
-        return [fd for fd in (self._replies, self._output, self._death) if fd >= 0]
+        return [fd for fd in (self._replies, self._output.fd, self._death) if fd >= 0]
 
     @property
     def deadline(self) -> float | None:
@@ -252,7 +215,8 @@ class TrainingProcess:
         finally:
             for fd in (down_read, up_write, out_write):
                 os.close(fd)
-        self._requests, self._replies, self._output = down_write, up_read, out_read
+        self._requests, self._replies = down_write, up_read
+        self._output.attach(out_read)
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):  # a kernel without it: then the end is seen at the next look
                 self._death = os.pidfd_open(self._process.pid)
@@ -262,8 +226,6 @@ class TrainingProcess:
         self._known = None
         self._trained = self._resident = 0
         self._ready = False
-        self._line = b""
-        self._tail.clear()
         with contextlib.suppress(OSError):  # it died at once: the next poll finds out
             send(
                 self._requests,
@@ -290,7 +252,7 @@ class TrainingProcess:
         self._began = time.time()
         self._curve = []
         self._stopping = False
-        self._tail.clear()
+        self._output.tail.clear()
         known = key == self._known
         self._known = key
         with contextlib.suppress(OSError):  # it has died: the next poll finds out
@@ -318,7 +280,7 @@ class TrainingProcess:
         replaced = False
         # Whether it is dead is asked before its pipes are read: its last messages are then in them.
         dead = self._process.poll() is not None
-        data, closed = _drain(self._replies)
+        data, closed = drain(self._replies)
         replies: list[Reply] = []
         garbled: WireError | None = None
         try:
@@ -352,7 +314,7 @@ class TrainingProcess:
                 case Unready(failure):
                     ending = ObjectiveUnavailable(failure)
         lost = dead or closed or garbled is not None
-        self._read_output(whole=lost or ending is not None)
+        self._output.read(self.task, whole=lost or ending is not None)
         if ending is None and self.task is not None:
             if lost:
                 failure = self._exit_failure() if garbled is None else self._garbled_failure(garbled)
@@ -368,8 +330,7 @@ class TrainingProcess:
         elif lost:
             self.kill()
         if ending is not None:
-            self._finish_output()
-            self.task = None
+            self._finish()
         if replaced:
             self.leave()
         return ending
@@ -421,59 +382,16 @@ class TrainingProcess:
         return self._with_tail("Stalled", f"no report for stall_timeout={stall:g} s; the training was killed")
 
     def _with_tail(self, kind: str, message: str) -> Failure:
-        last = [line for line in self._tail if line.strip()]
+        last = [line for line in self._output.tail if line.strip()]
         if last:
             message += "; last lines of its output:\n" + "\n".join(last[-MESSAGE_LINES:])
-        return Failure(kind, message, "\n".join(self._tail))
+        return Failure(kind, message, "\n".join(self._output.tail))
 
-    def _read_output(self, whole: bool = False) -> None:
-        """Read printed output: one piece, or all (at most 64 pieces, since the process may go on printing)."""
-        for _ in range(64 if whole else 1):
-            data, closed = _drain(self._output)
-            if data:
-                self._split(data)
-            if closed and self._output >= 0:
-                os.close(self._output)
-                self._output = -1
-            if len(data) < CHUNK:
-                return
-
-    def _split(self, data: bytes) -> None:
-        *lines, rest = (self._line + data).split(b"\n")
-        self._line = overwritten(rest)
-        if len(self._line) > CHUNK:
-            lines.append(self._line)
-            self._line = b""
-        for line in lines:
-            self._put(overwritten(line).rstrip(b"\r"))
-
-    def _put(self, line: bytes) -> None:
-        text = line.decode(errors="replace")
-        self._tail.append(text)
-        if self.task is None:
-            return
-        if self._on_line is not None:
-            self._on_line(self.task, text)
-        if self._name is None:
-            return
-        if self._file is None:
-            folder = Path(self.task.directory)
-            with contextlib.suppress(OSError):  # a full or missing disk must not end the study
-                folder.mkdir(parents=True, exist_ok=True)
-                self._file = open(folder / self._name, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
-                self._written = 0
-        if self._file is not None and self._written < OUTPUT_LIMIT:
-            with contextlib.suppress(OSError):
-                self._written += self._file.write(text + "\n")
-
-    def _finish_output(self) -> None:
-        if self._line:
-            self._put(self._line)
-            self._line = b""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
+    def _finish(self) -> None:
+        """The training has ended."""
+        if self.task is not None:
+            self._output.finish(self.task)
+            self.task = None
 
     def kill(self) -> None:
         """End the process and whatever it started in its session, now. The next training gets a new process."""
@@ -482,7 +400,7 @@ class TrainingProcess:
         with contextlib.suppress(OSError):
             os.killpg(self._process.pid, signal.SIGKILL)
         _reap(self._process)
-        self._read_output(whole=True)
+        self._output.read(self.task, whole=True)
         self._forget()
 
     def leave(self) -> None:
@@ -491,14 +409,13 @@ class TrainingProcess:
             return
         if self.task is not None:
             self.kill()
-            self._finish_output()
-            self.task = None
+            self._finish()
             return
         with contextlib.suppress(OSError):
             send(self._requests, End())
         until = time.monotonic() + PATIENCE
-        self._leaving.append(_Leaving(self._process, self._requests, self._output, self._watchdog, until))
-        self._requests = self._output = -1
+        self._leaving.append(_Leaving(self._process, self._requests, self._output.detach(), self._watchdog, until))
+        self._requests = -1
         self._forget()
 
     def close(self) -> None:
@@ -510,31 +427,8 @@ class TrainingProcess:
                 time.sleep(CLOSING_LOOK)
 
     def _forget(self) -> None:
-        for fd in (self._requests, self._replies, self._output, self._death):
+        for fd in (self._requests, self._replies, self._output.detach(), self._death):
             if fd >= 0:
                 os.close(fd)
-        self._requests = self._replies = self._output = self._death = -1
+        self._requests = self._replies = self._death = -1
         self._process = None
-
-
-def overwritten(line: bytes) -> bytes:
-    """A line as a terminal shows it: of a progress bar, its last state.
-
-    >>> overwritten(b"10 %\\r20 %\\r30 %"), overwritten(b"a line\\r")
-    (b'30 %', b'a line\\r')
-    """
-    return line[line.rfind(b"\r", 0, -1) + 1 :]
-
-
-def _drain(fd: int) -> tuple[bytes, bool]:
-    """The bytes that can be read without waiting, at most about `CHUNK`, and whether the other end is closed."""
-    data = b""
-    while fd >= 0 and len(data) < CHUNK:
-        try:
-            piece = os.read(fd, CHUNK)
-        except BlockingIOError:
-            break
-        if not piece:
-            return data, True
-        data += piece
-    return data, False

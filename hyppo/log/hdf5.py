@@ -1,4 +1,4 @@
-"""The study file in HDF5: made, appended to, read back; the only module that knows h5py.
+"""The study file in HDF5: create it, append to it, read it.
 
 Every file is written by one process, closed, and only then given its name. HDF5 gets open streams, never a path: so it
 takes no locks, follows no links, and needs no feature of later versions.
@@ -41,7 +41,6 @@ from hyppo.log.schema import (
     SETTLED,
     TABLES,
     TEXT,
-    TEXTS,
     Extent,
     is_numeric,
     params_chunk,
@@ -53,13 +52,15 @@ from hyppo.training.replica import Failure, Goal
 from hyppo.trial import Event
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_DAMAGE = (LogError, KeyError, IndexError, ValueError, TypeError, RuntimeError, MemoryError, OSError)
+DAMAGE = (LogError, KeyError, IndexError, ValueError, TypeError, RuntimeError, MemoryError, OSError)
 WIDE = ("trials/params", "replicas/curve", "replicas/metrics")  # two-dimensional
 LATER = {*ADDED, "replicas/metrics"}  # not in older files
+GOALS = ("goals/metric", "goals/mode")
+FAILURES = ("failures/type", "failures/message", "failures/traceback")
 REREADS = 64  # times that HDF5 may read a file; it takes less than two
 
 
-class _Read(io.FileIO):
+class ReadStream(io.FileIO):
     """A study file that HDF5 reads through Python: any version of HDF5 does, without a lock, beside any other handle.
 
     HDF5 loops for ever in some damaged files, so the number of bytes read is limited to a multiple of the file's size.
@@ -90,14 +91,14 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _opened(stream: IO[bytes], name: str | Path, mode: str) -> Iterator[h5py.File]:
+def opened(stream: IO[bytes], name: str | Path, mode: str) -> Iterator[h5py.File]:
     """The study file in an open stream; every error of HDF5 about its content becomes a LogError."""
     try:
         with h5py.File(stream, mode, libver=("earliest", "v110")) as file:
             yield file
     except LogError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if isinstance(error, OSError) and error.errno in (errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         if stream.seek(0) == 0 and stream.read(len(SIGNATURE)) != SIGNATURE:
@@ -271,11 +272,11 @@ def _extend_metrics(dataset: h5py.Dataset, first: int, added: Batch) -> None:
 
 def read_header(path: str | Path) -> Header:
     """Header alone; raises as `read` does."""
-    with _Read(path) as stream, _opened(stream, path, "r") as file:
-        return _header(file.attrs, path)
+    with ReadStream(path) as stream, opened(stream, path, "r") as file:
+        return header_of(file.attrs, path)
 
 
-def _header(attrs: Mapping[str, Any], path: str | Path) -> Header:
+def header_of(attrs: Mapping[str, Any], path: str | Path) -> Header:
     if attrs.get("format") != FORMAT:
         raise LogError(f"{path} is an HDF5 file, but not a study file of hyppo; give another name to the log")
     version = int(attrs["format_version"])
@@ -296,9 +297,9 @@ def _header(attrs: Mapping[str, Any], path: str | Path) -> Header:
 
 def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int], dict[str, h5py.Dataset]]:
     """Header, rows of each table, and the datasets, of a file that is as this module makes it."""
-    header = _header(file.attrs, path)
+    header = header_of(file.attrs, path)
     names = [name for name in (*COLUMNS, *WIDE) if name not in LATER or name in file]
-    datasets = {name: _own(file, name, path) for name in names}
+    datasets = {name: own_dataset(file, name, path) for name in names}
     rows = {table: datasets[column].shape[0] if column in datasets else 0 for table, column in TABLES.items()}
     for name, dataset in datasets.items():
         expected = rows[name.split("/")[0]]
@@ -316,7 +317,7 @@ def _checked(file: h5py.File, path: str | Path) -> tuple[Header, dict[str, int],
     return header, rows, datasets
 
 
-def _own(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
+def own_dataset(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
     """A dataset of the expected type that lies in this file and in no other: a link could lead to any file."""
     at = file.id
     for part in name.split("/"):
@@ -349,23 +350,23 @@ def read(path: str | Path, since: Extent | None = None) -> tuple[Header, list[Ev
         No such file.
     """
     since = since or Extent()
-    with _Read(path) as stream, _opened(stream, path, "r") as file, _collector_paused():
+    with ReadStream(path) as stream, opened(stream, path, "r") as file, collector_paused():
         header, rows, datasets = _checked(file, path)
-        table = _Table(datasets, since.rows)
+        table = Table(datasets, since.rows)
 
         def texts(*columns: str) -> list[Any]:
             return list(zip(*(map(text_of, table(column)) for column in columns), strict=True))
 
         hosts = [*since.hosts, *(host for (host,) in texts("hosts"))]
-        failures = [*since.failures, *(Failure(*found) for found in texts(*_FAILURES))]
+        failures = [*since.failures, *(Failure(*found) for found in texts(*FAILURES))]
         names = [*since.metrics, *(name for (name,) in texts("metrics"))]
-        goals = [*since.goals, *(Goal(*pair) for pair in texts(*_GOALS))]
-        extent = _extent(rows, hosts, failures, names, goals)
+        goals = [*since.goals, *(Goal(*pair) for pair in texts(*GOALS))]
+        extent = extent_of(rows, hosts, failures, names, goals)
         events = list(events_of(table, extent))
         return header, events, extent, bool(file.attrs["closed"])
 
 
-def _extent(rows: Mapping[str, int], *stored_once: Sequence[Any]) -> Extent:
+def extent_of(rows: Mapping[str, int], *stored_once: Sequence[Any]) -> Extent:
     positions = [{text: i for i, text in enumerate(found)} for found in stored_once]
     if [len(found) for found in positions] != [len(found) for found in stored_once]:
         raise ValueError("a text that is stored once is there twice")
@@ -373,7 +374,7 @@ def _extent(rows: Mapping[str, int], *stored_once: Sequence[Any]) -> Extent:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     # Millions of small tuples, none of them garbage: collecting in between takes longer than making them.
     enabled = gc.isenabled()
     gc.disable()
@@ -384,107 +385,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def salvage(path: str | Path) -> tuple[Header, list[Event], int, list[str]]:
-    """The readable part of a damaged file: header, events, their number by the header, and a line for each loss.
-
-    Raises
-    ------
-    LogError
-        Not even the header can be read.
-    FileNotFoundError
-        No such file.
-    """
-    lost: list[str] = []
-    with _Read(path) as stream, _opened(stream, path, "r") as file, _collector_paused():
-        header = _header(file.attrs, path)
-        datasets = {}
-        for name in (*COLUMNS, *WIDE):
-            try:
-                datasets[name] = _own(file, name, path)
-            except _DAMAGE as error:
-                if name not in LATER:
-                    lost.append(str(error))
-        hosts, failures, metrics, goals = (
-            _texts(datasets, columns, lost) for columns in (("hosts",), _FAILURES, ("metrics",), _GOALS)
-        )
-        bounds = _bounds(datasets, lost)
-        known = _extent(
-            {},
-            [host for (host,) in hosts],
-            [Failure(*texts) for texts in failures],
-            [name for (name,) in metrics],
-            [Goal(*pair) for pair in goals],
-        )
-        events: list[Event] = []
-        claimed = len(bounds["events"]) - 1
-        pending = [(lo, min(lo + CHUNK, claimed)) for lo in reversed(range(0, claimed, CHUNK))]
-        while pending:  # halves of a range that does not read, down to the event that is at fault
-            lo, hi = pending.pop()
-            try:
-                first, last = ({table: int(at[i]) for table, at in bounds.items()} for i in (lo, hi))
-                events += list(events_of(_Table(datasets, *_with_curves(datasets, first, last)), known))
-            except _DAMAGE as error:
-                if hi - lo > 1:
-                    pending += [((lo + hi) // 2, hi), (lo, (lo + hi) // 2)]
-                else:
-                    lost.append(f"event {lo + 1}: {error}")
-    return header, events, claimed, lost
-
-
-_GOALS = ("goals/metric", "goals/mode")
-_FAILURES = ("failures/type", "failures/message", "failures/traceback")
-
-
-def _texts(datasets: Mapping[str, h5py.Dataset], names: Sequence[str], lost: list[str]) -> list[list[str]]:
-    """Rows of columns of text; a cell that does not read is a text that says so."""
-    length = max((len(datasets[name]) for name in names if name in datasets), default=0)
-    columns: list[list[str]] = []
-    for name in names:
-        cells = [f"lost, row {i}" for i in range(length)]  # no two alike: each text is stored once
-        for i in range(len(datasets[name]) if name in datasets else 0):
-            try:
-                cells[i] = text_of(datasets[name][i])
-            except _DAMAGE as error:
-                lost.append(f"/{name} row {i}: {error}")
-        columns.append(cells)
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _bounds(datasets: Mapping[str, h5py.Dataset], lost: list[str]) -> dict[str, npt.NDArray[np.int64]]:
-    """Rows of each table before each event, and after the last one that reads."""
-    columns: list[list[int]] = [[], []]
-    try:
-        both = [datasets[f"events/{name}"] for name in ("kind", "count")]
-        for lo in range(0, min(map(len, both)), CHUNK):
-            for column, dataset in zip(columns, both, strict=True):
-                column += dataset[lo : lo + CHUNK].tolist()
-    except _DAMAGE as error:
-        lost.append(f"all events from {min(map(len, columns)) + 1} on: {error}")
-    kind, count = (np.array(column[: min(map(len, columns))], dtype=np.int64) for column in columns)
-    added = {
-        "events": np.ones_like(kind),
-        "trials": kind == NEW,
-        "further": kind == FURTHER,
-        "asks": np.where((kind == NEW) | (kind == FURTHER), count, 0),
-        "replicas": np.where(kind == SETTLED, count, 0),
-        "notes": np.isin(kind, TEXTS),
-    }
-    return {table: np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]) for table, rows in added.items()}
-
-
-def _with_curves(
-    datasets: Mapping[str, h5py.Dataset], first: dict[str, int], last: dict[str, int]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows of /curves that belong to a range of replicas, added to its bounds."""
-    rows = slice(first["replicas"], last["replicas"])
-    places, lengths = (datasets[f"replicas/{name}"][rows] for name in ("curve_at", "epochs"))
-    ends = (places + lengths)[places >= 0]
-    starts = places[places >= 0]
-    low, high = (int(starts.min()), int(ends.max())) if starts.size else (0, 0)
-    return first | {"curves": low}, last | {"curves": high}
-
-
-class _Table:
+class Table:
     """Columns of an open file, from one row of each table to another (by default the last), as lists."""
 
     def __init__(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyppo.errors import LogError, StudyError
-from hyppo.log import codec, frame, hdf5
+from hyppo.log import codec, frame, hdf5, salvage
 from hyppo.log.checked import check
 from hyppo.log.file import FileLog
 from hyppo.log.header import Header
@@ -86,7 +86,7 @@ def examine(path: str | Path) -> Examination:
 def _of_image(path: Path, left: Header | None, lost: list[str]) -> tuple[Header, list[Event], int]:
     """Header and events of the study file; of the journal's header alone if the file does not say whose it is."""
     try:
-        header, events, in_file, missing = hdf5.salvage(path)
+        header, events, in_file, missing = salvage.salvage(path)
     except (LogError, FileNotFoundError) as error:
         if left is None:
             raise LogError(str(error) if isinstance(error, LogError) else f"{path} does not exist") from error

@@ -334,33 +334,13 @@ class Loop:
             self.stopping.discard((task.trial, task.index))
             error = future.exception()
             if isinstance(error, Stopped):
-                if error.outcome is None or self.interrupt.asked is not None:
-                    self.interrupted.add(task.trial)  # it stays pending
-                    continue
-                if stop_asked:
+                if error.outcome is not None and stop_asked and self.interrupt.asked is None:
                     stopped.append((task, error.outcome))
-                elif self.cut[task.trial, task.index] < CUT_AT_MOST or error.outcome.failure is None:
-                    self.cut[task.trial, task.index] += 1
-                    self.queue.add(task, first=True)  # interrupted by a signal, although the run was not asked to stop
-                else:
-                    ended.append((task, error.outcome))
-                continue
-            if error is not None:
+                elif (outcome := self._after_interruption(task, error.outcome)) is not None:
+                    ended.append((task, outcome))
+            elif error is not None:
                 impossible = impossible or error
-                continue
-            outcome = future.result()
-            seconds = self.clock() - began
-            before = seconds if self.training_seconds is None else self.training_seconds
-            self.training_seconds = before + 0.1 * (seconds - before)
-            if self.session.trials[task.trial].state is State.PRUNED:  # a sibling's report pruned it
-                ended.append((task, as_pruned(outcome)))
-            elif self.interrupt.asked is not None and outcome.failure is not None and not outcome.diverged:
-                continue  # a framework turned the stop into an exception: it stays pending
-            elif self._worth_a_retry(task, outcome):
-                again = replace(task, attempt=task.attempt + 1)
-                self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
-                self.queue.add(again, first=True)
-            else:
+            elif (outcome := self._after_end(task, future.result(), self.clock() - began)) is not None:
                 ended.append((task, outcome))
         finished_trials = {task.trial for task, outcome in ended if outcome.loss is not None}
         for task, outcome in stopped:
@@ -385,6 +365,33 @@ class Loop:
             self._settle(batch, losses)
         if impossible is not None:
             raise impossible
+
+    def _after_interruption(self, task: Task, outcome: Outcome | None) -> Outcome | None:
+        """The outcome of a training that was interrupted; None if it stays pending or is repeated."""
+        if outcome is None or self.interrupt.asked is not None:
+            self.interrupted.add(task.trial)
+            return None
+        key = task.trial, task.index
+        if self.cut[key] < CUT_AT_MOST or outcome.failure is None:
+            self.cut[key] += 1
+            self.queue.add(task, first=True)  # interrupted by a signal, although the run was not asked to stop
+            return None
+        return outcome
+
+    def _after_end(self, task: Task, outcome: Outcome, seconds: float) -> Outcome | None:
+        """The outcome of a training that ended; None if it stays pending or is tried again."""
+        before = seconds if self.training_seconds is None else self.training_seconds
+        self.training_seconds = before + 0.1 * (seconds - before)
+        if self.session.trials[task.trial].state is State.PRUNED:  # a report of another replica pruned it
+            return as_pruned(outcome)
+        if self.interrupt.asked is not None and outcome.failure is not None and not outcome.diverged:
+            return None  # a framework turned the stop into an exception
+        if self._worth_a_retry(task, outcome):
+            again = replace(task, attempt=task.attempt + 1)
+            self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
+            self.queue.add(again, first=True)
+            return None
+        return outcome
 
     def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
         """Whether the process died or hung. An exception of the objective or a NaN would occur again."""

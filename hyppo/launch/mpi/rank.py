@@ -22,7 +22,8 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Noticed, Release, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.mpi.world import Launcher
-from hyppo.launch.process import Ending, TrainingProcess, relay
+from hyppo.launch.output import relay
+from hyppo.launch.process import Ending, TrainingProcess
 from hyppo.launch.surroundings import environment, visible_gpus
 from hyppo.launch.wire import Reference
 from hyppo.loop import PROCESS_FAILURES

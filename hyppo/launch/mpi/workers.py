@@ -23,7 +23,8 @@ from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
 from hyppo.launch.mpi.partition import Plan, devices, notice_of_folders, partition
 from hyppo.launch.mpi.rank import introduction
 from hyppo.launch.objective import ObjectiveTransport
-from hyppo.launch.process import OUTPUT, Limits, ObjectiveUnavailable
+from hyppo.launch.output import OUTPUT
+from hyppo.launch.process import Limits, ObjectiveUnavailable
 from hyppo.launch.wire import Place
 from hyppo.loop import Options, Progressed
 from hyppo.training.frameworks import FRAMEWORKS

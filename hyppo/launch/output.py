@@ -1,0 +1,153 @@
+"""Printed output of a training process: read from its pipe, passed on by line, and written to the replica's folder."""
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from hyppo.training.replica import Task
+
+OUTPUT = "output.txt"
+OUTPUT_LIMIT = 64 << 20  # bytes of one replica's output.txt
+CHUNK = 1 << 20
+PIECES = 64  # chunks read at most at the end of a training, since the process may go on printing
+TAIL_LINES = 50
+REMEMBERED_LINES = 10_000
+
+OnOutput = Callable[[Task, str], None]
+
+
+def relay(task: Task, line: str) -> None:
+    """Print one line of a training's output, prefixed with its trial and replica."""
+    print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
+
+
+class RelayOnce:
+    """Prints the output of trainings, except lines that another training of this run has already printed.
+
+    Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed.
+    """
+
+    def __init__(self, show: OnOutput = relay) -> None:
+        self._show = show
+        self._first: dict[str, tuple[int, int]] = {}  # line -> the training that printed it first
+
+    def __call__(self, task: Task, line: str) -> None:
+        own = task.trial, task.index
+        if len(self._first) < REMEMBERED_LINES:
+            self._first.setdefault(line, own)
+        if self._first.get(line, own) == own:
+            self._show(task, line)
+
+
+class Output:
+    """Reads the output of one training process, one training after another.
+
+    Parameters
+    ----------
+    name : str or None
+        Name of the file in the replica's directory that takes the output of a training.
+    on_line : callable, optional
+        Gets each line of the output, with its training.
+
+    Attributes
+    ----------
+    fd : int
+        The end of the pipe to read; -1 if there is none.
+    tail : collections.deque of str
+        The last `TAIL_LINES` lines of the current training.
+    """
+
+    def __init__(self, name: str | None, on_line: OnOutput | None) -> None:
+        self.fd = -1
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._name = name
+        self._on_line = on_line
+        self._line = b""
+        self._file: IO[str] | None = None
+        self._written = 0
+
+    def attach(self, fd: int) -> None:
+        """Read from the pipe `fd` of a new process."""
+        self.fd = fd
+        self._line = b""
+        self.tail.clear()
+
+    def detach(self) -> int:
+        """Stop reading; return the end of the pipe, which the caller closes."""
+        fd, self.fd = self.fd, -1
+        return fd
+
+    def read(self, task: Task | None, whole: bool = False) -> None:
+        """Read the output of `task`: one piece, or all of it (at most `PIECES`)."""
+        for _ in range(PIECES if whole else 1):
+            data, closed = drain(self.fd)
+            if data:
+                self._split(task, data)
+            if closed and self.fd >= 0:
+                os.close(self.detach())
+            if len(data) < CHUNK:
+                return
+
+    def finish(self, task: Task) -> None:
+        """Write the unfinished last line, and close the file: the training has ended."""
+        if self._line:
+            self._put(task, self._line)
+            self._line = b""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _split(self, task: Task | None, data: bytes) -> None:
+        *lines, rest = (self._line + data).split(b"\n")
+        self._line = overwritten(rest)
+        if len(self._line) > CHUNK:
+            lines.append(self._line)
+            self._line = b""
+        for line in lines:
+            self._put(task, overwritten(line).rstrip(b"\r"))
+
+    def _put(self, task: Task | None, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        self.tail.append(text)
+        if task is None:
+            return
+        if self._on_line is not None:
+            self._on_line(task, text)
+        if self._name is None:
+            return
+        if self._file is None:
+            folder = Path(task.directory)
+            with contextlib.suppress(OSError):  # a full or missing disk must not end the study
+                folder.mkdir(parents=True, exist_ok=True)
+                self._file = open(folder / self._name, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
+                self._written = 0
+        if self._file is not None and self._written < OUTPUT_LIMIT:
+            with contextlib.suppress(OSError):
+                self._written += self._file.write(text + "\n")
+
+
+def overwritten(line: bytes) -> bytes:
+    """A line as a terminal shows it: of a progress bar, its last state.
+
+    >>> overwritten(b"10 %\\r20 %\\r30 %"), overwritten(b"a line\\r")
+    (b'30 %', b'a line\\r')
+    """
+    return line[line.rfind(b"\r", 0, -1) + 1 :]
+
+
+def drain(fd: int) -> tuple[bytes, bool]:
+    """The bytes that can be read without waiting, at most about `CHUNK`, and whether the other end is closed."""
+    data = b""
+    while fd >= 0 and len(data) < CHUNK:
+        try:
+            piece = os.read(fd, CHUNK)
+        except BlockingIOError:
+            break
+        if not piece:
+            return data, True
+        data += piece
+    return data, False
