@@ -6,6 +6,8 @@ fold runs while a study runs, after a restart, and in every reader of the study 
     Asked     a point got a number, or an existing trial got further replicas; they are pending from here on
     Settled   replicas ended, with a loss or a failure; `closed` drops the trial's other pending replicas
     Note      something for the reader of the file; changes no trial
+    Began     a session began; changes no trial
+    Planned   a run began, with this budget; changes no trial
 """
 
 import math
@@ -259,7 +261,15 @@ class Began:
     time: float = 0.0
 
 
-Event = Asked | Settled | Note | Began
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run began; `budget` has its limits by name: `trials`, `trainings`, `time_limit` (s), `confirmations`."""
+
+    budget: Mapping[str, Any]
+    time: float = 0.0
+
+
+Event = Asked | Settled | Note | Began | Planned
 
 
 class Trials(Protocol):
@@ -342,7 +352,7 @@ def apply(trials: Trials, event: Event, position: int) -> None:
             predicted = [r for r in searched if r.losses is not None and r.loss is not None]
             ensemble = predicted[-1].ensemble_loss if predicted else trial.ensemble_loss
             trials[number] = replace(trial, settled=settled, ensemble_loss=ensemble)
-        case Note() | Began():
+        case Note() | Began() | Planned():
             pass
 
 

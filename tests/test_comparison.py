@@ -152,8 +152,8 @@ def test_replicas_of_one_index_share_the_seed_of_the_data_and_the_fold():
     assert len({data for data, _, _ in seen.values()}) == 4
 
 
-def test_what_the_search_sees_has_no_effects_of_folds():
-    """The best trial alone was trained on all folds, of which the first is easy."""
+def test_the_search_sees_no_effects_of_folds_and_of_data_seeds():
+    """The best trials alone were trained on all folds or data seeds, of which the first is easy."""
 
     def loss(x, index):
         return x**2 + (0.0, 2.0, 2.0)[index % 3] + 0.01 * np.sin(7.0 * x * (index + 1))
@@ -169,14 +169,29 @@ def test_what_the_search_sees_has_no_effects_of_folds():
         columns.update(study.trials)
         return columns.observations()
 
-    without, with_folds = seen(Config()), seen(Config(folds=3))
-    assert without.mean.argmin() == 3
-    assert without.spread[0] > 1.0
-    np.testing.assert_allclose(with_folds.mean, [t.params["x"] ** 2 + 4 / 3 for t in study.trials], atol=0.05)
+    assert np.argmin([t.mean for t in study.trials]) == 3
+    with_seeds, with_folds = seen(Config()), seen(Config(folds=3))
+    for found in (with_seeds, with_folds):
+        np.testing.assert_allclose(found.mean, [t.params["x"] ** 2 + 4 / 3 for t in study.trials], atol=0.05)
     assert with_folds.spread[0] < 0.05
+    assert with_seeds.spread[0] > 1.0, "a fresh training has another data seed"
     assert study.best.params["x"] <= 0.2
     low, high = study.best.interval
     assert low < 4 / 3 + study.best.params["x"] ** 2 < high
+
+
+def test_without_effects_nothing_is_removed():
+    """Of 200 studies whose trainings do not use the data seed, at most 2 % are changed."""
+    generator = np.random.default_rng(3)
+    changed = 0
+    for _ in range(200):
+        study = Study(SPACE)
+        for x in generator.permutation(np.linspace(0.0, 1.0, 21))[:12]:
+            study.add({"x": float(x)}, list(x + generator.normal(size=4)))
+        columns = Columns(SPACE, Config())
+        columns.update(study.trials)
+        changed += not np.array_equal(columns.observations().mean, [t.mean for t in study.trials])
+    assert changed <= 4
 
 
 def test_folds_belong_to_the_study_file(tmp_path):

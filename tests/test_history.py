@@ -24,7 +24,7 @@ from hyppo.search.columns import Columns
 from hyppo.space import Real, Space
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure, Outcome, Task
-from hyppo.trial import Asked, Began, Note, ReplicaRecord, Settled, State
+from hyppo.trial import Asked, Began, Note, Planned, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, write
 
@@ -36,6 +36,7 @@ GOOD = {
     Settled: Settled(0, (DONE,), False, 1.0),
     Note: Note("a line", 1.0),
     Began: Began({"hyppo": "0"}, 1.0),
+    Planned: Planned({"trials": 60}, 1.0),
     ReplicaRecord: DONE,
 }
 

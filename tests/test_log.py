@@ -20,7 +20,7 @@ from hyppo.log.journal import journal_of
 from hyppo.log.schema import Extent
 from hyppo.space import Choice, Space
 from hyppo.training.replica import Failure, Goal
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, Settled, State
+from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, HEADER, SPACE, write
 
@@ -104,6 +104,7 @@ events = st.one_of(
     ),
     st.builds(Settled, numbers, st.lists(replica_records, max_size=3).map(tuple), st.booleans(), finite),
     st.builds(Note, text, finite),
+    st.builds(Planned, st.dictionaries(text, st.integers() | finite), finite),
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import hyppo
 from hyppo.cli.watch import Watched
+from hyppo.trial import Planned
 from tests.studies import hostile_study, small_study
 
 RUN = """
@@ -49,7 +50,7 @@ def test_lines_without_a_terminal_end_with_the_run(running):
     path = running(6)
     wait_for(path.exists)
     run = subprocess.run(
-        [sys.executable, "-m", "hyppo", "watch", path, "--interval", "0.3", "--trials", "6"],
+        [sys.executable, "-m", "hyppo", "watch", path, "--interval", "0.3"],
         capture_output=True, text=True, timeout=90, check=True,
     )  # fmt: skip
     lines = run.stdout.splitlines()
@@ -93,7 +94,7 @@ def test_a_terminal_is_redrawn_and_left_clean(tmux, running, width, height):
         return tmux("capture-pane", "-p", "-J")
 
     wait_for(lambda: "before" in pane())
-    tmux("send-keys", f"{sys.executable} -m hyppo watch {path} --interval 0.3 --trials 400", "Enter")
+    tmux("send-keys", f"{sys.executable} -m hyppo watch {path} --interval 0.3", "Enter")
     wait_for(lambda: "failed: trial 2 replica 1" in pane() and "recommended: trial" in pane())
     first = pane()
     wait_for(lambda: pane() != first)
@@ -155,3 +156,33 @@ def test_time_left_is_said_for_a_goal(tmp_path):
     text = "\n".join(line.plain for line in view.lines(80, 24))
     assert "40 of 80 trials" in text
     assert "left" in text
+
+
+def test_the_budget_is_that_of_the_last_run(tmp_path):
+    """Trials, trainings, a time limit, confirmations: from the file alone, and a flag overrides them."""
+    path = tmp_path / "study.h5"
+
+    def text(**given):
+        view = Watched(path, **given)
+        view.look()
+        return " ".join(" ".join(line.plain for line in view.lines(200, 40)).split())
+
+    def train(replica):
+        time.sleep(0.05)
+        return replica.params["x"]
+
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=path, replicas=1, isolate=False) as study:
+        study.run(trials=3, progress=False)
+        assert "3 of 3 trials, 3 trainings (0 failed)" in text()
+        study.run(trainings=5, time_limit=600, progress=False)
+        assert "5 trials, 5 of 5 trainings (0 failed)" in text()
+        assert "5 of 80 trials, 5 trainings (0 failed)" in text(trials=80)
+        assert "left" in text(trials=80)
+        study.confirm(replicas=2, progress=False)
+        assert "5 trainings (0 failed), 0 pending, 2 of 2 confirmations" in text()
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=path, replicas=1, isolate=False) as study:
+        study._record(Planned({"time_limit": 3600.0}, time.time()))
+        assert "about 59:5" in text()
+        study._record(Planned({"trials": 500}, time.time()))
+        assert "5 of 500 trials" in text()
+        assert "left" in text()

@@ -20,7 +20,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, is_study_or_journal, read_log
 from hyppo.study import Study, study_of
 from hyppo.text import counted, printable
-from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, Trial
+from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, Trial
 
 Rows = Mapping[str, list[Any]]
 """Columns of the table, one entry a replica."""
@@ -246,6 +246,8 @@ def _json(study: Study, header: Header, events: Iterable[Event]) -> bytes:
                 order.append({"kind": "note", "time": time, "text": text})
             case Began(provenance, time):
                 order.append({"kind": "began", "time": time, "provenance": dict(provenance)})
+            case Planned(budget, time):
+                order.append({"kind": "planned", "time": time, "budget": dict(budget)})
     record = {
         "uuid": header.uuid,
         "created": header.created,

@@ -16,8 +16,8 @@ from rich.text import Text
 from hyppo.analysis.calibration import calibration
 from hyppo.analysis.comparison import compare_with_named
 from hyppo.analysis.confirmation import in_short, recommendation_confirmed
-from hyppo.cli.console import StudyFile, console
-from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN
+from hyppo.cli.console import StudyFile, console, named
+from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
@@ -307,12 +307,12 @@ def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
     if all_of_them:
         for trial, record in failed:
             assert record.failure is not None
-            screen.print(Text(f"trial {trial.number} {_training(record)}", "bold"))
+            screen.print(Text(f"trial {trial.number} {named(record.index)}", "bold"))
             screen.print(Text(printable(record.failure, lines=True), "red"), soft_wrap=True)
             screen.print(Text(printable(record.failure.traceback, lines=True)), soft_wrap=True)
         return
     trial, record = failed[-1]
-    text = printable(f"last failure: trial {trial.number} {_training(record)}: {record.failure}")
+    text = printable(f"last failure: trial {trial.number} {named(record.index)}: {record.failure}")
     screen.print(Text(text, "red"))
     screen.print(Text("--failures lists them all with their tracebacks", "dim"))
 
@@ -320,13 +320,6 @@ def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
 def _failures(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
     """Failed replicas and confirmations, each with its trial."""
     return [(t, r) for t in study.trials for r in (*t.replicas, *t.confirmations) if r.failure is not None]
-
-
-def _training(record: ReplicaRecord) -> str:
-    """A replica or confirmation by its index."""
-    if record.index < CONFIRMATION:
-        return f"replica {record.index}"
-    return f"confirmation {record.index - CONFIRMATION}"
 
 
 # -- the same for a program -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from hyppo.cli.console import StudyFile, console
+from hyppo.cli.console import StudyFile, console, named
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
@@ -21,7 +21,7 @@ from hyppo.log.journal import journal_of
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, study_of
 from hyppo.text import counted, duration, number, printable, shown
-from hyppo.trial import Asked, Event, Note, ReplicaRecord, State, Trial
+from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
 
 BARS = "▁▂▃▄▅▆▇█"
 RECENT = 30  # trainings that the rate is taken from
@@ -34,18 +34,21 @@ def watch(
     study_file: StudyFile,
     interval: Annotated[float, typer.Option(help="Seconds between two reads of the file.", min=0.1)] = 2.0,
     trials: Annotated[
-        int | None, typer.Option(help="Show the time left until this many trials are done.", min=1)
+        int | None,
+        typer.Option(
+            help="Show the time left until this many trials are done; by default those of the last run.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
-    trainings: Annotated[
-        int | None, typer.Option(help="Show the time left until this many trainings have ended.", min=1)
-    ] = None,
+    trainings: Annotated[int | None, typer.Option(help="The same with trainings.", min=1, show_default=False)] = None,
 ) -> None:
     """Watch a study while it runs: progress, rate, running trainings, recommendation, failures; Ctrl-C ends it.
 
     This reads only the study file, so it works on any machine that shares the disk. Without a terminal it prints a line
     at each change and ends with the run.
 
-    Example: hyppo watch study.h5 --trials 60
+    Example: hyppo watch study.h5
     """
     screen = console()
     view = Watched(study_file, trials, trainings)
@@ -100,7 +103,8 @@ class Watched:
 
     def __init__(self, path: Path, trials: int | None = None, trainings: int | None = None) -> None:
         self.path = path
-        self._goals = {"trial": trials, "training": trainings}
+        self._given = {"trials": trials, "trainings": trainings}
+        self._budget: Planned | None = None
         self._reader = open_reader(path)
         self._identity = ("", "")
         self._study: Study | None = None
@@ -125,7 +129,7 @@ class Watched:
             identity = header.uuid, header.space
             if self._study is None or identity != self._identity or len(events) < self._events:
                 self._study, self._identity, self._events = study_of(self.path, header, events), identity, 0
-                self._asked, self._best, self._best_of = {}, None, -1
+                self._asked, self._best, self._best_of, self._budget = {}, None, -1, None
             else:
                 self._study._history.follow(events)
         except LogError as error:
@@ -143,6 +147,8 @@ class Watched:
             self._asked |= {(event.number, index): event.time for index, _ in event.replicas}
         elif isinstance(event, Note):
             self._plan = event.text
+        elif isinstance(event, Planned):
+            self._budget = event
 
     def _work_out_best(self) -> None:
         ended = sum(r.loss is not None for r in self._replicas())
@@ -164,38 +170,61 @@ class Watched:
     def _replicas(self) -> list[ReplicaRecord]:
         return [r for t in self._trials() for r in t.replicas]
 
+    def _goal(self, name: str) -> int | None:
+        """The number of `trials`, `trainings` or `confirmations` to reach: the one given, or that of the last run."""
+        if any(self._given.values()):
+            return self._given.get(name)
+        found = None if self._budget is None else self._budget.budget.get(name)
+        return found if isinstance(found, int) else None
+
     def _progress(self) -> str:
         trials, replicas = self._trials(), self._replicas()
         done = sum(t.state is not State.PENDING for t in trials)
         ended = [r for r in replicas if r.state is not State.PENDING]
         failed = sum(r.state is State.FAILED for r in ended)
-        goal, aim = self._goals["trial"], self._goals["training"]
+        goal, aim = self._goal("trials"), self._goal("trainings")
         text = f"{done} of {goal} trials" if goal else counted(done, "trial")
         text += f", {len(ended)} of {aim} trainings" if aim else f", {counted(len(ended), 'training')}"
-        return f"{text} ({failed} failed), {len(replicas) - len(ended)} pending"
+        text += f" ({failed} failed), {len(replicas) - len(ended)} pending"
+        again = [r for t in trials for r in t.confirmations]
+        wanted = self._goal("confirmations")
+        if again or wanted:
+            confirmed = sum(r.state is not State.PENDING for r in again)
+            text += f", {confirmed} of {wanted or len(again)} confirmations"
+        return text
 
     def _rate(self) -> str:
-        ends = sorted(r.end for r in self._replicas() if r.end is not None and r.state is not State.PENDING)[-RECENT:]
+        records = [r for t in self._trials() for r in (*t.replicas, *t.confirmations)]
+        ends = sorted(r.end for r in records if r.end is not None and r.state is not State.PENDING)[-RECENT:]
         if len(ends) < 2 or not ends[-1] > ends[0]:
             return "rate not known yet"
         rate = (len(ends) - 1) / (ends[-1] - ends[0])
         slow = rate * 60.0 < 1.0
         text = f"{number(rate * (3600.0 if slow else 60.0), 3)} trainings {'an hour' if slow else 'a minute'}"
-        left = self._left()
-        if left:
-            text += f", about {duration(left / rate)} left"
+        if seconds := self._seconds_left(rate):
+            text += f", about {duration(seconds)} left"
         return f"{text}, the last ended {duration(max(time.time() - ends[-1], 0.0))} ago"
+
+    def _seconds_left(self, rate: float) -> float:
+        """Seconds until the goal or the time limit of the run, whichever is first; 0 without either."""
+        found = [left / rate] if (left := self._left()) else []
+        limit = None if self._budget is None or any(self._given.values()) else self._budget.budget.get("time_limit")
+        if self._budget is not None and isinstance(limit, int | float) and not self.ended:
+            found.append(max(self._budget.time + limit - time.time(), 0.0))
+        return min(found, default=0.0)
 
     def _left(self) -> float:
         """Trainings until the goal, if trials take as many trainings as until now; 0 without a goal."""
         trials, replicas = self._trials(), self._replicas()
+        if wanted := self._goal("confirmations"):
+            return float(max(wanted - sum(r.state is not State.PENDING for t in trials for r in t.confirmations), 0))
         ended = sum(r.state is not State.PENDING for r in replicas)
         done = sum(t.state is not State.PENDING for t in trials)
         left = 0.0
-        if self._goals["training"]:
-            left = max(left, self._goals["training"] - ended)
-        if self._goals["trial"] and done:
-            left = max(left, (self._goals["trial"] - done) * ended / done)
+        if aim := self._goal("trainings"):
+            left = max(left, aim - ended)
+        if (goal := self._goal("trials")) and done:
+            left = max(left, (goal - done) * ended / done)
         return left
 
     def _headline(self) -> str:
@@ -217,10 +246,12 @@ class Watched:
     def _pending(self, now: float) -> list[str]:
         rows = []
         for trial in self._trials():
-            for r in trial.pending:
+            for r in (*trial.replicas, *trial.confirmations):
+                if r.state is not State.PENDING:
+                    continue
                 since = self._asked.get((trial.number, r.index))
                 waited = "" if not since else f"  {duration(max(now - since, 0.0))}"
-                rows.append(f"trial {trial.number} replica {r.index}{waited}")
+                rows.append(f"trial {trial.number} {named(r.index)}{waited}")
         return rows
 
     def _sparkline(self, width: int) -> str:
@@ -259,10 +290,10 @@ class Watched:
             lines += _wrapped(text, width, 2 if height < 40 else 6, "")
         if spark := self._sparkline(min(LONGEST, width - 24)):
             lines.append(Text(spark, "cyan"))
-        failed = [(t.number, r) for t in self._trials() for r in t.replicas if r.failure is not None]
+        failed = [(t.number, r) for t in self._trials() for r in (*t.replicas, *t.confirmations) if r.failure]
         failed.sort(key=lambda pair: pair[1].end or 0.0)
         bottom = [
-            Text(printable(f"failed: trial {at} replica {r.index}: {r.failure}"), "red") for at, r in failed[-FAILURES:]
+            Text(printable(f"failed: trial {at} {named(r.index)}: {r.failure}"), "red") for at, r in failed[-FAILURES:]
         ]
         room = height - len(lines) - len(bottom) - (3 if bottom else 2)
         pending = self._pending(now)

@@ -15,7 +15,7 @@ from hyppo.curve import Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure, Goal
-from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
+from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ RULES: Mapping[type[Any], Mapping[str, Rule]] = {
     },
     Note: {"text": _TEXT, "time": _FINITE},
     Began: {"provenance": _OBJECT, "time": _FINITE},
+    Planned: {"budget": _OBJECT, "time": _FINITE},
     ReplicaRecord: {
         "index": _INDEX,
         "seed": _SEED,

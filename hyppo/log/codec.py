@@ -17,13 +17,13 @@ from hyppo.curve import Curve
 from hyppo.errors import LogError
 from hyppo.stats import LossStats
 from hyppo.training.replica import Failure, Goal
-from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled, State
+from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, State
 
 STATES = tuple(State)
 """Codes of the states are their positions here; append new ones at the end."""
 
 _STATE_CODE = {state: code for code, state in enumerate(STATES)}
-_ASKED, _SETTLED, _NOTE, _BEGAN = 1, 2, 3, 4
+_ASKED, _SETTLED, _NOTE, _BEGAN, _PLANNED = 1, 2, 3, 4, 5
 
 _EVENT = struct.Struct("<IBqdBI")  # length of the rest, kind, trial, time, closed, count
 _SEED = struct.Struct("<iQ")  # replica, seed
@@ -93,6 +93,9 @@ def _encode(event: Event) -> bytes:
         case Began(provenance, time):
             body = to_json(dict(provenance)).encode()
             return _EVENT.pack(len(body), _BEGAN, -1, time, 0, 0) + body
+        case Planned(budget, time):
+            body = to_json(dict(budget)).encode()
+            return _EVENT.pack(len(body), _PLANNED, -1, time, 0, 0) + body
 
 
 def encode(events: Iterable[Event]) -> bytes:
@@ -185,6 +188,8 @@ def _decode(payload: bytes) -> list[Event]:
             events.append(Note(text if isinstance(text, str) else str(text), time))  # up to 0.1.0 any value was taken
         elif kind == _BEGAN:
             events.append(Began(json.loads(body), time))
+        elif kind == _PLANNED:
+            events.append(Planned(json.loads(body), time))
         else:
             raise LogError(
                 f"the journal holds an event of kind {kind}, which this hyppo does not know; use the version that "

@@ -38,6 +38,7 @@ from hyppo.log.schema import (
     METRICS_TILE,
     NEW,
     NOTE,
+    PLANNED,
     SETTLED,
     TABLES,
     TEXT,
@@ -154,7 +155,14 @@ def empty(header: Header) -> bytes:
         _create_metrics(file, 0)
         file["replicas/status"].attrs["names"] = [str(state) for state in codec.STATES]
         file["events/kind"].attrs["names"] = json.dumps(
-            {"asked": NEW, "asked further": FURTHER, "settled": SETTLED, "note": NOTE, "began": BEGAN}
+            {
+                "asked": NEW,
+                "asked further": FURTHER,
+                "settled": SETTLED,
+                "note": NOTE,
+                "began": BEGAN,
+                "planned": PLANNED,
+            }
         )
         for name in ("events/time", "trials/time", "replicas/start", "replicas/end", "notes/time"):
             file[name].attrs["units"] = "seconds since 1970-01-01T00:00:00Z"

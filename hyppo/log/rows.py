@@ -24,6 +24,7 @@ from hyppo.log.schema import (
     METRICS_TILE,
     NEW,
     NOTE,
+    PLANNED,
     SETTLED,
     TEXT,
     TEXTS,
@@ -35,7 +36,7 @@ from hyppo.log.schema import (
 )
 from hyppo.space import Space
 from hyppo.stats import LossStats
-from hyppo.trial import Asked, Began, Event, Note, ReplicaRecord, Settled
+from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled
 
 # -- events to rows -----------------------------------------------------------------------------------------------
 
@@ -164,6 +165,9 @@ def batch(extent: Extent, space: Space, events: Iterable[Event]) -> Batch:
             case Began(provenance, time):
                 add("events", kind=BEGAN, trial=-1, time=time, closed=0, count=0)
                 add("notes", time=time, text=stored(codec.to_json(dict(provenance))))
+            case Planned(budget, time):
+                add("events", kind=PLANNED, trial=-1, time=time, closed=0, count=0)
+                add("notes", time=time, text=stored(codec.to_json(dict(budget))))
     return Batch(columns, numbers(space, points), curves, metrics, Extent(rows, hosts, failures, names, goals))
 
 
@@ -230,6 +234,8 @@ def events_of(table: Table, extent: Extent) -> Iterator[Event]:
             yield Note(next(notes), time)
         elif kind == BEGAN:
             yield Began(json.loads(next(notes)), time)
+        elif kind == PLANNED:
+            yield Planned(json.loads(next(notes)), time)
         else:
             params, origin = asked[kind]
             yield Asked(trial, next(params), tuple(itertools.islice(seeds, count)), next(origin), time)

@@ -20,7 +20,8 @@
     /replicas/curve            (n, E)  its losses as reported, NaN after the last, at most CURVE_WIDTH of them
     /curves/{step,loss}        (c,)    curves in full if they are longer than that, or their steps are not 0, 1,
                                        2 ...; `/replicas/curve_at` says where one begins, -1: not here
-    /notes/{time,text}         (m,)    a note, or the provenance of a session (JSON) that began
+    /notes/{time,text}         (m,)    a note, the provenance of a session (JSON) that began, or
+                                       the budget of a run (JSON) that began
     /hosts, /failures/{type,message,traceback}, /metrics, /goals/{metric,mode}
 
 Times are unix seconds. Text with a NUL or a lone surrogate, which HDF5 cannot hold, is stored as JSON; so is text that
@@ -45,9 +46,9 @@ CURVE_TILE = 32  # columns of a chunk of /replicas/curve
 CURVE_WIDTH = 1024
 METRICS_TILE = 8  # columns of a chunk of /replicas/metrics
 
-NEW, FURTHER, SETTLED, NOTE, BEGAN = 1, 2, 3, 4, 5
+NEW, FURTHER, SETTLED, NOTE, BEGAN, PLANNED = 1, 2, 3, 4, 5, 6
 """Codes of /events/kind."""
-TEXTS = NOTE, BEGAN
+TEXTS = NOTE, BEGAN, PLANNED
 """Kinds of events whose text is a row of /notes."""
 
 TEXT = "text"

@@ -1,5 +1,6 @@
 """The part of a study that the loop uses: the next trainings, and the results of those that ended."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,13 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hyppo.config import Config
+from hyppo.loop.options import Options
 from hyppo.loop.queue import Queue
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.seeds import data_seed_for
 from hyppo.study import Study
 from hyppo.training.criterion import pack
 from hyppo.training.replica import RESUME, Outcome, Task
-from hyppo.trial import Asked, ReplicaRecord, Settled, State, Trial
+from hyppo.trial import Asked, Planned, ReplicaRecord, Settled, State, Trial
 
 
 class Session:
@@ -116,6 +118,15 @@ class Session:
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""
         self.study.note(text)
+
+    def plan(self, options: Options) -> None:
+        """Log the budget of a run that begins."""
+        self._log_budget({"trials": options.trials, "trainings": options.trainings, "time_limit": options.time_limit})
+
+    def _log_budget(self, budget: Mapping[str, float | None]) -> None:
+        known = {name: value for name, value in budget.items() if value is not None and math.isfinite(value)}
+        with self.study._lock:
+            self.study._record(Planned(known, time.time()))
 
     def merge(self) -> None:
         """Move events from the journal of a killed run to the study file."""

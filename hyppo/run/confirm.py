@@ -11,7 +11,7 @@ from hyppo.analysis.confirmation import Confirmation, confirmation_of, is_clear
 from hyppo.arguments import quoted, whole
 from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS
 from hyppo.errors import StudyError
-from hyppo.loop import Session
+from hyppo.loop import Options, Session
 from hyppo.loop.queue import Queue
 from hyppo.run.work import options_of, work
 from hyppo.search.budget import UNKNOWN, Left
@@ -108,6 +108,9 @@ class ConfirmSession(Session):
 
     def queue(self) -> Queue:
         return _InTurn()
+
+    def plan(self, options: Options) -> None:
+        self._log_budget({"confirmations": options.trainings})
 
     @property
     def is_complete(self) -> bool:

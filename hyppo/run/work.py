@@ -68,6 +68,7 @@ def work(session: Session, options: Options) -> None:
         )
         stack.callback(workers.close)
         session.note(f"{socket.gethostname()}: {plan}")
+        session.plan(options)
         evaluator = None
         if session.evaluates:
             evaluator = evaluator_for(study.isolate)

@@ -30,6 +30,8 @@ Losses = Mapping[int, float]  # index of the replica -> loss, of one trial
 
 RATIOS = np.concatenate([[0.0], np.logspace(-2.0, 3.0, 101)])  # of var_b to var_e
 FEWEST = 4  # degrees of freedom from which variances are estimated
+FEWEST_BETTER = 8  # trials; see `better`
+CLEAR = 5.41  # evidence; see `Blocks`
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Blocks:
         var_b and var_e.
     freedom : int
         Degrees of freedom behind them.
+    evidence : float
+        Twice the logarithm of the likelihood ratio against var_b = 0. It exceeds CLEAR in one of a hundred studies
+        without effects: their distribution is half a point mass at 0 and half a chi-square of one degree of freedom.
     """
 
     index: Mapping[int, int]
@@ -56,6 +61,7 @@ class Blocks:
     data: float
     training: float
     freedom: int
+    evidence: float
 
     def on(self, blocks: Sequence[int]) -> tuple[FloatArray, FloatArray]:
         """Mean (n,) and covariance (n, n) of the effects of `blocks`; one that no trial has seen is independent."""
@@ -109,13 +115,12 @@ def fit_blocks(trials: Iterable[Losses], block: Callable[[int], int] = int) -> B
     variance = (rest + (z / inflation).sum(axis=1)) / freedom
     with np.errstate(divide="ignore"):
         deviance = freedom * np.log(variance) + np.log(inflation).sum(axis=1)
-    if freedom - int(seen.sum()) < 1:  # each block was seen once: nothing tells it from chance
-        ratio, training = 0.0, float(variance[0])
-    else:
-        best = int(np.argmin(deviance))
-        ratio, training = float(RATIOS[best]), float(variance[best])
+    once = freedom - int(seen.sum()) < 1  # each block was seen once: nothing tells it from chance
+    best = 0 if once else int(np.argmin(deviance))
+    ratio, training = float(RATIOS[best]), float(variance[best])
+    evidence = float(deviance[0] - deviance[best]) if best else 0.0
     inverse = np.asarray(np.linalg.inv(np.eye(shared) + ratio * c), dtype=np.float64)
-    return Blocks(index, ratio * inverse @ d, ratio * training * inverse, ratio * training, training, freedom)
+    return Blocks(index, ratio * inverse @ d, ratio * training * inverse, ratio * training, training, freedom, evidence)
 
 
 def losses_of(trial: Trial) -> dict[int, float]:
@@ -135,4 +140,4 @@ def better(trials: Iterable[Losses], fewest: int = 2) -> list[Losses]:
     """
     several = [losses for losses in trials if len(losses) >= fewest]
     several.sort(key=lambda losses: sum(losses.values()) / len(losses))
-    return several[: max(8, len(several) // 2)]
+    return several[: max(FEWEST_BETTER, len(several) // 2)]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from hyppo.config import MEAN_LOSS, Config
 from hyppo.errors import SpaceError
-from hyppo.search.blocks import better, fit_blocks, losses_of
+from hyppo.search.blocks import CLEAR, FEWEST_BETTER, fit_blocks, losses_of
 from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hyppo.search.known import Known
     from hyppo.search.success import Outcomes
 
+MOST_BETTER = 256  # trials that the effects of blocks are estimated from
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -144,24 +145,35 @@ class Columns:
         rows = self.settled()
         pruned = np.flatnonzero(self._pruned[: len(self.trials)])
         mean, std = self._mean[rows], self._std[rows]
-        if self._config.folds is not None and self._config.target == MEAN_LOSS:
-            mean, std = self._without_folds(mean, std)
+        if self._config.target == MEAN_LOSS:
+            mean, std = self._without_blocks(rows, mean, std)
         losses = Observations(self._unit[rows], mean, std, self._count[rows])
         return with_censored(losses, self._unit[pruned])
 
-    def _without_folds(self, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and std without the effects of the folds: a trial with one replica has seen the first fold only."""
-        losses = [losses_of(trial) for trial in self.settled_trials()]
-        block = self._config.block_of
-        blocks = fit_blocks(better(losses), block)
-        if blocks is None or blocks.data == 0.0:
+    def _without_blocks(self, rows: IntArray, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and std of the trials `rows` without the effects of folds or data seeds.
+
+        A trial with one replica has seen the first fold or data seed only, and the contenders have seen others too.
+        Folds always have effects; seeds only if the training function uses `replica.data_seed`, so their effects are
+        removed only if they are clear. A fresh training has another data seed, but never another fold: the std keeps
+        the effects of data seeds, and loses those of folds.
+        """
+        several = np.flatnonzero(self._count[rows] > 1)
+        ranked = several[np.argsort(mean[several], kind="stable")]
+        chosen = ranked[: min(max(FEWEST_BETTER, several.size // 2), MOST_BETTER)]
+        block, folds = self._config.block_of, self._config.folds is not None
+        blocks = fit_blocks([losses_of(self.trials[rows[i]]) for i in chosen], block)
+        if blocks is None or blocks.data == 0.0 or not (folds or blocks.evidence > CLEAR):
             return mean, std
         mean, std = mean.copy(), std.copy()
-        for row, own in enumerate(losses):
+        for i, row in enumerate(rows):
+            own = losses_of(self.trials[row])
             effects, _ = blocks.on([block(index) for index in own])
             stats = summary(np.array(list(own.values())) - effects, self._config.score)
             if stats is not None:
-                mean[row], std[row] = stats.mean, np.nan if stats.std is None else stats.std
+                mean[i] = stats.mean
+                if folds:
+                    std[i] = np.nan if stats.std is None else stats.std
         return mean, std
 
     def outcomes(self) -> "Outcomes":
