@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,13 +12,47 @@ import pandas as pd
 import pytest
 
 from hyppo.errors import LogError
-from hyppo.log import open_log, read_log
+from hyppo.log import open_log, open_reader, read_log
 from hyppo.log.journal import journal_of
 from hyppo.space import Space
 from hyppo.training.replica import Failure
 from hyppo.trial import Asked, Note, ReplicaRecord, Settled, State
 from tests.crash import workload
 from tests.logs import EVENTS, HEADER, SPACE, killed, write
+
+
+def other_file(path: Path, events: int, kinds: int) -> bytes:
+    """The bytes of another study, with so many events of several kinds."""
+    path.unlink(missing_ok=True)
+    more = [Note("x")]
+    for k in range(events):
+        more += [Asked(k, {"width": 7, "lr": 0.01, "act": None, "batch": 32, "größe": "m"}, ((0, 1), (1, 2)), {}, 1.0)]
+        failure = Failure(f"E{k}", "", "")
+        more += [Settled(k, (ReplicaRecord(0, 1, State.FAILED, None, failure=failure, host=f"h{k % kinds}"),))]
+        more += [Note("y")] * (k % kinds)
+    write(path, more, replace(HEADER, uuid=f"{events}-{kinds}"))
+    return path.read_bytes()
+
+
+def test_a_file_that_another_replaces_is_read_from_its_start(path: Path) -> None:
+    """As `hyppo watch` sees it if a script deletes its study and begins again."""
+    files = [other_file(path, events, kinds) for events in (1, 4, 9) for kinds in (1, 3)]
+    new = path.with_name("new.h5")
+    for first in files:
+        for second in files:
+            path.write_bytes(first)
+            reader = open_reader(path)
+            reader.read()
+            new.write_bytes(second)
+            new.replace(path)
+            assert reader.read() == read_log(path)
+    path.write_bytes(first)
+    reader = open_reader(path)
+    reader.read()
+    new.write_bytes(second[: len(second) // 2])
+    new.replace(path)
+    with pytest.raises(LogError, match=r"study\.h5"):
+        reader.read()
 
 
 class TestPlainHDF5:

@@ -7,6 +7,7 @@ both have are taken once. Where events are missing between the two, or a file wa
 import errno
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hyppo.errors import LogError
@@ -93,9 +94,12 @@ class LogReader:
         return self._header
 
     def _read_on(self) -> tuple[Header, list[Event], Extent, bool]:
+        """What is new in the file, or all of it if another file has taken its place."""
         if self._header is not None:
-            header, events, extent, closed = hdf5.read(self.path, self._extent)
-            if header.uuid == self._header.uuid and extent.sequence >= self._extent.sequence:
-                return header, events, extent, closed
+            # The rows of another file do not continue those of this one, so its tables seem to be damaged.
+            with suppress(LogError):
+                header, events, extent, closed = hdf5.read(self.path, self._extent)
+                if header.uuid == self._header.uuid and extent.sequence >= self._extent.sequence:
+                    return header, events, extent, closed
             self._header, self._events = None, []
         return hdf5.read(self.path)
