@@ -6,6 +6,7 @@ Rank count, arrival order or a crash cannot change the seed of a replica.
 import numpy as np
 
 DATA_PURPOSE = 4  # keeps the seeds of the data apart from the streams of the search
+SCRIPT_PURPOSE = 6
 SEED_BITS = 31  # every framework takes a positive 32-bit integer, TensorFlow's C++ side only below 2^31
 
 
@@ -26,6 +27,16 @@ def data_seed_for(root: int, replica: int) -> int:
     (True, False)
     """
     word = np.random.SeedSequence(root, spawn_key=(DATA_PURPOSE, replica)).generate_state(1, np.uint32)[0]
+    return int(word) >> (32 - SEED_BITS)
+
+
+def script_seed_for(root: int) -> int:
+    """Seed of a training process before it runs the user's script, in [0, 2^31).
+
+    >>> script_seed_for(0) == script_seed_for(0), script_seed_for(0) == 0
+    (True, False)
+    """
+    word = np.random.SeedSequence(root, spawn_key=(SCRIPT_PURPOSE,)).generate_state(1, np.uint32)[0]
     return int(word) >> (32 - SEED_BITS)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def first_imported_inside_the_function(folder):
 
     first, second = (train(objective, Replica(Task(0, 0, 11, {}, str(folder)))) for _ in range(2))
     assert first.loss == second.loss is not None, (first, second)
+
+
+@check
+def predictions_of_many_networks_bring_no_advice_about_tracing(folder):
+    """Runs in a process that has traced few functions: the share of new ones is what TensorFlow warns of."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger("tensorflow").addHandler(handler)
+
+    def objective(replica):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        hyppo_keras.fit(replica, model, *data(), epochs=1, verbose=0, validation_split=0.2)
+
+    for trial in range(6):
+        outcome = train(objective, Replica(Task(trial, 0, 11, {}, str(folder / str(trial)))))
+        assert outcome.failure is None, outcome.failure.traceback
+    logging.getLogger("tensorflow").removeHandler(handler)
+    assert not [line for line in lines if "retracing" in line], lines
 
 
 def data(n=40, seed=0):

@@ -2,15 +2,18 @@
 
 import ast
 import os
+import random
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hyppo
 from hyppo.training.replica import Replica, Task
+from hyppo.training.resume import random_state
 
 PAGE = (Path(__file__).parent.parent / "docs" / "coming-from.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
@@ -117,6 +120,18 @@ def test_scopes_that_do_not_apply_make_inactive():
         {"pool": {"kind": ["rnn"]}, "size": {"kind": ["rnn"], "pool": [False]}, "cell": {"kind": ["cnn", "mlp"]}},
         {"pool": True},
     )
+
+
+def test_networks_that_are_built_for_the_space_draw_no_number_of_the_script():
+    def build(hp):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(hp.Int("units", 1, 2))])
+        return np.random.rand() + float(model.count_params())  # noqa: NPY002 - users' code does
+
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    state = random_state()
+    hyppo_keras.from_build(build)
+    assert random_state() == state
 
 
 def test_a_parameter_with_two_ways_to_it_stays_active():

@@ -33,14 +33,16 @@ def test_copies_are_noticed_once(tmp_path, capsys):
     assert study.best.spread == 0.0
 
 
-@pytest.mark.parametrize("equal", [1, 2], ids=["losses in steps", "one trial"])
+@pytest.mark.parametrize("equal", ["curves differ", "one trial", "best loss possible"])
 def test_ties_by_chance_are_not(tmp_path, capsys, equal):
-    """Replicas that tie in one trial, or in their losses but not on the way there, are no copies."""
+    """Replicas are no copies if they tie in one trial, in their losses alone, or at the same loss in every trial."""
 
     def steps(replica):
-        if equal == 1:
+        if equal == "curves differ":
             replica.report(0, random.random())
             return 0.5
+        if equal == "best loss possible":
+            return 0.0
         return 0.5 if replica.trial == 0 else random.random()
 
     assert "last digit" not in run(tmp_path, steps, capsys)[1]

@@ -213,6 +213,22 @@ def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_
     assert len(losses) == 1
 
 
+@pytest.mark.parametrize(
+    ("top", "named"),
+    [
+        ("split = random.random(), numpy.random.rand()", "numpy, random"),
+        ("split = numpy.random.seed(0), numpy.random.rand()", None),
+        ("split = numpy.random.default_rng(0).random()", None),
+    ],
+)
+def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_path, top, named):
+    top = f"import numpy, random\n{top}\ndef train(replica):\n    return 0.0"
+    for end in ("study.run(trials=2)", "if __name__ == '__main__':\n    study.run(trials=2, workers=2)"):
+        said = python(write(tmp_path, top, end)).stderr
+        assert said.count("random numbers at its top level") == (named is not None)
+        assert named is None or f"({named})" in said
+
+
 def test_one_training_of_a_node_at_a_time_prepares_data(tmp_path):
     train = """
         def train(replica):

@@ -7,6 +7,7 @@ import pytest
 
 from hyppo.training.call import train
 from hyppo.training.replica import Replica, Task
+from hyppo.training.seeding import drawn, seed_everything
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,6 +35,17 @@ def with_torch(replica):
         assert torch.get_num_threads() != 3
         raise_if_left = float(np.float64(1e-300) * np.float64(1e-300))  # underflows
     return float(torch.rand(1000).sum()) + raise_if_left
+
+
+def test_torch_knows_whether_its_seeded_generator_was_drawn_from():
+    torch = pytest.importorskip("torch")
+    seed_everything(7)
+    assert "torch" not in drawn(7)
+    torch.rand(1)
+    assert "torch" in drawn(7)
+    torch.manual_seed(0)
+    torch.rand(1)
+    assert "torch" not in drawn(7)
 
 
 def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):

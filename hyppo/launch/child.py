@@ -49,10 +49,11 @@ from hyppo.launch.wire import (
     reply,
     resident_memory,
 )
+from hyppo.seeds import script_seed_for
 from hyppo.training.call import train
 from hyppo.training.frameworks import clear
 from hyppo.training.replica import Failure, Outcome, Replica
-from hyppo.training.seeding import seed_everything
+from hyppo.training.seeding import drawn, seed_everything
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; four times as many of its traceback
 PR_SET_PDEATHSIG = 1
@@ -199,12 +200,12 @@ class Server:
     def __init__(self, requests: int, replies: int, setup: Setup, signals: StopSignals) -> None:
         self.training = False
         self._signals = signals
-        self._root = setup.root
+        self._script_seed = script_seed_for(setup.root)
         self._lock = threading.Lock()  # a training may report from several threads
         self._requests = requests
         self._replies = replies
         self._script = setup.script
-        self._script_ran = False
+        self._script_ran = self._script_checked = False
         self._current: Train | None = None
         self._key: int | None = None  # of the latest objective; only that one is kept
         self._objective: Callable[..., Any] | None = None
@@ -246,8 +247,18 @@ class Server:
             if self._script is None:
                 raise ImportError(f"{reference.qualname} is defined in __main__, and __main__ is not a script")
             self._script_ran = True
-            seed_everything(self._root)  # a split drawn at the top level is the same in every training process
+            # A split drawn at the top level is the same in every training process.
+            seed_everything(self._script_seed)
             run_script(self._script)
+        if self._script_ran and not self._script_checked:  # also if the script serves here, in its `study.run`
+            self._script_checked = True
+            if names := drawn(self._script_seed):
+                self.notice(
+                    f"the script draws random numbers at its top level ({', '.join(names)}). They are the same in all "
+                    "training processes, but other numbers in the process that runs the study. If that process uses "
+                    "them too, as a test set for example, draw them from a seeded generator, such as "
+                    "numpy.random.default_rng(0)"
+                )
         self._objective = find(reference)
         self._key = request.key
         return self._objective

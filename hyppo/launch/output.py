@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ CHUNK = 1 << 20
 PIECES = 64  # chunks read at most at the end of a training, since the process may go on printing
 TAIL_LINES = 50
 REMEMBERED_LINES = 10_000
+ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")  # of an object
 
 OnOutput = Callable[[Task, str], None]
 
@@ -27,7 +29,8 @@ def relay(task: Task, line: str) -> None:
 class RelayOnce:
     """Prints the output of trainings, except lines that another training of this run has already printed.
 
-    Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed.
+    Frameworks print dozens of equal lines at the start of each training. A line of numbers differs, and is printed;
+    the addresses of objects do not count.
     """
 
     def __init__(self, show: OnOutput = relay) -> None:
@@ -36,9 +39,10 @@ class RelayOnce:
 
     def __call__(self, task: Task, line: str) -> None:
         own = task.trial, task.index
+        key = ADDRESS.sub("", line)
         if len(self._first) < REMEMBERED_LINES:
-            self._first.setdefault(line, own)
-        if self._first.get(line, own) == own:
+            self._first.setdefault(key, own)
+        if self._first.get(key, own) == own:
             self._show(task, line)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Trial
 
-COPIES = 2  # trials whose replicas agree to the last bit, and none whose replicas differ, before a notice
+COPIES = 2  # losses at which the replicas of a trial agree to the last bit, and none differ, before a notice
 
 
 class ReplicaChecks:
@@ -26,7 +26,9 @@ class ReplicaChecks:
     """
 
     def __init__(self, folds: int | None) -> None:
-        self._copies: set[int] | None = set()  # trials; None once replicas of a trial differ, or the notice was given
+        # Loss -> a trial with copies; None once replicas of a trial differ, or the notice was given. Trials of one loss
+        # count once: a metric that comes in steps, such as an accuracy of 1, is often equal without copies.
+        self._copies: dict[float, int] | None = {}
         self._rows: dict[int, str] | None = None if folds else {}  # trial -> digest of its validation targets
 
     def notices(self, trials: Sequence[Trial], ended: Sequence[tuple[Task, Outcome]]) -> list[str]:
@@ -46,10 +48,10 @@ class ReplicaChecks:
         if len(set(losses)) > 1 or len(curves) > 1:
             self._copies = None
             return ""
-        self._copies.add(trial.number)
+        self._copies.setdefault(losses[0], trial.number)
         if len(self._copies) < COPIES or trial.pending:
             return ""
-        numbers = " and ".join(map(str, sorted(self._copies)))
+        numbers = " and ".join(map(str, sorted(self._copies.values())))
         self._copies = None
         return (
             f"the replicas of trials {numbers} have the same loss to the last digit: if the training seeds itself "

@@ -29,6 +29,10 @@ class Framework:
     def seed(self, module: Any, seed: int) -> None:
         """Seed its global random generators."""
 
+    def drawn(self, module: Any, seed: int) -> bool:
+        """Whether code has drawn from its global generator since `seed`, without seeding it again."""
+        return False
+
     def random_state(self, module: Any) -> dict[str, Any]:
         """State of its global random generators as JSON values; the keys are of this framework alone."""
         return {}
@@ -81,6 +85,12 @@ class Torch(Framework):
 
     def seed(self, module: Any, seed: int) -> None:
         module.manual_seed(seed)  # all devices
+
+    def drawn(self, module: Any, seed: int) -> bool:
+        if module.initial_seed() != seed:
+            return False
+        unused = module.Generator().manual_seed(seed)
+        return not module.equal(module.get_rng_state(), unused.get_state())
 
     def random_state(self, module: Any) -> dict[str, Any]:
         state: dict[str, Any] = {"torch": _to_text(module.get_rng_state())}

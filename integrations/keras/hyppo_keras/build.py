@@ -16,6 +16,7 @@ import numpy as np
 
 from hyppo import Choice, Integer, Ordinal, Real, Space
 from hyppo.errors import HyppoWarning, SpaceError, StudyError
+from hyppo.training.resume import random_state, set_random_state
 from hyppo.training.seeding import restored_switches
 
 Parameter = Integer | Real | Choice | Ordinal
@@ -280,6 +281,7 @@ class _Explorer:
         hp = HyperParameters(values)
         hp.parameters = self.parameters  # a name stands for one parameter in all branches
         complete = True
+        state = random_state()
         try:
             with restored_switches():  # the names of its layers and metrics are those of the first training
                 self._build(hp)
@@ -290,6 +292,8 @@ class _Explorer:
                 raise
             # A combination that cannot be built fails in its trial, with its traceback; its parameters count.
             complete = False
+        finally:
+            set_random_state(state)  # initial weights of a network that is thrown away change no later number
         for name, value in hp.values.items():
             if name in hp.parameters:
                 self.defaults.setdefault(name, value)

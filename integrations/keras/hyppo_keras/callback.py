@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,13 @@ from hyppo_keras.predict import batches
 from hyppo_keras.resume import restore_state, save_state
 from hyppo_keras.weights import WEIGHTS, WHOLE
 
+TENSORFLOW = logging.getLogger("tensorflow")
 SAMPLE = 1024  # elements of a weight that are hashed, at least if it has so many
+
+
+def is_no_tracing_advice(record: logging.LogRecord) -> bool:
+    """Filter for TensorFlow's advice about frequent retracing: a process that tunes traces many networks, once each."""
+    return "retracing" not in record.getMessage()
 
 
 class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -111,6 +118,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         replica = self._monitor.replica
         if replica.target == "ensemble_loss" and replica.criterion is None:
             replica.criterion = CompiledLoss.of(getattr(self.model, "loss", None))
+        TENSORFLOW.addFilter(is_no_tracing_advice)
         self._monitor.begin()
         if replica.world_size > 1 and self._group is None:
             raise StudyError(
@@ -181,6 +189,12 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._hand_over()
 
     def _hand_over(self, logs: Any = None) -> None:
+        try:
+            self._end()
+        finally:
+            TENSORFLOW.removeFilter(is_no_tracing_advice)
+
+    def _end(self) -> None:
         if self._history is not None:
             del self._history.on_train_end
         self.model.__dict__.pop("_should_eval", None)
