@@ -1,11 +1,10 @@
 """Calibrated predictions: coverage on data that neither trained nor calibrated, at no greater width."""
 
-import warnings
-
 import numpy as np
 import pytest
 
 import hyppo
+from benchmarks.validity.predictions import regression, regressions
 from hyppo.analysis.calibration import ClassCalibration
 from hyppo.analysis.conformal import Temperature
 from hyppo.training.predictions import Ensemble
@@ -96,41 +95,15 @@ class TestReal:
             calibrated.predict([(np.zeros(3), None)]).interval(90)
 
 
-def regressions():
-    """scikit-learn's regression sets, as inputs and targets of mean 0 and variance 1."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    yield "diabetes", datasets.load_diabetes(return_X_y=True)
-    yield "friedman1", datasets.make_friedman1(800, noise=1.0, random_state=0)
-    yield "friedman2", datasets.make_friedman2(800, noise=100.0, random_state=0)
-    yield "friedman3", datasets.make_friedman3(800, noise=0.2, random_state=0)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["diabetes", "friedman1", "friedman2", "friedman3"])
 def test_networks_on_regression_sets(name):
-    neural = pytest.importorskip("sklearn.neural_network")
-    x, y = dict(regressions())[name]
-    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-    covered, width, plain_width = [], [], []
-    for seed in range(8):
-        order = np.random.default_rng(seed).permutation(len(y))
-        train, calibrate, test = np.split(order, [len(y) // 2, 3 * len(y) // 4])
-        networks = []
-        for replica in range(3):
-            network = neural.MLPRegressor(hidden_layer_sizes=(32,), max_iter=60, random_state=100 * seed + replica)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # trained for 60 epochs, converged or not
-                networks.append(network.fit(x[train], y[train]).predict)
-        ensemble = ensemble_of(*networks)
-        half = plain(ensemble.predict([(x[calibrate], y[calibrate])]), 0.9)
-        share, wide = within(
-            ensemble.calibrate([(x[calibrate], y[calibrate])]).predict([(x[test], y[test])]).interval(0.9), y[test]
-        )
-        covered.append(share)
-        width.append(wide)
-        plain_width.append(2 * half)
-    assert 0.87 <= np.mean(covered) <= 0.93
-    assert np.mean(width) <= 1.05 * np.mean(plain_width)
+    pytest.importorskip("sklearn")
+    x, y = {found: data for found, *data in regressions()}[name]
+    covered, before, width = np.mean([regression(x, y, seed) for seed in range(8)], axis=0)
+    assert 0.87 <= covered <= 0.93
+    assert before < 0.7
+    assert width <= 1.05
 
 
 class TestClasses:
