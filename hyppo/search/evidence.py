@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hyppo.surrogates.outputs import Outputs
 
 
+ROUNDING = 1e-20  # variance, on the scale of the targets, that the mean of equal losses has by rounding
 EXACTLY = 20.0  # degrees of freedom that equal losses are worth for each, if losses do not come in steps
 CENSORED_AT = 0.75  # quantile of the losses that a pruned trial is taken for
 
@@ -67,6 +68,8 @@ class Evidence:
     y: FloatArray  # (m,)
     noise: FloatArray | None  # (m,) variance of y; None if no point has replicas
     level_std: float  # standard deviation of the logarithm of the level of `noise`
+    variance: FloatArray  # (m,) sample variance over the trainings of a point, on the scale of y
+    freedom: FloatArray  # (m,) its degrees of freedom
     count: IntArray  # (m,)
     settled: npt.NDArray[np.bool_]  # (m,) whether the point has a loss, and is no pruned trial's
     outputs: "Outputs"
@@ -86,6 +89,8 @@ class Evidence:
             self.y[rows],
             None if self.noise is None else self.noise[rows],
             self.level_std,
+            self.variance[rows],
+            self.freedom[rows],
             self.count[rows],
             self.settled[rows],
             self.outputs,
@@ -103,6 +108,7 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
     slope = np.maximum(outputs.derivative(merged.mean), 1e-150) ** 2
     relative = merged.variance * slope
+    relative[relative < ROUNDING] = 0.0
     freedom = merged.freedom
     if not relative.any() and np.unique(merged.mean).size == merged.mean.size:
         # Replicas agree to the last digit while different points differ: training is deterministic.
@@ -123,7 +129,22 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
         noise = np.clip(deviation, 1e-4, np.sqrt(10.0)) ** 2
     settled = merged.row < data.mean.size - data.censored
     level_std = 0.0 if noise is None else surrogates.spread.level(relative, freedom)[1]
-    return Evidence(merged.row, unit, x, score, y, noise, level_std, merged.count, settled, outputs, added, theta)
+    return Evidence(
+        merged.row,
+        unit,
+        x,
+        score,
+        y,
+        noise,
+        level_std,
+        relative,
+        freedom,
+        merged.count,
+        settled,
+        outputs,
+        added,
+        theta,
+    )
 
 
 def thinned(evidence: Evidence, limit: int) -> IntArray:

@@ -7,12 +7,12 @@ must not load.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_MODULES = ("base", "ensemble", "gp", "outputs", "pool", "rbf", "spread")
+_MODULES = ("base", "ensemble", "gp", "levels", "outputs", "pool", "rbf", "spread")
 
-__all__ = ["base", "ensemble", "gp", "outputs", "pool", "rbf", "spread"]
+__all__ = ["base", "ensemble", "gp", "levels", "outputs", "pool", "rbf", "spread"]
 
 if TYPE_CHECKING:
-    from hyppo.surrogates import base, ensemble, gp, outputs, pool, rbf, spread
+    from hyppo.surrogates import base, ensemble, gp, levels, outputs, pool, rbf, spread
 
 
 def __getattr__(name: str) -> Any:

@@ -28,10 +28,10 @@ SMOOTHED_FROM = 8  # points with replicas
 SMOOTHED_ON = 300  # points at most, spread over time: the spread is smooth
 
 
-def level(variance: FloatArray, freedom: FloatArray) -> tuple[float, float]:
+def level(variance: FloatArray, freedom: FloatArray, prior: tuple[float, float] = NOISE_PRIOR) -> tuple[float, float]:
     """Mean and standard deviation of tau = log v, v the variance of single trainings on the scale of the targets.
 
-    The prior is the one of the noise that a process learns from single trainings, the likelihood that of scaled
+    The default prior is the one of the noise that a process learns from single trainings, the likelihood that of scaled
     chi-squared variances: p(tau) ~ N(tau; m, s^2) prod_i exp(-f_i / 2 (tau + s2_i exp(-tau))). Ties (losses
     in steps) pull the level down, and never to zero; one wild point counts as at most WILD times the median.
 
@@ -40,7 +40,7 @@ def level(variance: FloatArray, freedom: FloatArray) -> tuple[float, float]:
     True
     """
     tau = np.linspace(-14.0, 1.5, 311)
-    log_density = -0.5 * ((tau - NOISE_PRIOR[0]) / NOISE_PRIOR[1]) ** 2
+    log_density = -0.5 * ((tau - prior[0]) / prior[1]) ** 2
     positive = variance[(freedom > 0.0) & (variance > 0.0)]
     bounded = np.minimum(variance, WILD * float(np.median(positive))) if positive.size else variance
     log_density -= 0.5 * (float(freedom.sum()) * tau + float(freedom @ bounded) * np.exp(-tau))

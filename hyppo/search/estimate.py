@@ -1,0 +1,118 @@
+"""The loss to expect of visited points, with intervals, integrated over the level of the noise.
+
+    symbol  shape   meaning
+    t       (k,)    levels of the noise: log of the variance of a training, or of the factor of the known variances
+    w       (k,)    their weights (see `hyppo.surrogates.levels`)
+    m, s    (k, q)  posterior mean and standard deviation at q points, at each level
+    v       (k, q)  variance of the observed means y
+    b       (k, 1)  0 if the level is so low that observations are the truth, 1 if it is not
+    c       (k, q)  centres b ((1 - o) m + o y) + (1 - b) y, o = OBSERVED if replicas tell the noise, otherwise 0
+
+The loss of a point is the mixture sum_k w_k N(c_k, s_k^2 + KEPT v_k): the estimate is its mean, the interval is between
+its 5 % and 95 % quantiles. The process is smooth and an optimum may be sharp, so the estimate keeps a share of the
+observation, and the interval a share of its variance.
+
+The prior of the noise is that of trainings of networks, wider and higher than the search's: a search loses by smoothing
+a rough function, an estimate by trusting a lucky loss. On the problems of the benchmark's split "choose" with one
+training of each point, the interval at the most likely level covered the truth in 31, 69 and 84 % of the studies after
+20, 60 and 150 trainings, and the mixture in 91, 92 and 95 %; the optimism of the estimate fell from 0.1 to 0.02 of the
+distance between the best and the median point.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hyppo import surrogates
+from hyppo.search.evidence import thinned
+from hyppo.search.gaussian_process import CONDITIONED_ON
+from hyppo.search.known import Known
+from hyppo.space import FloatArray, IntArray
+
+SINGLE = (-3.0, 1.5)  # mean and standard deviation of the log variance of a training, on the scale of the targets
+UNKNOWN_LEVELS = np.arange(-9.0, 1.5)  # of that variance
+FACTORS = np.array([-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0])  # log factors of known variances
+FACTOR_STD = 0.5  # prior standard deviation of a log factor, beside the error of the level
+SOME_NOISE = -5.0  # log of a learned noise variance from which observations are not taken for the truth
+EXACT = 1e-4  # variance of a training, on the scale of the targets, below which one training is evidence enough
+OBSERVED = 0.3  # weight of the observed mean beside the posterior's
+KEPT = 0.3  # of the variance of the observed mean, kept in the interval beside the posterior's
+FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
+TAIL = 0.05  # probability outside of the interval, on each side
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Expected losses and their 90 % intervals, (q,) each."""
+
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def noisiness(level: float, told: bool) -> float:
+    """Weight of the posterior beside the observation, 0 to 1, given the log variance of a training.
+
+    What is learned from single trainings may be a rough function; what replicas tell is noise down to EXACT.
+    """
+    return 1.0 / (1.0 + math.exp(-2.0 * (level - (math.log(EXACT) if told else SOME_NOISE))))
+
+
+def estimated(known: Known, index: IntArray) -> Estimated:
+    """The loss to expect of visited points, and its 90 % interval, infinite where too little is known.
+
+    Replicas that agree to the last bit tell nothing of the noise: either training is deterministic, or it ignores the
+    seed, and the losses are copies of single trainings. The estimate is then the observation, and the interval that of
+    single trainings.
+
+    Parameters
+    ----------
+    known : Known
+    index : (q,) array
+        Rows of the evidence.
+    """
+    evidence = known.evidence
+    # The score is loss + risk * spread; estimate and interval are of the loss.
+    added = np.zeros(index.size) if evidence.added is None else evidence.added[index]
+    score, y = evidence.score[index], evidence.y[index]
+    noise = evidence.noise if evidence.variance.any() else None
+    copies = evidence.noise is not None and noise is None
+    if not known.enough:
+        half = np.full(index.size, math.inf)
+        if noise is not None:
+            half = 1.645 * np.sqrt(2.0 * noise[index]) / evidence.outputs.derivative(score)
+        return Estimated(score - added, score - half - added, score + half - added)
+    levels, prior = UNKNOWN_LEVELS, SINGLE
+    if noise is not None:
+        usual, _ = surrogates.spread.level(evidence.variance, evidence.freedom)
+        mean, error = surrogates.spread.level(evidence.variance, evidence.freedom, SINGLE)
+        levels, prior = FACTORS + mean - usual, (mean - usual, math.hypot(FACTOR_STD, error))
+    some, shown = thinned(evidence, FITTED_ON), thinned(evidence, CONDITIONED_ON)
+    fitted = surrogates.levels.fit(
+        evidence.x[some],
+        evidence.y[some],
+        levels,
+        prior,
+        start=known.model.theta,
+        noise=None if noise is None else noise[some],
+        owner=known.space.owner,
+    )
+    if shown.size > some.size:
+        fitted = fitted.on(evidence.x[shown], evidence.y[shown], None if noise is None else noise[shown])
+    centre, width = np.empty((levels.size, index.size)), np.empty((levels.size, index.size))
+    single = 0.0 if noise is None else math.log(float(np.median(noise * evidence.count)))
+    for k, model in enumerate(fitted.models):
+        prediction = model.predict(evidence.x[index])
+        share = 0.0 if noise is None else OBSERVED
+        weight = noisiness(float(levels[k]) + single, noise is not None) * (1.0 - share)
+        centre[k] = weight * prediction.mean + (1.0 - weight) * y
+        width[k] = np.sqrt(prediction.std**2 + KEPT * model.noise_factor * (1.0 if noise is None else noise[index]))
+    value = y if copies else fitted.weight @ centre
+    low, high = (surrogates.levels.quantile(p, centre, width, fitted.weight) for p in (TAIL, 1.0 - TAIL))
+    value, low, high = (evidence.outputs.inverse(t) for t in (value, low, high))
+    if noise is None:
+        # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
+        low, high = np.minimum(low, score), np.maximum(high, score)
+    low, high = np.minimum(low, value), np.maximum(high, value)
+    return Estimated(value - added, low - added, high - added)
