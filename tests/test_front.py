@@ -52,7 +52,8 @@ def test_the_smallest_network_within_the_interval_of_the_best(study):
 def test_intervals_are_those_of_the_recommendation_and_of_student(study):
     best = study.best
     own = {trial.number: (loss, interval) for trial, loss, interval in study._estimates()}
-    assert own[best.number] == (best.estimate, best.interval)
+    loss, interval = own[best.number]
+    assert (loss, *interval) == pytest.approx((best.estimate, *best.interval), rel=1e-9)
     point = study.front("loss", "metrics.noisy")[0]
     assert point.intervals[0] == own[point.number][1]
     # two replicas, whose values differ by 1: 6.3138 is the 95 % quantile of Student's t with one degree of freedom
