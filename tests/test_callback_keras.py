@@ -384,13 +384,6 @@ def twice_is_an_error(folder):
     one = replica(folder)
     assert "more than one" in error_of(fitted(folder, one=one, callbacks=[hyppo_keras.HyppoCallback(one)])[0])
 
-    def objective(replica):
-        x, y = data()
-        for _ in range(2):
-            hyppo_keras.fit(replica, net(), x, y, verbose=0, validation_split=0.2)
-
-    assert "already has a result" in error_of(train(objective, replica(folder)))
-
 
 @check
 def stops_when_asked(folder):

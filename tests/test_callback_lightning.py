@@ -368,22 +368,21 @@ def test_given_twice(tmp_path):
     assert "more than one HyppoCallback" in error_of(fit(one, before=[HyppoCallback(one)])[0])
 
 
-def test_second_fit_is_refused_before_it_trains(tmp_path):
+def test_the_last_of_several_fits_counts(tmp_path):
     one = replica(tmp_path)
-    steps = []
-
-    class Counting(Net):
-        def training_step(self, batch, index):
-            steps.append(index)
-            return super().training_step(batch, index)
+    trainer = L.Trainer(max_epochs=2, callbacks=[HyppoCallback(one)], accelerator="cpu", **QUIET)
 
     def objective(replica):
-        for _ in range(2):
-            trainer = L.Trainer(max_epochs=1, callbacks=[HyppoCallback(replica)], accelerator="cpu", **QUIET)
-            trainer.fit(Counting(), data(), data(seed=2))
+        module = Net()
+        trainer.fit(module, data(), data(seed=2))
+        trainer.fit_loop.max_epochs = 3  # the same trainer and callback go on
+        trainer.fit(module, data(), data(seed=2))
 
-    assert "already has a result" in error_of(train(objective, one))
-    assert len(steps) == 3
+    outcome = train(objective, one)
+    assert outcome.failure is None, outcome.failure.traceback
+    assert outcome.loss == outcome.curve[-1][1]
+    assert len(outcome.curve) == 3
+    assert outcome.whole
 
 
 def test_stops_when_asked(tmp_path):

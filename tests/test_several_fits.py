@@ -1,5 +1,6 @@
-"""Trainings that fit several times: the snippets of docs/running.md run, and a second result is refused."""
+"""Trainings that fit several times: the snippets of docs/running.md run, and the last fit counts."""
 
+import math
 import re
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 import hyppo
+from hyppo.training.call import train as train_once
+from hyppo.training.replica import Replica, Task
 
 pytestmark = [pytest.mark.timeout(100), pytest.mark.filterwarnings("ignore")]
 PAGE = (Path(__file__).parent.parent / "docs" / "running.md").read_text()
@@ -88,7 +91,8 @@ def test_frozen_and_then_fine_tuned(tmp_path, monkeypatch):
     for trial in study.trials:
         (record,) = trial.replicas
         assert record.failure is None, record.failure.traceback
-        assert len(record.curve) == 4, "the second fit alone is reported"
+        assert [step for step, _ in record.curve] == list(range(6)), "the second fit continues the count"
+        assert record.loss == list(record.curve)[-1][1]
         assert trial.metrics["parameters"] == 21, "all of it, and not the head alone"
     names = lightning_names()
     study = study_of(SNIPPETS[1], names, tmp_path / "lightning.h5")
@@ -103,20 +107,77 @@ def test_all_folds_in_one_training(tmp_path, monkeypatch):
         for trial in study.trials:
             (record,) = trial.replicas
             assert record.failure is None, record.failure.traceback
-            assert [step for step, _ in record.curve] == [0, 1, 2, 3, 4]
-            assert record.loss == list(record.curve)[-1][1]
+            assert [step for step, _ in record.curve] == list(range(10))
+            assert record.loss == pytest.approx(np.mean([loss for _, loss in record.curve][1::2]))
 
 
-def test_a_second_result_is_refused_and_the_error_says_what_to_do(tmp_path):
-    names = keras_names()
+def fits(names, replica, epochs):
+    """Fit a new network for each number of epochs, and return the networks."""
+    found = []
+    for count in epochs:
+        if "keras" in names:
+            found.append(names["pretrained"]())
+            found[-1].compile(names["keras"].optimizers.SGD(replica.params["lr"]), "mse")
+            data = names["x"], names["y"]
+            names["hyppo_keras"].fit(replica, found[-1], *data, epochs=count, validation_split=0.25, verbose=0)
+        else:
+            found.append(names["Pretrained"](replica.params["lr"]))
+            callback = names["HyppoCallback"](replica)
+            options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer = names["lightning"].Trainer(max_epochs=count, callbacks=[callback], **options)
+            trainer.fit(found[-1], names["train_loader"], names["val_loader"])
+    return found
+
+
+@pytest.mark.parametrize("names", [keras_names, lightning_names])
+def test_predictions_and_network_are_those_of_the_last_fit(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, rows = names(), {}
 
     def train(replica):
-        for _ in range(2):
-            model = names["pretrained"]()
-            model.compile("sgd", "mse")
-            names["hyppo_keras"].fit(replica, model, names["x"], names["y"], validation_split=0.25, verbose=0)
+        network = fits(names, replica, (2, 1))[-1]
+        if "keras" in names:
+            rows[replica.trial] = network.predict(names["x"][48:], verbose=0)
+        else:
+            import torch
 
-    study = hyppo.Study(SPACE, train, log=tmp_path / "study.h5", replicas=1, isolate=False)
-    with study:
+            with torch.no_grad():
+                rows[replica.trial] = torch.cat([network(x) for x, _ in names["val_loader"]]).numpy()
+
+    with hyppo.Study(SPACE, train, log=tmp_path / "study.h5", replicas=1, isolate=False) as study:
         study.run(trials=1, progress=False)
-    assert "to the last fit only" in study.trials[0].replicas[0].failure.message
+    (trial,) = study.trials
+    assert trial.mean is not None, trial.replicas[0].failure.traceback
+    np.testing.assert_allclose(study.predictions(0).mean, rows[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("names", [keras_names, lightning_names])
+def test_an_interruption_in_the_second_fit_is_made_up_for(names, tmp_path, monkeypatch):
+    """Both fits continue from their own states, and the loss is that of a training without interruption."""
+    monkeypatch.chdir(tmp_path)
+    names = names()
+
+    def outcome(folder, stop_at=math.inf):
+        one = None
+
+        def stop():
+            return one is not None and len(one.curve) >= stop_at
+
+        one = Replica(Task(0, 0, 5, {"lr": 0.01}, str(tmp_path / folder)), stop_asked=stop)
+        return train_once(lambda replica: fits(names, replica, (2, 3)) and None, one)
+
+    whole = outcome("whole")
+    assert whole.failure is None, whole.failure.traceback
+    cut = outcome("cut", stop_at=4)
+    assert not cut.whole, cut
+    again = outcome("cut")
+    assert again.whole
+    assert again.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert [step for step, _ in again.curve] == list(range(5))
+
+
+def test_a_stop_in_an_early_fit_leaves_the_training_incomplete(tmp_path):
+    names = keras_names()
+    one = Replica(Task(0, 0, 5, {"lr": 0.01}, str(tmp_path)), stop_asked=lambda: len(one.curve) == 1)
+    outcome = train_once(lambda replica: fits(names, replica, (3, 1)) and None, one)
+    assert not outcome.whole, "the first fit was stopped, although the second one ran to its end"

@@ -58,9 +58,15 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
         if _same(result.loss, handed.loss):
             return replace(result, loss=handed.loss)
     warnings.warn(
-        f"{objective_name} returned a loss that is not the one of the weights at the end of fit. The returned loss "
-        "counts, but kept predictions and networks belong to these weights. With monitor_best=True in the callback all "
-        "three belong to the best epoch, and the function need not return a loss",
+        f"{objective_name} returned a loss that is not the one of the weights at the end of "
+        f"{'the last fit' if replica.fits > 1 else 'fit'}. The returned loss counts, but kept predictions and networks "
+        "belong to these weights"
+        + (
+            ""
+            if replica.fits > 1
+            else ". With monitor_best=True in the callback all three belong to the best epoch, and the function need "
+            "not return a loss"
+        ),
         category=HyppoWarning,
         stacklevel=2,
     )

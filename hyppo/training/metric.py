@@ -8,6 +8,7 @@ from typing import Any
 
 from hyppo.arguments import number
 from hyppo.errors import HyppoWarning, StudyError
+from hyppo.training.predictions import discard
 from hyppo.training.replica import Goal, Replica, Result, check_target
 
 HIGHER_IS_BETTER = re.compile(
@@ -86,25 +87,36 @@ class Monitor:
         self.best = best
         self.loss: float | None = None
         self.beside: dict[str, float] = {}
+        self._reported = self._steps = 0  # reports of earlier fits of this training, and their steps
 
     def begin(self) -> None:
-        """Check that a fit may begin.
+        """Start a fit. The result of an earlier fit of this training does not count: neither loss nor predictions.
 
         Raises
         ------
-        StudyError
-            This training has a result already.
         ObjectiveError
             The study's target needs a criterion, and there is none.
         """
-        if self.replica.result is not None:
-            self.replica.hand_over(self.replica.result)
-        check_target(self.replica)
+        replica = self.replica
+        check_target(replica)
+        self.loss, self.beside = None, {}
+        replica.goal = self.goal
+        self._reported = len(replica.curve)
+        if replica.fits:
+            self._steps = replica.curve[-1][0] + 1 if replica.curve else 0
+            replica.losses, replica.rows = None, ""
+            if replica.rank == 0:
+                discard(replica.location)
+
+    @property
+    def curve(self) -> list[tuple[int, float]]:
+        """The reports of this fit. Their steps continue those of earlier fits."""
+        return self.replica.curve[self._reported :]
 
     def report(self, step: int, logged: Mapping[str, Any]) -> bool:
-        """Report the metric after `step` (counted from 0); return whether these weights determine the loss now."""
+        """Report the metric after `step` of this fit (from 0); return whether these weights determine the loss now."""
         loss = self.loss_in(logged)
-        self.replica.report(step, loss)
+        self.replica.report(self._steps + step, loss)
         if self.best and self.loss is not None and not loss < self.loss and not math.isnan(self.loss):
             return False
         self.take(loss, self.beside_in(logged))
@@ -123,12 +135,12 @@ class Monitor:
         return {name: number(name, logged[name], finite=False) for name in self.metrics if name in logged}
 
     def go_on(self, curve: Iterable[tuple[int, float]]) -> None:
-        """Repeat the reports of `curve`: an interrupted training continues after them.
+        """Repeat the reports of `curve`: an interrupted fit continues after them.
 
         A rule for stopping early counts the reports of a training and its lowest loss, and forgets those of an
         interrupted training.
         """
-        self.replica.curve.clear()
+        del self.replica.curve[self._reported :]
         for step, loss in curve:
             self.replica.report(step, loss)
             self.loss = loss
@@ -169,6 +181,6 @@ class Monitor:
         """
         if self.loss is None and not stopped:
             raise self.missing(logged)
-        self.replica.whole = not stopped
+        self.replica.whole = not stopped and (self.replica.whole or not self.replica.fits)
         self.replica.metrics.update({name: value for name, value in self.beside.items() if name in self.metrics})
         self.replica.hand_over(Result(math.nan if self.loss is None else self.loss))

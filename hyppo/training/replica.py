@@ -196,6 +196,8 @@ class Replica:
         Losses of the kept predictions by `criterion`.
     metrics : dict
         The numbers given to `log`.
+    fits : int
+        Number of fits with a callback that have ended in this training.
 
     Examples
     --------
@@ -231,6 +233,7 @@ class Replica:
         self.curve: list[tuple[int, float]] = []
         self.metrics: dict[str, float] = {}
         self.result: Result | None = None
+        self.fits = 0
         self.goal: Goal | None = None
         self.whole = False
         self.rows = ""
@@ -321,20 +324,9 @@ class Replica:
         return self._stop_asked is not None and self._stop_asked()
 
     def hand_over(self, result: Result) -> None:
-        """Store the result, for callbacks that cannot return it.
-
-        Raises
-        ------
-        StudyError
-            There is a result already: two callbacks, or two fits, in one training.
-        """
-        if self.result is not None:
-            raise StudyError(
-                f"trial {self.trial} replica {self.index} already has a result (loss "
-                f"{self.result.loss:g}): use one HyppoCallback or one hyppo_keras.fit per training. If it fits several "
-                "times, give it to the last fit only, or to none and return the loss (docs/running.md has examples)"
-            )
+        """Store the result of a fit, for callbacks that cannot return it. The last fit of a training counts."""
         self.result = result
+        self.fits += 1
 
 
 def check_target(replica: Replica) -> None:

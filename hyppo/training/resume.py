@@ -23,7 +23,7 @@ SHARE = 0.05  # of the time goes to saves, at most
 
 
 def state_name(replica: Replica) -> str:
-    """Prefix of the files of this training's state: files of another seed or other parameters do not match it.
+    """Prefix of the files of a fit's state: files of another seed, other parameters or another fit do not match it.
 
     A study file that was deleted may have left its folder behind, with state of the same trial and replica.
 
@@ -32,7 +32,7 @@ def state_name(replica: Replica) -> str:
     >>> state_name(small) == state_name(small) != state_name(large)
     True
     """
-    of = repr((replica.seed, sorted(replica.params.items())))
+    of = repr((replica.seed, sorted(replica.params.items()), *([replica.fits] if replica.fits else [])))
     return f"resume.{hashlib.blake2b(of.encode(), digest_size=8).hexdigest()}"
 
 

@@ -31,11 +31,12 @@ def is_no_tracing_advice(record: logging.LogRecord) -> bool:
 
 
 class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Report each epoch's loss, stop when asked, and hand the result over at the end of `model.fit`.
+    """Report each epoch's loss, stop if the run asks for it, and store the result when `model.fit` ends.
 
-    The loss is the monitored value of the weights that `fit` leaves: if another callback has brought back those of an
-    earlier epoch, that epoch's; if they are of no epoch (averaged weights), they are evaluated once more. The last
-    epoch is always validated. The callback's place in the list does not matter.
+    The loss is the monitored value for the weights at the end of `fit`: that of an earlier epoch if another callback
+    has restored its weights; if they belong to no epoch (averaged weights), they are evaluated once more. The last
+    epoch is always validated. The callback's place in the list does not matter. If a training calls `fit` several
+    times, the last fit counts, and reports continue the count of the earlier fits.
 
     Parameters
     ----------
@@ -67,9 +68,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     Raises
     ------
     StudyError
-        An invalid argument; and from `model.fit`: a second callback, a second fit, a fit without epochs, a
-        metric that is not in the logs of the first validation, a model of another Keras, a replica of several ranks
-        (`hyppo_keras.fit` trains it).
+        An invalid argument; and from `model.fit`: a second callback, a fit without epochs, a metric that is not in the
+        logs of the first validation, a model of another Keras, a replica of several ranks (`hyppo_keras.fit` trains
+        it).
 
     Examples
     --------
@@ -100,15 +101,19 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._weights = weights
         self._resume = resume
         self._saves = Saves()
-        self._stopped = False
         self._group: Group | None = None  # of several ranks
+        self._history: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Set the state of one fit."""
+        self._stopped = False
         self._losses: dict[bytes, tuple[float, dict[str, float]]] = {}  # and metrics, by the weights' fingerprint
         self._best: Any = None  # weights of the lowest loss
         self._since = self._validation_began = self._validation_took = 0.0
         self._epoch_took = math.inf
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
-        self._history: Any = None
 
     def set_model(self, model: Any) -> None:
         check_model(model)
@@ -119,6 +124,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if replica.target == "ensemble_loss" and replica.criterion is None:
             replica.criterion = CompiledLoss.of(getattr(self.model, "loss", None))
         TENSORFLOW.addFilter(is_no_tracing_advice)
+        self._reset()
         self._monitor.begin()
         if replica.world_size > 1 and self._group is None:
             raise StudyError(

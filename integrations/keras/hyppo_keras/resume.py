@@ -16,7 +16,7 @@ def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> No
     name = state_name(replica)
     weights = f"{name}.{epoch}.weights.h5"
     model.save_weights(replica.directory / weights, overwrite=True)
-    state: dict[str, Any] = {"epoch": epoch, "weights": weights, "curve": list(replica.curve), "random": random_state()}
+    state: dict[str, Any] = {"epoch": epoch, "weights": weights, "curve": monitor.curve, "random": random_state()}
     state |= {"loss": monitor.loss, "beside": monitor.beside, "best": None}
     if best is not None:
         state["best"] = f"{name}.{epoch}.best.weights.h5"

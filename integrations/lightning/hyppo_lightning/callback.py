@@ -40,7 +40,8 @@ class HyppoCallback(_Base):
 
     The loss is the monitored value for the weights at the end of `fit`. If these have changed since the last validation
     (validation every k epochs, a stop within an epoch, averaged weights), they are validated once more. Reports count
-    epochs if the Trainer validates at the end of epochs, and validations from 0 if it validates within epochs.
+    epochs if the Trainer validates at the end of epochs, and validations from 0 if it validates within epochs. If a
+    training calls `fit` several times, the last fit counts, and reports continue the count of the earlier fits.
 
     Parameters
     ----------
@@ -72,9 +73,8 @@ class HyppoCallback(_Base):
     Raises
     ------
     StudyError
-        An invalid argument; and from `trainer.fit`: a second callback, a second fit, a fit without
-        training, a metric that is not logged by the first validation, a Trainer that does not train on the
-        replica's ranks.
+        An invalid argument; and from `trainer.fit`: a second callback, a fit without training, a metric that is not
+        logged by the first validation, a Trainer that does not train on the replica's ranks.
 
     Examples
     --------
@@ -121,6 +121,10 @@ class HyppoCallback(_Base):
         self._weights = weights
         self._resume = resume
         self._saves = Saves()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Set the state of one fit."""
         self._saving = self._saving_within = self._resuming = False
         self._by_epoch = True  # reports count epochs, not validations
         self._epoch: int | None = None  # the last that was trained
@@ -145,6 +149,7 @@ class HyppoCallback(_Base):
                 f"monitor_best=True needs the whole network on each rank, and {type(trainer.strategy).__name__} shards "
                 "it: leave monitor_best out, or return ModelCheckpoint's best_model_score from the training function"
             )
+        self._reset()
         self._monitor.begin()
         # last, because other callbacks (weight averaging) may exchange the weights at the end of training; a new list,
         # because the Trainer is iterating over this one
@@ -183,7 +188,7 @@ class HyppoCallback(_Base):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._saving:  # only in this callback's checkpoint, not in the user's
             checkpoint["hyppo"] = {
-                "curve": list(self._monitor.replica.curve),
+                "curve": self._monitor.curve,
                 "random": random_state(),
                 "validated": self._validated is not None,
                 "loss": self._monitor.loss,
@@ -361,7 +366,7 @@ class HyppoCallback(_Base):
         if not self._by_epoch and self._validated is not None and not validating:
             return  # at the end of an epoch Lightning logs the same value again
         self._reported = self._epoch
-        step = self._epoch if self._by_epoch and self._epoch is not None else len(self._monitor.replica.curve)
+        step = self._epoch if self._by_epoch and self._epoch is not None else len(self._monitor.curve)
         if self._monitor.report(step, trainer.callback_metrics) and self._monitor.best:
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
 
