@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import hyppo
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 # example -> what it needs; the Keras ones share the backends, so that each runs on one of them
 NEEDS = {
@@ -104,6 +106,32 @@ def test_untuned(name, tmp_path):
     script = tmp_path / f"{name}.py"
     script.write_text(UNTUNED[name][0])
     assert re.search(r"\d\.\d", run(name, tmp_path, script, seconds=140))
+
+
+@pytest.mark.timeout(60)
+def test_a_script_without_functions_is_run_as_it_is(tmp_path):
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+    (tmp_path / "tune.py").write_text(re.search(r"```python\n(# tune.py\n.*?)```", page, re.S)[1])
+    (tmp_path / "train.py").write_text(
+        "import argparse, math, random\n"
+        "parser = argparse.ArgumentParser()\n"
+        "for name, kind in (('lr', float), ('width', int), ('seed', int), ('out', str)):\n"
+        "    parser.add_argument('--' + name, type=kind, required=True)\n"
+        "options = parser.parse_args()\n"
+        "random.seed(options.seed)\n"
+        "if __name__ == '__main__':\n"
+        "    val_loss = math.log10(options.lr) ** 2 / options.width + random.random()\n"
+        "    open(options.out + '/log.txt', 'w').write(str(val_loss))\n"
+    )
+    short = {"HYPPO_TRIALS": "2", "HYPPO_TRAININGS": "4", "HYPPO_PROGRESS": "0"}
+    command = [sys.executable, tmp_path / "tune.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | short, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
+    check_study("study", tmp_path, done.stdout)
+    logged = [float(path.read_text()) for path in tmp_path.glob("study.h5.d/trial-*/replica-*/log.txt")]
+    records = [r.loss for t in hyppo.load(tmp_path / "study.h5").trials for r in t.replicas if r.loss is not None]
+    assert sorted(logged) == sorted(records)
+    assert len(set(records)) == len(records) >= 2
 
 
 @pytest.mark.slow

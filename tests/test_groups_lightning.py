@@ -56,6 +56,53 @@ def test_ranks_meet_their_own_or_say_why_not(tmp_path):
             assert words in line
 
 
+SHARDED = """
+import sys, warnings, torch, lightning as L
+from pathlib import Path
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import fully_shard
+sys.path.insert(0, sys.argv[1])
+import test_callback_lightning as here
+warnings.simplefilter("always")
+
+
+class Net(here.Net):
+    def configure_model(self):
+        fully_shard(self, mesh=self.device_mesh["data_parallel"])
+
+
+replica = here.replica(Path(sys.argv[3]), rank=int(sys.argv[2]), world_size=2)
+callback = here.HyppoCallback(replica)
+callback._saves.due = lambda: True
+strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo")
+trainer = L.Trainer(max_epochs=3, callbacks=[callback], logger=False, accelerator="cpu", strategy=strategy, devices=2,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+trainer.fit(Net(), here.data(27), here.data(27, 2))
+print("says:", replica.result.loss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_network_that_is_sharded_over_the_ranks_is_kept_whole(tmp_path):
+    """No predictions and no state to go on from, with a notice each, and a network that loads on one rank."""
+    import torch
+    import torch.distributed.fsdp
+
+    from . import test_callback_lightning as here
+
+    if not hasattr(torch.distributed.fsdp, "fully_shard"):
+        pytest.skip("an older torch")
+    said = two_ranks(SHARDED, str(tmp_path), MASTER_PORT=free_ports(1)[0], PL_TRAINER_NUM_NODES="1")
+    assert all("says: " in out for _, out, _ in said), said
+    errors = said[0][2]
+    assert errors.count("no predictions are kept: ModelParallelStrategy shards the network") == 1
+    assert errors.count("the state of this training is not saved") == 1
+    directory = here.replica(tmp_path).directory
+    assert not list(directory.glob("resume.*"))
+    here.Net().load_state_dict(torch.load(directory / "weights.ckpt", weights_only=True)["state_dict"])
+
+
 ALONE = """
 import sys
 import hyppo, torch, lightning, pytorch_lightning

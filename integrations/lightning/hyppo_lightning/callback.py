@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import pickle
+import shutil
 import sys
 import time
 import warnings
@@ -16,14 +17,14 @@ import torch
 
 from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.metric import STEP_PAUSE, Monitor
-from hyppo.training.predictions import asked_for, keep, keep_weights
+from hyppo.training.predictions import UNASKED_BYTES, asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
 from hyppo.training.resume import Saves, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
 from hyppo_lightning.prepare import lock_preparation
 from hyppo_lightning.roots import redirect_roots
-from hyppo_lightning.weights import WEIGHTS, form_of, save_weights
+from hyppo_lightning.weights import WEIGHTS, form_of, gathered, save_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Base
@@ -304,6 +305,11 @@ class HyppoCallback(_Base):
             trainer.save_checkpoint(part)
         finally:
             self._saving = False
+        if trainer.strategy.broadcast(part.is_dir()):
+            self._resume = False
+            if trainer.is_global_zero:
+                shutil.rmtree(part)
+            raise StudyError(f"{type(trainer.strategy).__name__} writes each rank's shard to a file of its own")
         if trainer.is_global_zero:
             part.replace(path)
 
@@ -339,8 +345,10 @@ class HyppoCallback(_Base):
         if whole:
             replica.log("parameters", sum(p.numel() for p in pl_module.parameters() if p.requires_grad))
         state = trainer.strategy.lightning_module_state_dict()  # a collective call if the ranks share the weights
+        nbytes = sum(tensor.nbytes for tensor in state.values() if isinstance(tensor, torch.Tensor))
+        if self._weights or (self._weights is None and nbytes <= UNASKED_BYTES):
+            state = gathered(state)
         if trainer.is_global_zero:
-            nbytes = sum(tensor.nbytes for tensor in state.values() if isinstance(tensor, torch.Tensor))
             keep_weights(replica, {WEIGHTS: partial(save_weights, state, self._form)}, nbytes, self._weights)
         trainer.strategy.barrier("hyppo_predictions")
         self._monitor.hand_over(trainer.callback_metrics)

@@ -28,6 +28,11 @@ def save_weights(state: dict[str, Any], form: int | None, path: Path) -> None:
     torch.save({"state_dict": plain, "pytorch-lightning_version": "2.4.0", "hyppo": {"batch": form}}, path)
 
 
+def gathered(state: dict[str, Any]) -> dict[str, Any]:
+    """The weights with the shards of all ranks put together; every rank has to call this."""
+    return {name: tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor for name, tensor in state.items()}
+
+
 def form_of(batch: Any) -> int | None:
     """Form of a batch: length of a tuple or list, 0 for a bare tensor, None for anything else."""
     if isinstance(batch, torch.Tensor):
