@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RANKS ?= 3
+WORKERS ?= 2
 QUICK := $(addprefix tests/test_,acquisition.py calibration.py cli.py design.py kernels.py layers.py log.py \
 	log_readers.py replication.py search.py space.py stopping.py study.py surrogates.py)
 
@@ -10,7 +11,7 @@ QUICK := $(addprefix tests/test_,acquisition.py calibration.py cli.py design.py 
 
 help:
 	@echo "make demo        install, then tune a small U-Net on CT sinograms (up to 8 minutes, 2 cores)"
-	@echo "make test        install, then run all tests"
+	@echo "make test        install, then run all tests, WORKERS=2 files at a time (up to 30 minutes, 2 cores)"
 	@echo "make quick       install, then the tests of the core alone (under 90 s)"
 	@echo "make test-gpu    install, then the tests on a GPU (skipped without CUDA; under 8 minutes)"
 	@echo "make test-oldest   the lowest versions of the libraries; make test-pythons   Python 3.12 and 3.13"
@@ -32,8 +33,9 @@ install: .venv/installed
 demo: install
 	$(BIN)/python -m benchmarks.sinogram run --size demo --ranks $(RANKS) --framework lightning --out build/demo
 
+# Most tests wait for processes that start: two at a time take little more than half the time, also on two cores.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 quick: install
 	$(BIN)/python -m pytest -q -m "not slow and not mpi" $(QUICK)
