@@ -9,6 +9,7 @@
     waiting    (n,)    pending, without a loss yet
     pruned     (n,)    given up, without a loss
     share      (n,)    share of the ended trainings that did not fail, NaN while none ended
+    replicas   (n, 3)  trainings: all, pending and failed ones
 
 A trial outside the space, as a study has whose space became narrower, counts in none of them.
 
@@ -63,10 +64,9 @@ class Columns:
         self._settled: IntArray = np.empty(0, dtype=np.int64)
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
         self._pruned: BoolArray = np.empty(0, dtype=np.bool_)
+        self._replicas: IntArray = np.empty((0, 3), dtype=np.int64)
         self._share: FloatArray = np.empty(0)
         self.trials: list[Trial] = []
-        self.asked = 0  # trainings, pending ones among them
-        self.failed = 0  # trainings
         self.taken: set[bytes] = (
             set() if feasible is None else Closed((), feasible)
         )  # identities of all points; like the trials not to be changed
@@ -78,9 +78,6 @@ class Columns:
         changed = [i for i, (old, new) in enumerate(zip(self.trials, trials, strict=False)) if old is not new]
         new = trials[known:]
         memory = self.memory
-        for sign, some in ((-1, [self.trials[i] for i in changed]), (1, [*(trials[i] for i in changed), *new])):
-            self.asked += sign * sum(len(trial.replicas) for trial in some)
-            self.failed += sign * sum(r.state is State.FAILED for trial in some for r in trial.replicas)
         if new:
             self._reserve(len(trials))
             which, units = self._encoded([trial.params for trial in new])
@@ -98,8 +95,11 @@ class Columns:
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = inside and trial.settled is None and trial.state is State.PENDING
             self._pruned[i] = inside and trial.settled is None and trial.state is State.PRUNED
-            ended = [r.state for r in trial.replicas if inside and r.state is not State.PENDING]
-            self._share[i] = 1.0 - ended.count(State.FAILED) / len(ended) if ended else np.nan
+            states = [r.state for r in trial.replicas]
+            pending, failed = states.count(State.PENDING), states.count(State.FAILED)
+            self._replicas[i] = len(states), pending, failed
+            ended = len(states) - pending if inside else 0
+            self._share[i] = 1.0 - failed / ended if ended else np.nan
         self.trials, self.memory = list(trials), memory  # last: if Ctrl-C cuts this short, the next call does it again
 
     def _encoded(self, points: Sequence[Mapping[str, Any]]) -> tuple[BoolArray, FloatArray]:
@@ -126,7 +126,27 @@ class Columns:
         self._inside = grown(self._inside)
         self._count, self._settled = grown(self._count), grown(self._settled)
         self._waiting, self._pruned = grown(self._waiting), grown(self._pruned)
-        self._share = grown(self._share)
+        self._replicas, self._share = grown(self._replicas), grown(self._share)
+
+    @property
+    def asked(self) -> int:
+        """Trainings, pending ones among them."""
+        return int(self._replicas[: len(self.trials), 0].sum())
+
+    @property
+    def failed(self) -> int:
+        """Failed trainings."""
+        return int(self._replicas[: len(self.trials), 2].sum())
+
+    def failures(self, rows: IntArray) -> IntArray:
+        """Failed trainings of some trials, (m,) -> (m,)."""
+        failed: IntArray = self._replicas[rows, 2]
+        return failed
+
+    def room(self, rows: IntArray, most: int) -> IntArray:
+        """Further trainings of some trials up to `most` of each, none while one is pending, (m,) -> (m,)."""
+        total, pending = self._replicas[rows, 0], self._replicas[rows, 1]
+        return np.where(pending > 0, 0, np.maximum(most - total, 0))
 
     def settled(self) -> IntArray:
         """Numbers of the trials with a loss, in the order in which they first had one."""

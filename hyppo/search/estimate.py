@@ -94,7 +94,7 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         evidence.y[some],
         levels,
         prior,
-        start=known.model.theta,
+        start=known.fitted[0].theta,
         noise=None if noise is None else noise[some],
         owner=known.space.owner,
     )

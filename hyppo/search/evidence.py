@@ -103,7 +103,7 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     """Merge equal points, smooth the spread (from the hyperparameters `spread_start`), and transform the scores."""
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
-    x = space.features(unit)
+    x = space.features(unit, on_lattice=True)
     outputs = surrogates.outputs.fit(merged.mean)
     # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
     slope = np.maximum(outputs.derivative(merged.mean), 1e-150) ** 2

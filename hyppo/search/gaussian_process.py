@@ -8,7 +8,7 @@ import numpy as np
 from hyppo import surrogates
 from hyppo.search.evidence import Evidence, thinned
 from hyppo.search.memory import Memory, ProcessStep
-from hyppo.space import Space
+from hyppo.space import FloatArray, Space
 
 if TYPE_CHECKING:
     from hyppo.surrogates.gp import GP
@@ -16,25 +16,40 @@ if TYPE_CHECKING:
 REFIT_ALWAYS = 20  # points up to which hyperparameters are fitted at every ask
 REFIT_OFTEN = 100  # points up to which they are fitted at every turn of the process, and to convergence
 TURN = 2  # points from one turn of the process to the next
+GROWN = 0.05  # share of new points from which more of them are fitted again
 FITTED_ON = 300  # points that hyperparameters are fitted to at most
+FITTED_QUICKLY_ON = 100  # points that they are fitted to at most if no ask remembers them
+TOLERANCE = 1e-5  # of a fit: a hundredth of a log posterior, which no ask can tell, for two thirds of the time
 CONDITIONED_ON = 600  # points that a surrogate is conditioned on at most: an ask stays under a second at any n
+
+
+def _remembered(space: Space, evidence: Evidence, memory: Memory) -> tuple[FloatArray | None, int]:
+    """Hyperparameters of an earlier ask, None without any, and the number of points that they were fitted to."""
+    last, d, known = memory.process, space.dimension, evidence.noise is not None
+    if last is None or len(last.theta) != d + 2:
+        return None, 0
+    theta = np.array(last.theta)
+    if last.known_noise is known:
+        return theta, last.fitted_at
+    theta[-1] = surrogates.gp.prior(d, known).mean[-1]  # the last entry has changed its meaning
+    return theta, 0
+
+
+def due(space: Space, evidence: Evidence, memory: Memory) -> bool:
+    """Whether the process must be fitted before it proposes a point."""
+    start, fitted_at = _remembered(space, evidence, memory)
+    new = evidence.n - fitted_at
+    often = TURN if evidence.n <= REFIT_OFTEN else GROWN * evidence.n
+    return start is None or evidence.n <= REFIT_ALWAYS or new >= often or new < 0
 
 
 def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, ProcessStep]":
     """The Gaussian process, fitted or with the hyperparameters of an earlier ask, and the step that it leaves."""
     gp = surrogates.gp
     d, known = space.dimension, evidence.noise is not None
-    start, fitted_at = None, 0
-    last = memory.process
-    if last is not None and len(last.theta) == d + 2:
-        start, fitted_at = np.array(last.theta), last.fitted_at
-        if last.known_noise is not known:  # the last entry has changed its meaning
-            start[-1] = gp.prior(d, known).mean[-1]
-            fitted_at = 0
-    new = evidence.n - fitted_at
-    due = evidence.n <= REFIT_ALWAYS or new >= max(TURN, evidence.n / 50) or new < 0
+    start, fitted_at = _remembered(space, evidence, memory)
     shown = evidence.at(thinned(evidence, CONDITIONED_ON))
-    if start is None or due:
+    if start is None or due(space, evidence, memory):
         fitted = evidence.at(thinned(evidence, FITTED_ON))
         cold = fitted_at == 0 or (evidence.n <= REFIT_OFTEN and evidence.n % 5 == 0)
         starts = [] if start is None else [start] + ([gp.cold_start(d, known)] if cold else [])
@@ -46,12 +61,37 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
             starts=starts,
             iterations=50 if fitted_at == 0 or evidence.n <= REFIT_OFTEN else 10,
             noise_std=math.sqrt(0.25 + evidence.level_std**2),
+            tolerance=TOLERANCE,
         )
         start, fitted_at = model.theta, evidence.n
         if fitted.n == shown.n:
             return model, _step(evidence, model, fitted_at)
     model = gp.condition(shown.x, shown.y, start, noise=shown.noise, owner=space.owner)
     return model, _step(evidence, model, fitted_at)
+
+
+def conditioned(space: Space, evidence: Evidence, memory: Memory) -> "GP":
+    """The Gaussian process with the hyperparameters of an earlier ask, whether or not they are due to be fitted.
+
+    For asks that leave no step of the process, which would have to fit in vain: a step remembers the hyperparameters.
+    """
+    gp = surrogates.gp
+    start, _ = _remembered(space, evidence, memory)
+    if start is None:
+        fitted = evidence.at(thinned(evidence, FITTED_QUICKLY_ON))
+        model = gp.fit(
+            fitted.x,
+            fitted.y,
+            noise=fitted.noise,
+            owner=space.owner,
+            noise_std=math.sqrt(0.25 + evidence.level_std**2),
+            tolerance=TOLERANCE,
+        )
+        if fitted.n == evidence.n:
+            return model
+        start = model.theta
+    shown = evidence.at(thinned(evidence, CONDITIONED_ON))
+    return gp.condition(shown.x, shown.y, start, noise=shown.noise, owner=space.owner)
 
 
 def _step(evidence: Evidence, model: "GP", fitted_at: int) -> ProcessStep:

@@ -31,7 +31,7 @@ class Improvement:
         posterior = model.predict_mean(evidence.x)
         best = float(posterior.min())
         noise = 1.0 if evidence.noise is None else float(np.median(evidence.noise))
-        at = space.features(pending)
+        at = space.features(pending, on_lattice=True)
         if pending.shape[0] > PENDING_SHOWN:
             # Elsewhere a pending point makes no place the best one less.
             promise = acquisition.expected_improvement.log_ei(model, at, best)
@@ -44,7 +44,7 @@ class Improvement:
         self._prudence = known.prudence(known.log_success(pool))
 
         def worth(unit: FloatArray) -> FloatArray:
-            log_ei = acquisition.expected_improvement.log_ei(informed, space.features(unit), best)
+            log_ei = acquisition.expected_improvement.log_ei(informed, space.features(unit, on_lattice=True), best)
             return self._prudent(log_ei, known.log_success(unit))
 
         self.first: FloatArray | None = acquisition.candidates.evolve(space, generator, pool, worth, taken)
@@ -64,9 +64,11 @@ class Improvement:
             first, self.first = self.first, None
             return first
         if self._pool is None:
-            self._pool = surrogates.pool.Pool(self._informed, self._space.features(self._points), self._room)
+            self._pool = surrogates.pool.Pool(
+                self._informed, self._space.features(self._points, on_lattice=True), self._room
+            )
         for unit in given[self._given :]:
-            self._pool.add(self._space.features(unit[None, :])[0], self._noise)
+            self._pool.add(self._space.features(unit[None, :], on_lattice=True)[0], self._noise)
         self._given = len(given)
         prediction = self._pool.prediction
         log_ei = acquisition.expected_improvement.log_ei_at(prediction, self._best)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyppo.search.evidence import Evidence, Observations, gather
-from hyppo.search.gaussian_process import process
+from hyppo.search.gaussian_process import conditioned, due, process
 from hyppo.search.memory import Memory, ProcessStep
 from hyppo.space import FloatArray, Space
 
@@ -63,7 +63,7 @@ class Known:
         known = replace(self, pending=np.vstack([self.pending, more]), taken=taken)
         # The losses are the same, and so are the models fitted to them.
         known.__dict__.update(
-            {name: self.__dict__[name] for name in ("evidence", "fitted", "success") if name in self.__dict__}
+            {name: self.__dict__[name] for name in ("evidence", "fitted", "model", "success") if name in self.__dict__}
         )
         return known
 
@@ -114,7 +114,9 @@ class Known:
 
     def log_success(self, unit: FloatArray) -> FloatArray | None:
         """Logarithm of that probability at coordinates `unit`, (q, d) -> (q,)."""
-        return None if self.success is None else self.success.log_probability(self.space.features(unit))
+        return (
+            None if self.success is None else self.success.log_probability(self.space.features(unit, on_lattice=True))
+        )
 
     def prudence(self, log_success: FloatArray | None) -> "Prudence | None":
         """The rule that puts candidates which are likely to fail behind others, by some of them; None without it."""
@@ -124,7 +126,9 @@ class Known:
 
         return Prudence.among(log_success, self.outcomes.bound)
 
-    @property
+    @cached_property
     def model(self) -> "GP":
-        """The Gaussian process; only if `varied`."""
-        return self.fitted[0]
+        """The Gaussian process for asks that leave no step of it: as of its last fit; only if `varied`."""
+        if "fitted" in self.__dict__ or not due(self.space, self.evidence, self.memory):
+            return self.fitted[0]
+        return conditioned(self.space, self.evidence, self.memory)

@@ -77,7 +77,7 @@ class LocalSearch:
         elif self._ensemble or len(pending) == 0:
             self._model = surrogates.rbf.fit(shown.x, shown.y, ridge=ridge)
         else:
-            waiting = self._space.features(pending)
+            waiting = self._space.features(pending, on_lattice=True)
             best = self._evidence.x[int(np.argmin(self._evidence.y))]
             waiting = waiting[np.argsort(np.sum((waiting - best) ** 2, axis=1), kind="stable")[:BELIEVED]]
             x, y = np.vstack([shown.x, waiting]), np.append(shown.y, self._known.model.predict_mean(waiting))
@@ -104,7 +104,7 @@ class LocalSearch:
         if candidates.shape[0] == 0:
             return None
         weight = acquisition.weighted.WEIGHTS[turn % len(acquisition.weighted.WEIGHTS)]
-        centres = np.vstack([evidence.x, space.features(pending)])
+        centres = np.vstack([evidence.x, space.features(pending, on_lattice=True)])
         model = self._fitted(pending)
         value, distance = self._measured(model, candidates, centres, row)
         log_success = self._known.log_success(candidates)
@@ -134,7 +134,7 @@ class LocalSearch:
         self, model: "FittedModel", unit: FloatArray, centres: FloatArray, row: int
     ) -> tuple[FloatArray, FloatArray]:
         """The surrogate's value at candidates, and their distance to the nearest centre, (q, d) -> (q,), (q,)."""
-        x = self._space.features(unit)
+        x = self._space.features(unit, on_lattice=True)
         near = _nearby(centres, self._evidence.x[row], x)
         return model.predict(x).mean, acquisition.weighted.distances(x, near)
 

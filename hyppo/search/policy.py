@@ -4,7 +4,7 @@ The choice depends only on the trials and the root seed, so that a study continu
 as the uninterrupted one. The recommendation uses the same models, so it is made here too.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,12 +136,11 @@ class Policy:
         number = due(points, spent, spent - fewest * points, count, left, self.exhausted(columns))
         if number == 0:
             return []
-        settled = columns.settled_trials()
-        room = np.array([0 if t.pending else max(0, most - len(t.replicas)) for t in settled], dtype=np.int64)
-        failed = self._failed(settled, known)
+        rows = columns.settled()
+        room, failed = columns.room(rows, most), self._failed(columns, known)
         generator = generator_for(self.config.seed, REPLICATE_PURPOSE, spent)
         found = contenders(known, room, failed, columns.failed > FAILING * spent, generator, number)
-        return [Further(settled[row], more) for row, more in found.items()]
+        return [Further(columns.trials[rows[row]], more) for row, more in found.items()]
 
     def _neediest(self, columns: Columns) -> Trial:
         """The best of the trials with the fewest replicas, for an exhausted space.
@@ -167,10 +166,11 @@ class Policy:
         )
 
     @staticmethod
-    def _failed(settled: Sequence[Trial], known: Known) -> IntArray:
-        """Failed trainings of each row of the observations, (n,); none of the censored ones after `settled`."""
+    def _failed(columns: Columns, known: Known) -> IntArray:
+        """Failed trainings of each row of the observations, (n,); none of the censored ones at their end."""
         failed = np.zeros(known.data.mean.size, dtype=np.int64)
-        failed[: len(settled)] = [sum(r.state is State.FAILED for r in trial.replicas) for trial in settled]
+        settled = columns.failures(columns.settled())
+        failed[: settled.size] = settled
         return failed
 
     def recommendation(self, columns: Columns) -> "tuple[Trial, Recommendation] | None":
@@ -181,7 +181,7 @@ class Policy:
         if not settled:
             return None
         known = columns.known(self.config.risk)
-        found = recommend(known, required=self.config.required, failed=self._failed(settled, known))
+        found = recommend(known, required=self.config.required, failed=self._failed(columns, known))
         return None if found is None else (settled[found.row], found)
 
     def estimates(self, columns: Columns) -> list[tuple[Trial, float, tuple[float, float]]]:
@@ -192,7 +192,7 @@ class Policy:
         if not settled:
             return []
         known = columns.known(self.config.risk)
-        found = estimate(known, required=self.config.required, failed=self._failed(settled, known))
+        found = estimate(known, required=self.config.required, failed=self._failed(columns, known))
         if found is None:
             return []
         rows = known.evidence.row[found.index]

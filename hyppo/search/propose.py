@@ -147,7 +147,9 @@ class Turns:
             return []
         if not known.varied:
             visited = np.vstack([known.data.unit, known.pending])
-            return spread_out(space.features(visited), space.features(pool), pool, count)
+            return spread_out(
+                space.features(visited, on_lattice=True), space.features(pool, on_lattice=True), pool, count
+            )
         seen, memory = known.taken.copy(), known.memory
         given: list[FloatArray] = []
         proposals: list[Proposal] = []

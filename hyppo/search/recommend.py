@@ -106,7 +106,7 @@ def _caution(known: Known, able: IntArray) -> FloatArray:
     evidence = known.evidence
     if not known.enough:
         return evidence.score[able]
-    model, y = known.model, evidence.y[able]
+    model, y = known.fitted[0], evidence.y[able]
     prediction = model.predict(evidence.x[able])
     error = np.zeros(able.size) if evidence.noise is None else np.sqrt(model.noise_factor * evidence.noise[able])
     single = 1.0 if evidence.noise is None else float(np.median(evidence.noise * evidence.count))

@@ -33,6 +33,7 @@ SETTLED = 1.0  # further replicas for each point at most, once all points of a b
 CONTENDERS = 20
 SCREENED = 100  # points with the least means, among which the contenders are found
 CLEAR = 0.01  # expected loss, in standard deviations of all scores, from which the order of the contenders is clear
+EXACT = 2e-6  # variance of the means up to which the order of the contenders is clear: they differ by more
 DRAWS = 256
 TESTED = 3  # trainings of the lead if failures are frequent
 
@@ -90,6 +91,15 @@ def contenders(
     evidence = known.evidence.at(
         np.flatnonzero(known.evidence.settled & (failed[known.evidence.row] <= known.evidence.count))
     )
+    if evidence.n == 0:
+        return {}
+    if evidence.noise is None:
+        # One repeated training tells noise from a rough surface, and the best observed is the first to doubt.
+        best = int(evidence.row[np.argmin(evidence.y)])
+        if room[best]:
+            return {best: 1}
+    elif not failing and float(evidence.noise.max(initial=0.0)) <= EXACT:
+        return {}
     if evidence.n > SCREENED:  # a mean costs O(n), a standard deviation O(n^2)
         evidence = evidence.at(np.sort(np.argsort(known.model.predict_mean(evidence.x), kind="stable")[:SCREENED]))
     visited = known.model.predict(evidence.x)
@@ -99,26 +109,27 @@ def contenders(
     normal = generator.standard_normal((DRAWS, top.size))
     draws = _draws(mean, covariance, normal)
     lead = int(np.argmin(mean))
-    # One repeated training tells noise from a rough surface, a few whether the lead fails more often than not.
+    # A few trainings tell whether the lead fails more often than not.
     trained = int(evidence.count[top[lead]] + failed[evidence.row[top[lead]]])
-    untested = evidence.noise is None or (failing and trained < TESTED)
-    if not (untested and left[lead]) and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
+    untested = failing and trained < TESTED and left[lead] > 0
+    if not untested and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
         return {}
     single = np.full(top.size, known.model.noise_factor)
     if evidence.noise is not None:
         single *= evidence.noise[top] * evidence.count[top]
     chosen: dict[int, int] = {}
     for k in range(min(count, int(left.sum()))):
-        if k == 0 and untested and left[lead]:
+        if k == 0 and untested:
             at = lead
         else:
+            if k > 0:
+                draws = _draws(mean, covariance, normal)
             share = np.bincount(np.argmin(draws, axis=1), minlength=top.size) / DRAWS
             variance = np.maximum(np.diag(covariance), 1e-12)
             worth = share * (1.0 - share) * variance**2 / (variance + single)
             at = int(np.argmax(np.where(left > 0, worth, -1.0)))
         column = covariance[:, at] / np.sqrt(covariance[at, at] + single[at])
         covariance = covariance - np.outer(column, column)
-        draws = _draws(mean, covariance, normal)
         left[at] -= 1
         row = int(evidence.row[top[at]])
         chosen[row] = chosen.get(row, 0) + 1

@@ -114,7 +114,7 @@ def fit(space: Space, outcomes: Outcomes, near: FloatArray, start: tuple[float, 
     """
     n = outcomes.share.size
     rows = np.arange(n)
-    x = space.features(outcomes.unit)
+    x = space.features(outcomes.unit, on_lattice=True)
     if n > SHOWN:
         rows = _some(np.sum((x - near) ** 2, axis=1))
     z = outcomes.share[rows]

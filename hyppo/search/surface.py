@@ -37,4 +37,4 @@ class Surface:
 @on_one_thread
 def surface(known: Known) -> Surface | None:
     """The surrogate that a search would use; None if too little is known to fit one."""
-    return Surface(known.space, known.model, known.evidence.outputs) if known.enough else None
+    return Surface(known.space, known.fitted[0], known.evidence.outputs) if known.enough else None

@@ -363,21 +363,24 @@ class Space:
             [j for j, p in enumerate(self._parameters.values()) for _ in range(_feature_columns(p))], dtype=np.int64
         )
 
-    def features(self, unit: FloatArray) -> FloatArray:
+    def features(self, unit: FloatArray, *, on_lattice: bool = False) -> FloatArray:
         """Coordinates in which distance means likeness, (q, d) -> (q, D).
 
         Ordered parameters keep their coordinate. A choice of three and more values is one-hot times 1/sqrt(2), so that
-        any change of value is a distance of one; of two values, one column of 0 and 1.
+        any change of value is a distance of one; of two values, one column of 0 and 1. Set `on_lattice` if all points
+        are lattice points, as those of `snap` are: half of the time is to look for the nearest one.
         """
-        level = self.level_of(unit)
-        single, choices = self._feature_layout
-        on_lattice = self.unit_of(level)
+        self._checked(unit)
+        if not on_lattice:
+            unit = self.snap(unit)
+        (single, columns), choices = self._feature_layout
         if not choices:
-            return on_lattice
-        out = np.empty((unit.shape[0], self.owner.size))
-        out[:, single[1]] = on_lattice[:, single[0]]
+            return unit
+        out = np.zeros((unit.shape[0], self.owner.size))
+        out[:, columns] = unit[:, single]
+        rows = np.arange(unit.shape[0])
         for j, first, count in choices:
-            out[:, first : first + count] = (level[:, j, None] == np.arange(count)) * math.sqrt(0.5)
+            out[rows, first + np.rint(unit[:, j] * (count - 1)).astype(np.int64)] = math.sqrt(0.5)
         return out
 
     @cached_property

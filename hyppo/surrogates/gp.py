@@ -34,7 +34,7 @@ from hyppo._kernels.posterior import generalised_mean, variance_gradient
 from hyppo.errors import SurrogateError
 from hyppo.space import FloatArray, IntArray
 from hyppo.surrogates.base import BLOCK, Prediction, as_outputs, as_points, products
-from hyppo.surrogates.quasi_newton import minimise
+from hyppo.surrogates.quasi_newton import TOLERANCE, minimise
 
 JITTER = 1e-8
 COARSE = 120  # points up to which a fit without a start begins with all of them
@@ -298,6 +298,7 @@ def fit(
     starts: Sequence[npt.ArrayLike] = (),
     iterations: int = 50,
     noise_std: float = 0.5,
+    tolerance: float = TOLERANCE,
 ) -> GP:
     """Hyperparameters of highest posterior density, and the process conditioned at them.
 
@@ -317,6 +318,8 @@ def fit(
         Limit of the minimisation from a start: steps.
     noise_std : float
         Prior standard deviation of t if the noise is given: its error in the logarithm.
+    tolerance : float
+        Relative decrease of minus the log posterior in a step to stop at.
 
     Returns
     -------
@@ -347,12 +350,13 @@ def fit(
     lowest = np.inf
     for start in starts or (None,):
         if start is None:
-            end, value, _ = _cold(points, values, variances, owners, hyper, cold_start(d, known), iterations)
+            end, value, _ = _cold(points, values, variances, owners, hyper, cold_start(d, known), iterations, tolerance)
         else:
             target = Posterior(points, values, variances, owners, hyper)
             first = np.clip(np.asarray(start, dtype=np.float64), hyper.low, hyper.high)
             curvature = np.diag(target.curvature)
-            end, value, _ = minimise(target, first, hyper.low, hyper.high, curvature, iterations=iterations)
+            low, high = hyper.low, hyper.high
+            end, value, _ = minimise(target, first, low, high, curvature, iterations=iterations, tolerance=tolerance)
         if best is None or value < lowest:
             best, lowest = end, value
     assert best is not None
@@ -360,7 +364,14 @@ def fit(
 
 
 def _cold(
-    x: FloatArray, y: FloatArray, noise: FloatArray, owner: IntArray, hyper: Prior, start: FloatArray, iterations: int
+    x: FloatArray,
+    y: FloatArray,
+    noise: FloatArray,
+    owner: IntArray,
+    hyper: Prior,
+    start: FloatArray,
+    iterations: int,
+    tolerance: float,
 ) -> tuple[FloatArray, float, FloatArray]:
     """Fit from nothing: to every fourth point before all of them, to every sixteenth before these, and so on.
 
@@ -371,6 +382,6 @@ def _cold(
     hessian = np.diag(target.curvature)
     if n > COARSE:
         some = np.linspace(0, n - 1, n // 4).astype(np.int64)
-        start, _, hessian = _cold(x[some], y[some], noise[some], owner, hyper, start, iterations)
+        start, _, hessian = _cold(x[some], y[some], noise[some], owner, hyper, start, iterations, tolerance)
         hessian = 4.0 * hessian  # of so many more points
-    return minimise(target, start, hyper.low, hyper.high, hessian, iterations=iterations)
+    return minimise(target, start, hyper.low, hyper.high, hessian, iterations=iterations, tolerance=tolerance)

@@ -11,6 +11,7 @@ For the hyperparameters of a Gaussian process this takes half the values that sc
 It starts from a curvature of the right size instead of the identity, and it also learns curvature from worse values.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,8 +21,7 @@ from hyppo.space import FloatArray
 
 REACH = 1.0
 DECREASE = 1e-4  # fraction of the decrease predicted by the slope that a step must reach (Armijo)
-VALUE = 1e-6  # relative decrease, and
-GRADIENT = 1e-2  # projected gradient, to stop at: of a log posterior, far below the resolution of the data
+TOLERANCE = 1e-6  # relative decrease to stop at: of a log posterior, far below the resolution of the data
 
 
 def minimise(
@@ -32,6 +32,7 @@ def minimise(
     curvature: FloatArray,
     *,
     iterations: int,
+    tolerance: float = TOLERANCE,
 ) -> tuple[FloatArray, float, FloatArray]:
     """Local minimum near `start`, its value, and the estimate of the Hessian there, (m,), float, (m, m).
 
@@ -47,6 +48,8 @@ def minimise(
         Hessian to begin with, positive definite.
     iterations : int
         Steps that count, at most; three times as many values.
+    tolerance : float
+        Relative decrease in a step to stop at, and the square of a tenth of the projected gradient to stop at.
 
     References
     ----------
@@ -64,11 +67,11 @@ def minimise(
     hessian, learned = curvature.copy(), np.empty((m, m))
     work, found = np.empty((m + 1, m)), np.empty(m + 3)
     value, gradient = function(x)
-    reach, steps = REACH, 0
+    reach, steps, flat = REACH, 0, 10.0 * math.sqrt(tolerance)
     for _ in range(3 * iterations):
         bounded_step(x, gradient, hessian, low, high, reach, work, found)
         there, projected, slope, farthest = found[:m].copy(), found[m], found[m + 1], found[m + 2]
-        if projected <= GRADIENT or farthest < 1e-10:
+        if projected <= flat or farthest < 1e-10:
             break
         new, new_gradient = function(there)
         if not np.isfinite(new):
@@ -82,6 +85,6 @@ def minimise(
         reach = min(REACH, max(reach, 2.0 * farthest))
         decrease, x, value, gradient = value - new, there, new, new_gradient
         steps += 1
-        if steps == iterations or decrease <= VALUE * max(abs(value), 1.0):
+        if steps == iterations or decrease <= tolerance * max(abs(value), 1.0):
             break
     return x, float(value), hessian
