@@ -176,7 +176,7 @@ class Study:
         if not isinstance(extend, bool):
             raise StudyError(f"extend: expected True or False, got {extend!r}")
         self._extend = extend
-        self._attended = False
+        self._is_manager = False
         self._began = False
         self._lock = threading.RLock()
         self._in_training: set[tuple[int, int]] = set()  # trial and replica, of a run; see `hyppo.loop.Session`
@@ -188,7 +188,7 @@ class Study:
         self._folders = Folders(self._log)
         self._feasible = None if config.feasible is None else Feasible(space, config.feasible)
         self._history = History(self._log, partial(Header.new, space, config.seed, config.to_json()), self._extend)
-        self._renew()
+        self._reset()
         self._policy = Policy(space, config)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -275,31 +275,31 @@ class Study:
         self._load()
         return tuple(self._history.trials)
 
-    def _attend(self) -> None:
+    def _serve_if_worker(self) -> None:
         """Serve trainings and do not return, if this is a training process or an MPI rank other than the first.
 
         A training process runs the user's script, and so does every MPI rank; both may touch the study before `run`.
         """
-        if self.objective is not None and not self._attended:
-            from hyppo.launch import attend
+        if self.objective is not None and not self._is_manager:
+            from hyppo.launch import serve_if_worker
 
-            attend()
-            self._attended = True
+            serve_if_worker()
+            self._is_manager = True
 
     def _load(self) -> None:
         """Read the log, without locking it."""
-        self._attend()
+        self._serve_if_worker()
         self._find()
         if self._history.read():
-            self._renew()
+            self._reset()
 
     def _open(self) -> None:
         """Read the log, and become its writer."""
-        self._attend()
+        self._serve_if_worker()
         self._find()
         if self._history.open():
             self._give_up_outside()
-            self._renew()
+            self._reset()
         if not self._began and self.log is not None:
             self._began = True
             self._begin()
@@ -343,7 +343,7 @@ class Study:
         self._load()
         return tuple({"time": began.time, **began.provenance} for began in self._history.sessions)
 
-    def _renew(self) -> None:
+    def _reset(self) -> None:
         """Begin again with the trials that the log holds."""
         self._columns = Columns(self._space, self._config, self._feasible)
         self._enqueued = [t.number for t in self._history.trials if t.is_enqueued and t.pending]

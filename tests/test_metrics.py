@@ -140,7 +140,7 @@ def test_the_goal_is_in_the_file(tmp_path):
     def maximises(replica):
         monitor = Monitor(replica, "val_acc", "max")
         monitor.report(0, {"val_acc": 0.75})
-        monitor.hand_over([])
+        monitor.store_result([])
 
     with hyppo.Study(SPACE, maximises, log=tmp_path / "s.h5", replicas=1) as study:
         study.run(trials=2, progress=False)
@@ -155,7 +155,7 @@ def maximises(replica):
     monitor = Monitor(replica, "val_acc", "max")
     for step in range(2):
         monitor.report(step, {"val_acc": 0.5 + 0.1 * replica.params["x"] + 0.01 * step})
-    monitor.hand_over([])
+    monitor.store_result([])
 
 
 def test_a_maximised_metric_is_shown_in_its_own_sign(tmp_path):

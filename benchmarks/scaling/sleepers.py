@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, help="training processes without MPI")
     parser.add_argument("--synchronous", action="store_true", help="wait for each batch's last training")
     given = parser.parse_args(arguments)
-    launch.attend()
+    launch.serve_if_worker()
     load()
     cpu = time.process_time()
     options = Options(trials=given.trials, workers=given.workers, progress=False, output="file")

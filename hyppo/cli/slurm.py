@@ -194,7 +194,7 @@ def slurm(
     if output is not None:
         write(job, output)
     if submit:
-        hand_in(job, output)
+        run_sbatch(job, output)
     elif output is None:
         typer.echo(job.script(), nl=False)
     else:
@@ -217,7 +217,7 @@ def write(job: Job, path: Path) -> None:
         raise LaunchError(f"--output {path}: {error.strerror}; name a file that can be written") from error
 
 
-def hand_in(job: Job, path: Path | None) -> None:
+def run_sbatch(job: Job, path: Path | None) -> None:
     """Submit the job; pass on the output of `sbatch` and its exit code (with `-S wait`, the job's).
 
     Raises

@@ -1,7 +1,7 @@
 """Where trainings run: in this process, in child processes, on MPI ranks, or on an executor of the user's.
 
-A training process and every rank but the first run the user's script too. They leave it in `attend`: at the first touch
-of a study's history they start to serve, and never come back.
+A training process and every rank except the first run the user's script too. They leave it in `serve_if_worker`: at the
+first access to a study's history they start to serve, and never return.
 """
 
 import sys
@@ -36,19 +36,19 @@ def guard() -> None:
         current_job().guard()
 
 
-def attend() -> None:
-    """Return at once in the process that asks; in all others serve trainings, and never return.
+def serve_if_worker() -> None:
+    """Return at once in the process that runs the study; in all others serve trainings, and never return.
 
     Called at the start of `study.run`, and wherever else a study with an objective first opens its log.
 
-    >>> attend()  # an ordinary process asks for itself
+    >>> serve_if_worker()  # an ordinary process runs the study itself
     """
     if spawned:
         raise ScriptEnds
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise LaunchError(
-            "a process that multiprocessing spawned has run the script and come to study.run; put study.run under "
+            "a process that multiprocessing spawned has run the script and reached study.run; put study.run under "
             'if __name__ == "__main__":, as multiprocessing asks for'
         )
     if in_training_process():
@@ -63,4 +63,4 @@ def attend() -> None:
             from hyppo.launch.mpi.job import current_job
 
             if current_job().size > 1:
-                current_job().attend()
+                current_job().serve_if_worker()

@@ -141,7 +141,7 @@ class Loop:
             elif self._is_ready(slot):
                 return  # there is none for another slot either
 
-    def _hand_out(self) -> None:
+    def _start_queued(self) -> None:
         """Start queued trainings on free slots now, before the new losses are written to disk."""
         for slot in tuple(self.free):
             if self.interrupt.asked is not None or self._out_of_time or not self._another_training:
@@ -359,7 +359,7 @@ class Loop:
                 at_once.append((task, outcome))
         self.may_ask_after |= dict.fromkeys(freed, self.evaluations.taken)
         if ended and impossible is None and not any(outcome.pruned for _, outcome in ended):
-            self._hand_out()
+            self._start_queued()
         self._settle(at_once)
         for batch, losses in self.evaluations.poll():
             self._settle(batch, losses)

@@ -46,7 +46,7 @@ def run(
     >>> len(study.trials)
     4
     """
-    launch.attend()
+    launch.serve_if_worker()
     if (asked := os.environ.get(CONFIRM)) is not None:
         from hyppo.run.confirm import confirm
 

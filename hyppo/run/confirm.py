@@ -125,7 +125,7 @@ def confirm(
     **options: Any,
 ) -> Confirmation:
     """Train the recommendation again; see `Study.confirm`."""
-    launch.attend()
+    launch.serve_if_worker()
     if study.objective is None:
         raise StudyError("this study has no objective to train: Study(space, train, ...)")
     if study.target == ENSEMBLE_LOSS:

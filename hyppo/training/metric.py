@@ -62,7 +62,7 @@ class Monitor:
     >>> monitor = Monitor(replica, "val_accuracy", "max", ["val_loss"])
     >>> monitor.report(0, {"val_accuracy": 0.75, "val_loss": 0.5})
     True
-    >>> monitor.hand_over([])
+    >>> monitor.store_result([])
     >>> replica.result.loss, replica.metrics
     (-0.75, {'val_loss': 0.5})
     """
@@ -171,7 +171,7 @@ class Monitor:
         say = "set monitor= to the one that is the loss" if metric == self.metric else "metrics= takes these names"
         return StudyError(f"the metric {metric!r} was never logged ({there_are}); {say}{hint}")
 
-    def hand_over(self, logged: Iterable[str], *, stopped: bool = False) -> None:
+    def store_result(self, logged: Iterable[str], *, stopped: bool = False) -> None:
         """Store the loss as the result of the training; NaN and infinity become a failure later.
 
         Raises
@@ -183,4 +183,4 @@ class Monitor:
             raise self.missing(logged)
         self.replica.whole = not stopped and (self.replica.whole or not self.replica.fits)
         self.replica.metrics.update({name: value for name, value in self.beside.items() if name in self.metrics})
-        self.replica.hand_over(Result(math.nan if self.loss is None else self.loss))
+        self.replica.store_result(Result(math.nan if self.loss is None else self.loss))

@@ -323,7 +323,7 @@ class Replica:
         """Whether this training should end soon: the walltime is nearly over, or a rule stops the trial early."""
         return self._stop_asked is not None and self._stop_asked()
 
-    def hand_over(self, result: Result) -> None:
+    def store_result(self, result: Result) -> None:
         """Store the result of a fit, for callbacks that cannot return it. The last fit of a training counts."""
         self.result = result
         self.fits += 1

@@ -36,7 +36,7 @@ def contract():
     from hyppo.launch.process import Limits
     from hyppo.loop import Options
 
-    current_job().attend()
+    current_job().serve_if_worker()
     for check in CHECKS:
         options = Options(trials=1).overridden(os.environ)
         workers, _ = mpi.workers(perform, options, Limits(), 3, lambda text: None)
@@ -78,7 +78,7 @@ def first_rank_leads():
     from hyppo.training.replica import Outcome
     from tests.workers_contract import task, until
 
-    current_job().attend()
+    current_job().serve_if_worker()
     options = Options(trials=1, manager="shared", data_parallel=2)
     workers, _ = mpi.workers(perform, options, Limits(), 1, lambda text: None)
     futures = [workers.submit(task("square", x=3.0, trial=slot, folder=folder / str(slot)), slot) for slot in (0, 1)]

@@ -89,7 +89,7 @@ class Job:
 
         sys.excepthook = abort
 
-    def attend(self) -> None:
+    def serve_if_worker(self) -> None:
         """Serve, and never return, on every rank but the first; there, release the others when the script ends."""
         if self.rank > 0:
             Rank(self.messenger).serve(self.launcher)

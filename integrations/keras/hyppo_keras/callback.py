@@ -135,9 +135,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         # the last in the list and does nothing at the end: in its place this callback sees the final weights.
         self._history = getattr(self.model, "history", None)
         if self._history is not None:
-            if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._hand_over:
+            if getattr(self._history.on_train_end, "__func__", None) is HyppoCallback._store_result:
                 raise StudyError("model.fit has more than one HyppoCallback; give it one: a training has one result")
-            self._history.on_train_end = self._hand_over
+            self._history.on_train_end = self._store_result
         if self._resume:
             self._best = restore_state(self.model, self._monitor)
         # The last epoch is always validated, independently of `validation_freq`; an interrupted epoch is not.
@@ -192,9 +192,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._history is None:  # the user's own CallbackList, without a History
-            self._hand_over()
+            self._store_result()
 
-    def _hand_over(self, logs: Any = None) -> None:
+    def _store_result(self, logs: Any = None) -> None:
         try:
             self._end()
         finally:
@@ -208,7 +208,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._group.leave(self.model)
         replica, monitor = self._monitor.replica, self._monitor
         if self._stopped:  # it will be continued, or its trial was stopped early: its result does not count
-            monitor.hand_over(self._logged, stopped=True)
+            monitor.store_result(self._logged, stopped=True)
             return
         if monitor.loss is None:
             if not self._logged:
@@ -234,7 +234,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if replica.rank == 0:
             nbytes = sum(weight.nbytes for weight in self.model.get_weights())
             keep_weights(replica, {WHOLE: self.model.save, WEIGHTS: self.model.save_weights}, nbytes, self._weights)
-        monitor.hand_over(self._logged)
+        monitor.store_result(self._logged)
 
 
 def check_model(model: Any) -> None:

@@ -317,7 +317,7 @@ class HyppoCallback(_Base):
         replica = self._monitor.replica
         self._report(trainer, pl_module)
         if self._stopped:  # it will be continued, or its trial was stopped early: its result does not count
-            self._monitor.hand_over(trainer.callback_metrics, stopped=True)
+            self._monitor.store_result(trainer.callback_metrics, stopped=True)
             return
         if not self._trained:
             return  # on_fit_end says so
@@ -351,7 +351,7 @@ class HyppoCallback(_Base):
         if trainer.is_global_zero:
             keep_weights(replica, {WEIGHTS: partial(save_weights, state, self._form)}, nbytes, self._weights)
         trainer.strategy.barrier("hyppo_predictions")
-        self._monitor.hand_over(trainer.callback_metrics)
+        self._monitor.store_result(trainer.callback_metrics)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if not self._trained:
