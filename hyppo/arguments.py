@@ -2,10 +2,13 @@
 
 import math
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from hyppo.errors import HyppoError, StudyError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def native(value: Any) -> Any:
@@ -128,3 +131,28 @@ def one_of(name: str, value: Any, words: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in words:
         raise StudyError(f"{name}: expected one of {list(words)}, got {quoted(value)}")
     return value
+
+
+def takes_study(function: F) -> F:
+    """Decorator: check that the first argument is a study, not the path of one, before the function runs.
+
+    Examples
+    --------
+    >>> @takes_study
+    ... def count(study):
+    ...     return len(study.trials)
+    >>> count("study.h5")
+    Traceback (most recent call last):
+    hyppo.errors.StudyError: count(study): expected a hyppo.Study, for example hyppo.load(path), got 'study.h5'
+    """
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        study = args[0] if args else kwargs.get("study")
+        if not hasattr(study, "trials"):
+            raise StudyError(
+                f"{function.__name__}(study): expected a hyppo.Study, for example hyppo.load(path), got {quoted(study)}"
+            )
+        return function(*args, **kwargs)
+
+    return cast(F, checked)

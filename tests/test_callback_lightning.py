@@ -699,6 +699,8 @@ def test_a_predict_step_that_needs_more_than_inputs_says_so(tmp_path):
         def __init__(self, depth):
             super().__init__()
 
+    with pytest.raises(StudyError, match=r"expected a hyppo.Study, for example hyppo.load"):
+        hyppo_lightning.load_ensemble("study.h5", Needy)
     with pytest.raises(StudyError, match=r"Needy\(\) makes no network .* give a function that does"):
         hyppo_lightning.load_ensemble(study, Needy, 0)
 

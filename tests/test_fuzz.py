@@ -1,18 +1,21 @@
 """Odd arguments of every public call: each works or raises a `HyppoError`, at once and without a file spoiled."""
 
+import contextlib
 import math
 import random
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hyppo
-from hyppo import Choice, HyppoError, Integer, Ordinal, Real, Space, Study
+from hyppo import Choice, HyppoError, Integer, Ordinal, Real, Space, Study, stopping
+from hyppo.loop.options import Options
 from hyppo.training.replica import Replica, Result, Task
 
-LIMIT = 5.0  # s a call, on a busy machine; the typical one takes a millisecond
+LIMIT = 1.0  # s a call; the typical one takes a millisecond, the slowest 0.1 s on a busy machine
 
 
 ODD = [
@@ -106,9 +109,51 @@ def test_spaces_that_are_taken_can_be_asked():
 
 def test_study():
     space = Space(x=Real(0, 1))
-    named = ("replicas", "seed", "risk", "surrogate", "target", "criterion", "stopping", "isolate")
+    named = ("replicas", "seed", "risk", "surrogate", "target", "criterion", "stopping", "isolate", "folds", "score")
+    named += ("feasible", "extend")
     calls = {name: lambda v, name=name: Study(space, **{name: v}) for name in named}
     check_all({"space": lambda v: Study(v), "objective": lambda v: Study(space, v), **calls})
+
+
+def test_options_of_a_run_and_rules():
+    calls = {f"Options.{its.name}": lambda v, name=its.name: Options(**{name: v}) for its in fields(Options)}
+    calls["halving"] = lambda v: Study(Space(x=Real(0, 1)), stopping=stopping.Halving(v))
+    calls["median"] = lambda v: Study(Space(x=Real(0, 1)), stopping=stopping.Median(v))
+    check_all(calls)
+
+
+def test_functions_of_a_study(study, tmp_path, monkeypatch):
+    pytest.importorskip("altair")
+    monkeypatch.chdir(tmp_path)
+    for first in (study.front, lambda: hyppo.sensitivity(study), lambda: hyppo.plots.convergence(study)):
+        with contextlib.suppress(HyppoError):
+            first()  # imports and compiles, for seconds
+    space = Space(x=Real(0, 1), n=Integer(1, 4))
+    plots = {name: getattr(hyppo.plots, name) for name in hyppo.plots.__all__ if name != "parameter"}
+    assert len(plots) > 10
+    check_all(
+        {
+            **plots,
+            "parameter": lambda v: hyppo.plots.parameter(v, "x"),
+            "parameter.name": lambda v: hyppo.plots.parameter(study, v),
+            "sensitivity": hyppo.sensitivity,
+            "partial_dependence": lambda v: hyppo.partial_dependence(v, "x"),
+            "partial_dependence.name": lambda v: hyppo.partial_dependence(study, v),
+            "spread_by_source": hyppo.spread_by_source,
+            "compare.a": lambda v: study.compare(v, 0),
+            "compare.b": lambda v: study.compare(0, v),
+            "front": lambda v: study.front(v),
+            "confirm.replicas": lambda v: study.confirm(replicas=v),
+            "confirm.against": lambda v: study.confirm(against=v),
+            "enqueue": lambda v: study.enqueue(v),
+            "enqueue.x": lambda v: study.enqueue({"x": v, "n": 1}),
+            "enqueue.name": lambda v: study.enqueue({"x": 0.3, "n": 2}, name=v),
+            "inactive_if": lambda v: space.inactive_if(v),
+            "inactive_if.values": lambda v: space.inactive_if({"n": {"x": v}}),
+            "report": lambda v: study.report(v),
+        },
+        lambda name, value: name != "report" or not isinstance(value, str | Path),  # pages take a second each
+    )
 
 
 def test_ask_and_tell(study):
@@ -159,6 +204,12 @@ def test_reports_and_results(tmp_path):
         {
             "report.step": lambda v: replica().report(v, 0.5),
             "report.loss": lambda v: replica().report(0, v),
+            "log.name": lambda v: replica().log(v, 1.0),
+            "log.value": lambda v: replica().log("size", v),
+            "node_lock": lambda v: replica().node_lock(v).__enter__(),
+            "Result.loss": lambda v: Result(v),
+            "Result.prediction": lambda v: Result(0.5, prediction=v),
+            "Result.metrics": lambda v: Result(0.5, metrics=v),
         }
     )
     assert Result(0.5).loss == 0.5

@@ -96,7 +96,7 @@ def front(study: "Study", first: str, second: str) -> Front:
     names = {METRICS + name: None for trial, _, _ in estimated for name in trial.metrics}
     known = [LOSS_COLUMN, *names]
     for column in (first, second):
-        if column not in known:
+        if not isinstance(column, str) or column not in known:
             raise StudyError(f"expected two of the columns {known}, got {column!r}")
     if first == second:
         raise StudyError(f"expected two different columns of {known}, got {first!r} twice")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyppo.arguments import one_of, takes_study, whole
 from hyppo.errors import StudyError
 from hyppo.seeds import generator_for
 from hyppo.space import FloatArray
@@ -74,6 +75,7 @@ class PartialDependence:
     unsure_high: FloatArray
 
 
+@takes_study
 def sensitivity(study: "Study", samples: int = 1024) -> Sensitivity:
     """Sobol indices of a study's surrogate.
 
@@ -133,6 +135,7 @@ def sensitivity(study: "Study", samples: int = 1024) -> Sensitivity:
     )
 
 
+@takes_study
 def partial_dependence(study: "Study", name: str, points: int = 25, samples: int = 512) -> PartialDependence:
     """How a study's surrogate goes with one parameter.
 
@@ -157,8 +160,8 @@ def partial_dependence(study: "Study", name: str, points: int = 25, samples: int
     Friedman 2001, Annals of Statistics 29:1189.
     """
     space = study.space
-    if name not in space.names:
-        raise StudyError(f"name: expected one of {list(space.names)}, got {name!r}")
+    one_of("name", name, space.names)
+    points, samples = whole("points", points, least=1), whole("samples", samples, least=1)
     surface = study.surface()
     axis = space.names.index(name)
     parameter = space.parameters[name]

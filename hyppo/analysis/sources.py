@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hyppo.arguments import takes_study
 from hyppo.errors import StudyError
 from hyppo.search.blocks import better, confirmed_of, fit_blocks, losses_of
 
@@ -46,6 +47,7 @@ class SpreadBySource:
         )
 
 
+@takes_study
 def spread_by_source(study: "Study") -> SpreadBySource:
     """How much of the spread of the loss is due to the data, and how much to training.
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from hyppo.analysis.sensitivity import PartialDependence, Sensitivity, partial_dependence, sensitivity
 from hyppo.analysis.sources import spread_by_source
+from hyppo.arguments import one_of, takes_study
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import (
@@ -50,6 +51,7 @@ def _refuse_empty(rows: Any, why: str) -> None:
         raise StudyError(f"nothing to draw: {why}")
 
 
+@takes_study
 def convergence(study: Study) -> Figure:
     """Every training in the order in which it ended, and the recommendation's estimate with its interval.
 
@@ -137,6 +139,7 @@ def convergence(study: Study) -> Figure:
     )
 
 
+@takes_study
 def spread(study: Study, color: str | None = None) -> Figure:
     """Loss against spread of every trial, coloured by a metric, a parameter, the replicas or the trial's number.
 
@@ -219,6 +222,7 @@ def _tips(study: Study) -> list[Any]:
     return tips + [alt.Tooltip(f"m{i}:N", title=f"metrics.{tables.label_of(name)}") for i, name in enumerate(metrics)]
 
 
+@takes_study
 def parallel(study: Study) -> Figure:
     """Parallel coordinates: one line a trial over all parameters and the loss, coloured by loss.
 
@@ -256,6 +260,7 @@ def parallel(study: Study) -> Figure:
     )  # fmt: skip
 
 
+@takes_study
 def failures(study: Study) -> Figure:
     """Failed trials in the space, coloured by the kind of failure, over the others in grey.
 
@@ -413,6 +418,7 @@ def _ends(study: Study, axes: list[str], loss: tuple[float, float] | None) -> li
     return [base.mark_text(**text, stroke="white", strokeWidth=3, strokeJoin="round"), base.mark_text(**text)]
 
 
+@takes_study
 def parameter(study: Study, name: str) -> Figure:
     """Loss against one parameter: every trial, and the surrogate's partial dependence with its uncertainty.
 
@@ -421,8 +427,7 @@ def parameter(study: Study, name: str) -> Figure:
     StudyError
         An unknown name, or no trial has a loss yet.
     """
-    if name not in study.space.names:
-        raise StudyError(f"name: expected one of {list(study.space.names)}, got {name!r}")
+    one_of("name", name, study.space.names)
     return _finished_parameter(_parameter(study, name), name)
 
 
@@ -430,6 +435,7 @@ def _finished_parameter(chart: Any, name: str) -> Any:
     return finished(chart, tables.label_of(name), f"Loss against {tables.label_of(name)}.", width=270, height=190)
 
 
+@takes_study
 def parameters(study: Study, columns: int = 3) -> Figure:
     """`parameter` for each parameter of the space, side by side.
 
@@ -538,6 +544,7 @@ def _dependence(found: PartialDependence, field: str, x: Any, scale: Any, goal: 
     ]
 
 
+@takes_study
 def sobol(study: Study) -> Figure:
     """Sobol indices of the surrogate for the loss, and for the spread if it is known of at least eight trials.
 
@@ -597,6 +604,7 @@ def _sobol(of: str, found: Sensitivity, order: list[str]) -> Any:
     return alt.layer(bars, rules).properties(title=f"of the {of}")
 
 
+@takes_study
 def learning_curves(study: Study) -> Figure:
     """Learning curves of the recommended trial's replicas, over those of others; the stopped ones are grey.
 
@@ -639,6 +647,7 @@ def learning_curves(study: Study) -> Figure:
     )
 
 
+@takes_study
 def timeline(study: Study) -> Figure:
     """The times at which trainings ran, in rows for each host, and the share of the time that was used.
 
@@ -689,6 +698,7 @@ def _natural(text: str) -> tuple[str, int]:
     return (head, int(tail)) if tail.isdigit() else (text, 0)
 
 
+@takes_study
 def front(study: Study, metric: str = "metrics.parameters") -> Figure:
     """Loss against a metric such as the network's size, and `study.front` with its intervals.
 
@@ -760,6 +770,7 @@ def front(study: Study, metric: str = "metrics.parameters") -> Figure:
     )
 
 
+@takes_study
 def confirmation(study: Study) -> Figure:
     """Losses of confirmations beside those of the search, and the predicted interval of the recommendation.
 
@@ -811,6 +822,7 @@ def _called(trial: Trial, best: int) -> str:
     return f"trial {trial.number}{name}" + (", recommended" if trial.number == best else "")
 
 
+@takes_study
 def sources(study: Study) -> Figure:
     """The spread of the loss by its source: the data that replicas share, and training.
 
@@ -839,6 +851,7 @@ def sources(study: Study) -> Figure:
     return finished(alt.layer(chart), f"Sources of spread\n{note}", str(found), width=WIDTH, height=100)
 
 
+@takes_study
 def coverage(study: Study) -> Figure:
     """Calibration of the recommended trial's predictions: the share of targets inside each interval.
 

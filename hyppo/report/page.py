@@ -34,7 +34,13 @@ def write(study: Study, path: str | Path) -> Path:
     StudyError
         altair or vl-convert-python is not installed, or the file cannot be written.
     """
-    target = Path(path)
+    try:
+        target = Path(path)
+        usable = bool(target.name) and target.parent.is_dir() and not target.is_dir()
+    except TypeError:
+        usable = False
+    if not usable:  # before the page is made, which takes seconds
+        raise StudyError(f"the report cannot be written to {path!r}: expected a file in a folder that exists")
     content = page(study)
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as stream:
@@ -43,8 +49,9 @@ def write(study: Study, path: str | Path) -> Path:
         os.umask(mask)
         Path(stream.name).chmod(0o666 & ~mask)
         Path(stream.name).replace(target)
-    except OSError as error:
-        raise StudyError(f"the report cannot be written to {target}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: characters that no file name has
+        reason = getattr(error, "strerror", None) or error
+        raise StudyError(f"the report cannot be written to {printable(str(target))}: {reason}") from None
     return target
 
 

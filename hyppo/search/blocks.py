@@ -17,6 +17,7 @@ References
 Patterson & Thompson 1971, Biometrika 58:545 (restricted likelihood).
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,14 +99,17 @@ def fit_blocks(trials: Iterable[Losses], block: Callable[[int], int] = int) -> B
     if freedom < FEWEST or shared < 2:
         return None
     c, d, squares = np.zeros((shared, shared)), np.zeros(shared), 0.0
-    for losses in used:
-        rows = np.array([index[block(replica)] for replica in losses])
-        y = np.array(list(losses.values()))
-        y = y - y.mean()
-        times = np.bincount(rows, minlength=shared).astype(np.float64)
-        c += np.diag(times) - np.outer(times, times) / y.size
-        d += np.bincount(rows, weights=y, minlength=shared)
-        squares += float(y @ y)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for losses in used:
+            rows = np.array([index[block(replica)] for replica in losses])
+            y = np.array(list(losses.values()))
+            y = y - y.mean()
+            times = np.bincount(rows, minlength=shared).astype(np.float64)
+            c += np.diag(times) - np.outer(times, times) / y.size
+            d += np.bincount(rows, weights=y, minlength=shared)
+            squares += float(y @ y)
+    if not math.isfinite(squares):  # losses around 1e200 have no variance in floating point
+        return None
     values, vectors = np.linalg.eigh(c)
     seen = values > 1e-9 * values[-1]
     values, rotated = values[seen], (vectors.T @ d)[seen]

@@ -20,7 +20,7 @@ def node_lock(name: str) -> Iterator[None]:
     >>> with node_lock("an example"):
     ...     pass
     """
-    digest = hashlib.blake2b(f"{getpass.getuser()}\0{name}".encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(f"{getpass.getuser()}\0{name}".encode(errors="surrogatepass"), digest_size=8).hexdigest()
     path = os.path.join(tempfile.gettempdir(), f"hyppo-{digest}.lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

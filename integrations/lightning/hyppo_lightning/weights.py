@@ -66,6 +66,8 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
         new = ensemble.predict(x, mc_dropout=20)        # x: an array of inputs, or a loader
         new.mean, new.std
     """
+    if not isinstance(study, Study):
+        raise StudyError(f"load_ensemble(study): expected a hyppo.Study, for example hyppo.load(path), got {study!r}")
     number = study.best.number if number is None else number
     params = dict(study.trials[number].params)
     paths = study.checkpoints(number)
