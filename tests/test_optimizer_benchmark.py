@@ -12,7 +12,7 @@ from benchmarks.optimizers import problems, schedule
 from benchmarks.optimizers.__main__ import main
 from benchmarks.optimizers.measures import Races, estimate
 from benchmarks.optimizers.peers import OPTIMIZERS, Point, Setting, create
-from benchmarks.optimizers.problems import bbob, bbob_noisy
+from benchmarks.optimizers.problems import bbob, bbob_noisy, tables
 from benchmarks.optimizers.problems.noise import SHAPES
 from benchmarks.optimizers.problems.problem import natural
 from benchmarks.optimizers.race import Entry, race
@@ -47,6 +47,13 @@ def test_noisy_families_meet_every_shape_and_dimension():
 def test_fewer_problems_are_among_more():
     few, more = (set(problems.names("report", k)) for k in (2, 3))
     assert few < more
+
+
+@pytest.mark.parametrize("split", ["choose", "report"])
+def test_every_problem_is_named_once(split):
+    names = problems.names(split)
+    assert len(set(names)) == len(names)
+    assert {n for n in names if n.startswith("recorded/")} == set(tables.names("recorded", split))
 
 
 @pytest.mark.parametrize("name", problems.names("report", 2))

@@ -45,7 +45,8 @@ def _family(family: str, split: str) -> list[str]:
 def names(split: str, per_family: int | None = None, pattern: str = "*") -> list[str]:
     """Names of a split's problems, at most `per_family` of each family.
 
-    Fewer are among more. Every seventh is taken: coprime to the length of every family and to the turns of dimensions.
+    Fewer are among more. Every seventh of a family is taken, since seven is coprime to the turns of dimensions; of a
+    number of problems that seven divides, all in their order.
 
     Examples
     --------
@@ -58,7 +59,8 @@ def names(split: str, per_family: int | None = None, pattern: str = "*") -> list
     for family in FAMILIES:
         found = [n for n in _family(family, split) if any(fnmatch.fnmatch(n, p) for p in pattern.split(","))]
         k = len(found) if per_family is None else min(per_family, len(found))
-        out += [found[7 * i % len(found)] for i in range(k)]
+        step = 7 if len(found) % 7 else 1
+        out += [found[step * i % len(found)] for i in range(k)]
     return out
 
 
