@@ -15,6 +15,7 @@ SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN, MEDIAN, TRIMMED = SCORES = ("mean", "median", "trimmed")
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
 CONFIRMATION = 1_000_000  # index of the first training of `study.confirm`, larger than any index in a search
+PROBE = (1.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # losses whose score tells one function from another
 DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
 
 
@@ -111,7 +112,7 @@ class Config:
         """Settings that earlier versions do not know, unless they have their defaults."""
         added: dict[str, Any] = {} if self.folds is None else {"folds": self.folds}
         if self.score != MEAN:
-            added["score"] = self.score if isinstance(self.score, str) else "callable"
+            added["score"] = self.score if isinstance(self.score, str) else _described(self.score)
         return added
 
     @staticmethod
@@ -143,12 +144,27 @@ class Config:
         return None if self.folds is None else index % CONFIRMATION % self.folds
 
 
+def lost_score(kept: Mapping[str, Any]) -> str | None:
+    """The name of the function that was the score of a study with these settings, for which the mean stands in."""
+    score = kept.get("score", MEAN)
+    if score in SCORES:
+        return None
+    return str(score["function"]) if isinstance(score, dict) else "a function"
+
+
+def _described(score: Callable[[Sequence[float]], float]) -> dict[str, Any]:
+    """A function in a study file: its name, and a value by which another function of the same name is noticed."""
+    name = str(getattr(score, "__qualname__", None) or type(score).__name__)
+    return {"function": name, "value": float(f"{float(score(list(PROBE))):.9g}")}
+
+
 def _score_of(score: Any) -> Any:
     """The score, tried if it is a function."""
     if not callable(score):
         return one_of("score", score, SCORES)
     try:
         number("score([1.0, 2.0, 4.0])", score([1.0, 2.0, 4.0]))
+        number(f"score({list(PROBE)})", score(list(PROBE)))
     except Exception as error:  # whatever a user's function raises
         raise StudyError(f"score: expected a function of a list of losses that returns a number: {error}") from error
     return score

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from hyppo.arguments import native, number, whole
-from hyppo.config import ENSEMBLE_LOSS, MEAN, MEAN_LOSS, Config
+from hyppo.config import ENSEMBLE_LOSS, MEAN, MEAN_LOSS, Config, lost_score
 from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
@@ -96,7 +96,7 @@ class Study:
     score : {"mean", "median", "trimmed"} or callable
         The summary of a configuration's losses in the search, the recommendation and the confirmation. The median
         and the trimmed mean suit trainings that now and then end far off. A function takes a list of losses and
-        returns a number.
+        returns a number; a study file stores its name and one value, by which another function is noticed.
     feasible : callable, optional
         feasible(params) -> bool. Points for which it is False are no part of the space: no model that is too large, no
         batch that does not divide. It is called for hundreds of candidates at every ask, so let it take microseconds.
@@ -911,7 +911,15 @@ def load(path: str | Path) -> Study:
         The file is missing, torn, or not a study.
     """
     path = _resolved(path)
-    return study_of(path, *read_log(path))
+    header, events = read_log(path)
+    score = lost_score(header.config)
+    if score is not None:
+        warnings.warn(
+            f"{path} was searched with score={score}, and a study file cannot store a function: here its trials are "
+            "ranked and its recommendation is estimated by the mean; Study(space, score=..., log=...) uses it again",
+            stacklevel=2,
+        )
+    return study_of(path, header, events)
 
 
 def study_of(path: str | Path, header: Header, events: Sequence[Event]) -> Study:

@@ -1,6 +1,7 @@
 """What represents the losses of a trial: mean, median, trimmed mean, or a function of the user's."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -60,9 +61,34 @@ def test_a_study_searches_and_recommends_by_its_score(score, chosen, tmp_path):
         study.add({"x": 0.9}, [2.0, 2.1, 1.9, 2.0, 2.2])
         assert study.best.number == chosen
         assert min(study.trials, key=study.score).number == chosen
-    again = hyppo.load(path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        again = hyppo.load(path)
+    assert [f"score={w}" in str(one.message) for one in said for w in ["max"]] == ([True] if score is max else [])
     assert again.config.score == (score if isinstance(score, str) else "mean")
     assert again.best.number == (chosen if isinstance(score, str) else 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "noticed"),
+    [
+        (max, max, False),
+        (max, min, True),
+        (lambda losses: max(losses), lambda losses: sum(losses), True),
+        (lambda losses: max(losses), lambda losses: sorted(losses)[-1], False),
+        ("median", max, True),
+        ("mean", "median", True),
+    ],
+    ids=["the same", "another", "another lambda", "an equal lambda", "a name and a function", "names"],
+)
+def test_another_score_is_noticed(first, then, noticed, tmp_path):
+    path = tmp_path / "study.h5"
+    with Study(SPACE, log=path, score=first) as study:
+        study.add({"x": 0.5}, [1.0, 1.1])
+    with warnings.catch_warnings(record=True) as said, Study(SPACE, log=path, score=then) as study:
+        warnings.simplefilter("always")
+        study.add({"x": 0.6}, [1.0, 1.1])
+    assert any("goes on with another score" in str(one.message) for one in said) == noticed
 
 
 @pytest.mark.parametrize("score", ["median", "trimmed", worst_half])

@@ -132,6 +132,10 @@ class FileLog:
             self._publish(closed=False)
         changed = changes(self._header.config, header.config)
         if changed:
+            score, wanted = (json.dumps(c.get("score", "mean")) for c in (self._header.config, header.config))
+            if score != wanted:
+                told = f"the study goes on with another score ({score} -> {wanted}): its trials are ranked anew"
+                warnings.warn(f"{self.path}: {told}", stacklevel=4)
             self._header = Header(**{**vars(self._header), "config": header.config})
             notes.append(Note(f"configuration changed: {changed}", time.time()))
         extended = changes(json.loads(self._header.space), json.loads(header.space))
