@@ -134,6 +134,11 @@ class Config:
             score=kept["score"] if kept.get("score") in SCORES else MEAN,
         )
 
+    @property
+    def ensemble_size(self) -> int:
+        """The size at which ensembles are compared: as many networks as a point is given at most."""
+        return self.replicas[1]
+
     def block_of(self, index: int) -> int:
         """The block of a replica or confirmation: its fold, or without folds its index."""
         fold = self.fold_of(index)

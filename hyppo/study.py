@@ -673,6 +673,8 @@ class Study:
     ) -> "Confirmation":
         """Train the recommended configuration again, with seeds that no trial saw, and say whether it holds.
 
+        With the target "ensemble_loss" the new networks form an ensemble, whose loss is compared with the prediction.
+
         The trainings go through the same workers as those of `run`, also under MPI, and into the same study file; no
         search, estimate or recommendation ever sees them. A call that was interrupted goes on when it is made again.
 

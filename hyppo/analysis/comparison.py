@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyppo.config import MEAN, Config
+from hyppo.config import ENSEMBLE_LOSS, MEAN, Config
+from hyppo.errors import StudyError
 from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
-from hyppo.stats import Score, summary
+from hyppo.search.ensembles import ensemble_stats
+from hyppo.stats import LossStats, Score, summary
+from hyppo.trial import ReplicaRecord
 
 if TYPE_CHECKING:
     from hyppo.study import Study
@@ -66,7 +69,11 @@ def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Co
     config : Config
         Of the study.
     """
-    if len(confirmed_of(a)) > 1 and len(confirmed_of(b)) > 1:
+    confirmed = len(confirmed_of(a)) > 1 and len(confirmed_of(b)) > 1
+    if config.target == ENSEMBLE_LOSS:
+        pair = (a.confirmations, b.confirmations) if confirmed else (a.replicas, b.replicas)
+        return compare_ensembles(*pair, config)
+    if confirmed:
         return compare(confirmed_of(a), confirmed_of(b), [], config)
     others = [losses_of(t) for t in trials if t.number not in (a.number, b.number)]
     return compare(losses_of(a), losses_of(b), others, config)
@@ -117,11 +124,29 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> C
     return _student(float(means[0] - means[1]), error, freedom)
 
 
+def compare_ensembles(a: Sequence[ReplicaRecord], b: Sequence[ReplicaRecord], config: Config) -> Comparison:
+    """Compare the losses of the ensembles of two trials' networks, both at the size `config.ensemble_size`.
+
+    Raises
+    ------
+    StudyError
+        The loss of the mean prediction of one of them is unknown.
+    """
+    one, two = (ensemble_stats(records, config.ensemble_size) for records in (a, b))
+    if one is None or two is None:
+        raise StudyError("the loss of the mean prediction of one of the two trials is unknown: nothing to compare by")
+    return _welch(one, two)
+
+
 def _compare_scores(a: Losses, b: Losses, score: Score) -> Comparison:
     """Welch's comparison of two scores."""
     one, two = summary(a.values(), score), summary(b.values(), score)
     assert one is not None
     assert two is not None
+    return _welch(one, two)
+
+
+def _welch(one: LossStats, two: LossStats) -> Comparison:
     known = [stats for stats in (one, two) if stats.std is not None]
     difference = one.mean - two.mean
     if not known:

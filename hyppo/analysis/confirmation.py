@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hyppo._version import __version__
-from hyppo.analysis.comparison import LEVEL, Comparison, compare
-from hyppo.config import CONFIRMATION, MEAN, MEDIAN, TRIMMED, Config
+from hyppo.analysis.comparison import LEVEL, Comparison, compare, compare_ensembles
+from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN, MEDIAN, TRIMMED, Config
 from hyppo.errors import StudyError
-from hyppo.search.blocks import Losses
-from hyppo.stats import LossStats, Score, summary
+from hyppo.search.ensembles import ensemble_stats
+from hyppo.stats import LossStats, summary
 from hyppo.text import counted, number
 from hyppo.training.replica import Goal
-from hyppo.trial import State, Trial
+from hyppo.trial import ReplicaRecord, State, Trial
 
 if TYPE_CHECKING:
     from hyppo.results import Best
@@ -40,7 +40,8 @@ class Confirmation:
     spread : float or None
         Their sample standard deviation; None for one training.
     interval : (float, float)
-        90 % interval of the mean, or of another `score` of the study; infinite for one training.
+        90 % interval of the mean, of another `score` of the study, or of `ensemble_loss` if that is the target;
+        infinite for one training.
     predicted : (float, float)
         The 90 % interval that the search had predicted, `study.best.interval`.
     held : bool
@@ -49,6 +50,9 @@ class Confirmation:
         The trial compared with another one, trained as often with new seeds.
     text : str
         A paragraph for the methods section of a paper.
+    ensemble_loss : float or None
+        With the target "ensemble_loss", the loss of an ensemble of new networks, as many as the study gives a point at
+        most: what `predicted` is for.
     """
 
     number: int
@@ -60,6 +64,7 @@ class Confirmation:
     held: bool
     versus: Comparison | None
     text: str
+    ensemble_loss: float | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -70,15 +75,34 @@ def confirmed(trial: Trial, count: int) -> dict[int, float]:
     return {r.index: r.loss for r in trial.confirmations if r.loss is not None and r.index < CONFIRMATION + count}
 
 
-def interval_of(losses: Losses, score: Score = MEAN, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of the score by Student's t; infinite for fewer than two losses."""
+def _records(trial: Trial, count: int) -> list[ReplicaRecord]:
+    """Records of the first `count` confirmations of a trial."""
+    return [r for r in trial.confirmations if r.index < CONFIRMATION + count]
+
+
+def _stats(trial: Trial, count: int, config: Config) -> LossStats | None:
+    """Number, value and standard deviation of the first `count` confirmations: of the score, or of the ensemble."""
+    if config.target == ENSEMBLE_LOSS:
+        return ensemble_stats(_records(trial, count), config.ensemble_size)
+    return summary(confirmed(trial, count).values(), config.score)
+
+
+def interval_of(stats: LossStats | None, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of a mean, score or ensemble loss by Student's t; infinite for fewer than two losses."""
     from scipy.special import stdtrit
 
-    stats = summary(losses.values(), score)
     if stats is None or stats.std is None:
         return -math.inf, math.inf
     half = float(stdtrit(stats.n - 1, 0.5 + level / 2)) * stats.std / math.sqrt(stats.n)
     return stats.mean - half, stats.mean + half
+
+
+def _compared(trials: Sequence[Trial], count: int, config: Config) -> Comparison:
+    """Two trials compared by their first `count` confirmations."""
+    one, two = trials
+    if config.target == ENSEMBLE_LOSS:
+        return compare_ensembles(_records(one, count), _records(two, count), config)
+    return compare(confirmed(one, count), confirmed(two, count), [], config)
 
 
 def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float], config: Config) -> bool:
@@ -91,9 +115,9 @@ def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float]
     if min(map(len, losses)) < 2:
         return False
     if len(losses) == 2:
-        probability = compare(losses[0], losses[1], [], config).probability
+        probability = _compared(trials, count, config).probability
         return max(probability, 1.0 - probability) >= CLEAR
-    low, high = interval_of(losses[0], config.score, CERTAIN)
+    low, high = interval_of(_stats(trials[0], count, config), CERTAIN)
     return high < predicted[0] or low > predicted[1] or (predicted[0] <= low and high <= predicted[1])
 
 
@@ -105,18 +129,24 @@ def confirmation_of(
     Raises
     ------
     StudyError
-        All confirmations of a trial failed.
+        All confirmations of a trial failed, or the loss of its ensemble is unknown although it is the target.
     """
     for trial in trials:
         if not confirmed(trial, count):
             why = next((str(r.failure) for r in trial.confirmations if r.state is State.FAILED), "none ended")
             raise StudyError(f"no confirmation of trial {trial.number} has a loss: {why}")
-    losses, score = confirmed(trials[0], count), study.config.score
+        if _stats(trial, count, study.config) is None:
+            raise StudyError(
+                f"the loss of the mean prediction of the confirmations of trial {trial.number} is unknown, and it is "
+                "the study's target: the notices of the run say why"
+            )
+    losses, found = confirmed(trials[0], count), _stats(trials[0], count, study.config)
     stats = LossStats.of(losses.values())
     assert stats is not None
-    interval = interval_of(losses, score)
+    assert found is not None
+    interval = interval_of(found)
     held = interval[0] <= predicted[1] and predicted[0] <= interval[1]
-    versus = compare(losses, confirmed(trials[1], count), [], study.config) if len(trials) > 1 else None
+    versus = _compared(trials, count, study.config) if len(trials) > 1 else None
     text = _paragraph(study, trials, count, predicted, held, versus)
     return Confirmation(
         trials[0].number,
@@ -128,19 +158,20 @@ def confirmation_of(
         held,
         versus,
         text,
+        found.mean if study.target == ENSEMBLE_LOSS else None,
     )
 
 
 def recommendation_confirmed(study: "Study", best: "Best") -> Confirmation | None:
-    """The verdict on the confirmations that the recommended trial has, or None if none of them has a loss.
+    """The verdict on the confirmations that the recommended trial has, or None if their loss is unknown.
 
     If other trials were confirmed, the first of them is compared with it.
     """
     own = study.trials[best.number]
     count = len(own.confirmations)
-    if not confirmed(own, count):
+    if _stats(own, count, study.config) is None:
         return None
-    others = [t for t in study.trials if t.number != own.number and confirmed(t, count)]
+    others = [t for t in study.trials if t.number != own.number and _stats(t, count, study.config) is not None]
     return confirmation_of(study, [own, *others[:1]], count, best.interval)
 
 
@@ -154,19 +185,28 @@ def in_short(found: Confirmation, goal: Goal) -> str:
     trained = f"mean {number(goal.shown(found.mean), 6)}, spread {number(found.spread)}, over " + counted(
         len(found.losses), "fresh training"
     )
+    if found.ensemble_loss is not None:
+        trained += f", loss of their ensemble {number(found.ensemble_loss, 6)}"
     if not math.isfinite(found.predicted[1] - found.predicted[0]):
         return f"{trained}: no interval was predicted"
     return f"{trained}: the prediction {'holds' if found.held else 'does not hold'}"
 
 
-def _measured(losses: Losses, score: Score) -> str:
-    stats, value = LossStats.of(losses.values()), summary(losses.values(), score)
+def _measured(trial: Trial, count: int, config: Config) -> str:
+    """The result of a trial's confirmations in words."""
+    stats, value = LossStats.of(confirmed(trial, count).values()), _stats(trial, count, config)
     assert stats is not None
     assert value is not None
+    low, high = interval_of(value)
+    if config.target == ENSEMBLE_LOSS:
+        single = "one network" if stats.n == 1 else f"{stats.n} networks with a mean loss of {stats.mean:.4g}"
+        return (
+            f"{value.mean:.4g} for the mean prediction of {counted(config.ensemble_size, 'network')} (from {single}, "
+            f"90 % interval {low:.4g} to {high:.4g})"
+        )
     if stats.std is None:
         return f"{value.mean:.4g} (one training)"
-    low, high = interval_of(losses, score)
-    name = WORDS.get(score, "score") if isinstance(score, str) else "score"
+    name = WORDS.get(config.score, "score") if isinstance(config.score, str) else "score"
     return (
         f"{value.mean:.4g} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
         f"{name} {low:.4g} to {high:.4g})"
@@ -188,7 +228,7 @@ def _paragraph(
     sentences = [
         f"The recommended configuration (trial {trial.number} of {len(study.trials)}: {params}) was trained "
         f"{counted(len(losses) + failed, 'more time')} with seeds that the search had not used.",
-        f"Its loss was {_measured(losses, study.config.score)}.",
+        f"Its loss was {_measured(trial, count, study.config)}.",
     ]
     if failed:
         sentences.append(f"Of these trainings {failed} failed and {'has' if failed == 1 else 'have'} no loss.")
@@ -199,7 +239,7 @@ def _paragraph(
         other = trials[1]
         name = f'"{other.name}" (trial {other.number})' if other.name else f"trial {other.number}"
         low, high = versus.interval
-        theirs = _measured(confirmed(other, count), study.config.score)
+        theirs = _measured(other, count, study.config)
         sentences.append(
             f"The loss of {name}, trained as often and in turn with it, was {theirs}. The "
             f"difference of the two is {versus.difference:.4g} (90 % interval {low:.4g} to {high:.4g}): the "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hyppo.analysis.confirmation import interval_of
 from hyppo.errors import StudyError
 from hyppo.results import LOSS
+from hyppo.stats import LossStats
 from hyppo.text import number
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
@@ -116,10 +117,10 @@ def _value(trial: Trial, column: str, loss: float, interval: Interval) -> tuple[
     if column == LOSS_COLUMN:
         return loss, interval
     name = column.removeprefix(METRICS)
-    values = {r.index: r.metrics[name] for r in trial.replicas if r.loss is not None and name in r.metrics}
+    values = [r.metrics[name] for r in trial.replicas if r.loss is not None and name in r.metrics]
     if not values:
         return None
-    return trial.metrics[name], interval_of(values)
+    return trial.metrics[name], interval_of(LossStats.of(values))
 
 
 def _unbeaten(rows: Sequence[FrontTrial]) -> tuple[FrontTrial, ...]:

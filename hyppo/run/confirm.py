@@ -67,10 +67,9 @@ class ConfirmSession(Session):
         Total number of confirmations of each.
     """
 
-    evaluates = False
-
     def __init__(self, study: Study, numbers: Sequence[int], count: int) -> None:
         super().__init__(study)
+        self.evaluates = study.target == ENSEMBLE_LOSS
         self.config = replace(study.config, stopping=None, replicas=(1, 1))
         self.numbers = tuple(numbers)
         self.count = count
@@ -128,8 +127,6 @@ def confirm(
     launch.serve_if_worker()
     if study.objective is None:
         raise StudyError("this study has no objective to train: Study(space, train, ...)")
-    if study.target == ENSEMBLE_LOSS:
-        raise StudyError('confirm trains single networks; under target="ensemble_loss" make another study for that')
     fewest, most = _range_of(replicas)
     chosen = replace(options_of("confirm", **options), trials=None, trainings=None, time_limit=None)
     retry_failed, chosen = chosen.retry_failed, replace(chosen, retry_failed=False)

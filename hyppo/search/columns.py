@@ -5,6 +5,7 @@
     mean, std  (n,)    mean and sample standard deviation of the finite losses, NaN if unknown; for the target
                        "ensemble_loss", that loss and the standard deviation of the single losses
     count      (n,)    finite losses
+    alone      (n,)    for that target, mean loss of single networks, NaN if unknown
     settled    (n,)    position of the first finite loss in the order of events, -1 if nothing is known of the target
     waiting    (n,)    pending, without a loss yet
     pruned     (n,)    given up, without a loss
@@ -24,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyppo.config import MEAN_LOSS, Config
+from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, Config
 from hyppo.errors import SpaceError
 from hyppo.search.blocks import CLEAR, FEWEST_BETTER, fit_blocks, losses_of
+from hyppo.search.ensembles import alone, at_size
 from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
 from hyppo.space import FloatArray, IntArray, Space
@@ -61,6 +63,7 @@ class Columns:
         self._mean: FloatArray = np.empty(0)
         self._std: FloatArray = np.empty(0)
         self._count: IntArray = np.empty(0, dtype=np.int64)
+        self._alone: FloatArray = np.empty(0)
         self._settled: IntArray = np.empty(0, dtype=np.int64)
         self._waiting: BoolArray = np.empty(0, dtype=np.bool_)
         self._pruned: BoolArray = np.empty(0, dtype=np.bool_)
@@ -92,6 +95,8 @@ class Columns:
             self._mean[i] = np.nan if stats is None else stats.mean
             self._std[i] = np.nan if stats is None or stats.std is None else stats.std
             self._count[i] = 0 if stats is None else stats.n
+            if self._config.target == ENSEMBLE_LOSS:
+                self._alone[i] = alone(trial.replicas)
             self._settled[i] = -1 if trial.settled is None or stats is None else trial.settled
             self._waiting[i] = inside and trial.settled is None and trial.state is State.PENDING
             self._pruned[i] = inside and trial.settled is None and trial.state is State.PRUNED
@@ -125,6 +130,7 @@ class Columns:
         self._unit, self._mean, self._std = grown(self._unit), grown(self._mean), grown(self._std)
         self._inside = grown(self._inside)
         self._count, self._settled = grown(self._count), grown(self._settled)
+        self._alone = grown(self._alone)
         self._waiting, self._pruned = grown(self._waiting), grown(self._pruned)
         self._replicas, self._share = grown(self._replicas), grown(self._share)
 
@@ -167,6 +173,8 @@ class Columns:
         mean, std = self._mean[rows], self._std[rows]
         if self._config.target == MEAN_LOSS:
             mean, std = self._without_blocks(rows, mean, std)
+        else:
+            mean = at_size(self._count[rows], mean, self._alone[rows], self._config.ensemble_size)
         losses = Observations(self._unit[rows], mean, std, self._count[rows])
         return with_censored(losses, self._unit[pruned])
 
