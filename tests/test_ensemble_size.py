@@ -132,5 +132,5 @@ def test_an_ensemble_without_a_loss_is_no_confirmation():
     unknown = tuple(replace(r, ensemble_loss=None) for r in trial.confirmations)
     one._history.trials[number] = replace(trial, confirmations=unknown)
     assert recommendation_confirmed(one, one.best) is None
-    with pytest.raises(StudyError, match="loss of the mean prediction of the confirmations .* is unknown"):
+    with pytest.raises(StudyError, match=r"loss of the mean prediction of the confirmations .* is unknown"):
         one.confirm(replicas=2, progress=False)
