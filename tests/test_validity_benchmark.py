@@ -1,5 +1,6 @@
 """The validity benchmark in a small form."""
 
+import numpy as np
 import pytest
 
 from benchmarks.optimizers.problems import names, problem
@@ -18,4 +19,15 @@ def test_a_study_is_reported_beside_its_truth():
         assert lucky <= mean + 1e-12
         assert report.regret["luckiest"] >= -1e-12
         assert report.regret["estimate"] >= -1e-12
+        assert report.regret["one seed"] >= -1e-12
         assert report.width > 0.0
+
+
+def test_trainings_are_independent_and_their_mean_is_the_truth():
+    table = problem("recorded/gan-ring")
+    params = table.space.decode(table.space.spread(np.random.default_rng(0).random((1, table.space.dimension)))[0])
+    losses = [table.resampled(params, 0, training) for training in range(4000)]
+    assert losses[:50] == [table.resampled(params, 0, training) for training in range(50)]
+    recorded = {table.with_seed(params, seed) for seed in range(10)}
+    assert set(losses) == recorded
+    assert np.mean(losses) == pytest.approx(table.expected(params), abs=4.0 * np.std(losses) / np.sqrt(4000))

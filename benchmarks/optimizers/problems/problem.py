@@ -125,6 +125,21 @@ class Problem:
         ]
         return row
 
+    def resampled(self, params: Mapping[str, Any], seed: int, training: int) -> float:
+        """Loss of one training, drawn with replacement from the recorded ones; NaN if it failed.
+
+        `losses` draws without replacement: after eight of ten the mean of a point is nearly its true one. These are
+        independent, and their expected value is `expected`.
+        """
+        unit = self.space.encode(params)[None, :]
+        address = [zlib.crc32(self.name.encode()), seed, zlib.crc32(self.space.keys(unit)[0]), training]
+        return float(np.random.default_rng(address).choice(self._recorded(unit)))
+
+    def with_seed(self, params: Mapping[str, Any], training: int) -> float:
+        """Loss of the training of one recorded seed, the same for all points; NaN if it failed."""
+        row = self._recorded(self.space.encode(params)[None, :])
+        return float(row[training % len(row)])
+
     @cached_property
     def _levels(self) -> tuple[float, float]:
         """Best of 4,096 random points, and from it to their tenth percentile: the scale on which good points differ."""
