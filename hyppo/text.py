@@ -83,6 +83,21 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def metric(name: str, value: float | None) -> str:
+    """A metric of a trial as shown to people, those that `hyppo` measures with their units.
+
+    >>> metric("memory", 5.673e8), metric("seconds", 11.386), metric("parameters", 16740.0), metric("auc", 0.91234)
+    ('567.3 MB', '11.39 s', '16740', '0.9123')
+    """
+    if value is None:
+        return "-"
+    if name in ("memory", "gpu_memory"):
+        return f"{number(value / 1e9)} GB" if value >= 1e9 else f"{number(value / 1e6)} MB"
+    if name == "seconds":
+        return f"{number(value)} s"
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e12 else number(value)
+
+
 def shown(value: Any) -> str:
     r"""A value of a parameter as shown to people, on one line.
 

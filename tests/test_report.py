@@ -1,10 +1,12 @@
 """Figures and the report, without a browser: every kind of study, the numbers, and text that stays text."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,5 +261,28 @@ def test_the_front_is_that_of_the_study(tmp_path):
     assert [row["trial"] for row in drawn] == [trial.number for trial in front]
     assert [(row["loss"], row[field]) for row in drawn] == [pytest.approx(t.values, rel=1e-5) for t in front]
     assert [(row["low"], row["high"]) for row in drawn] == [pytest.approx(t.intervals[0], rel=1e-5) for t in front]
-    assert f"within the interval of the recommended: trial {front.smallest.number}" in figure["title"]["subtitle"]
+    assert f"within the interval of the recommended: trial {front.smallest.number}" in " ".join(
+        figure["title"]["subtitle"]
+    )
     assert 'id="front"' in study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("name", hyppo.plots.__all__)
+def test_every_figure_has_its_picture(name):
+    assert (DOCS / "report" / f"{name}.png").exists()
+    assert f"`docs/report/{name}.png`" in getattr(hyppo.plots, name).__doc__
+    assert name == "parameter" or f"(report/{name}.png)" in (DOCS / "report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_the_pictures_can_be_drawn_again(tmp_path):
+    pytest.importorskip("sklearn")
+    subprocess.run(
+        [sys.executable, DOCS / "report" / "pictures.py"], cwd=tmp_path, capture_output=True, timeout=190, check=True,
+        env=os.environ | {"HYPPO_TRIALS": "24", "HYPPO_PROGRESS": "0", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert {path.stem for path in tmp_path.glob("*.png")} - {"report"} == set(hyppo.plots.__all__)

@@ -105,6 +105,8 @@ def run(
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary, folder)
     try:
+        hyppo.plots.convergence(study).save(folder / "convergence.png", scale_factor=2)
+        hyppo.plots.parameters(study).save(folder / "parameters.png", scale_factor=2)
         console.print(f"Report with all figures: {study.report(folder / 'report.html')}")
     except hyppo.StudyError as error:
         console.print(f"No report: {error}", markup=False)
@@ -240,8 +242,6 @@ def summarise(study: hyppo.Study, size: str, framework: str, folder: Path) -> di
             data = scans(setting, part)
             filled[part] = np.stack([network.fill(best.params, directory, data, setting) for directory in directories])
             results[part] = compare(filled[part], data)
-        figures.convergence(folder / "convergence.png", study)
-        figures.parameters(folder / "parameters.png", study)
         phantom = typical(filled["test"], scans(setting, "test"))
         figures.inpainting(
             folder / "inpainting.png",

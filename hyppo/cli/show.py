@@ -21,7 +21,7 @@ from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
-from hyppo.text import counted, number, printable, ranged, shown
+from hyppo.text import counted, metric, number, printable, ranged, shown
 from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
@@ -156,7 +156,7 @@ def _param(name: str) -> Cell:
 
 
 def _metric(name: str) -> Cell:
-    return lambda t: number(t.metrics.get(name))
+    return lambda t: metric(name, t.metrics.get(name))
 
 
 def metric_names(trials: Iterable[Trial]) -> list[str]:
@@ -284,7 +284,7 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
         yield "predictions", held
     metrics = study.trials[best.number].metrics
     if metrics:
-        yield "metrics", ", ".join(f"{printable(name)} = {number(value)}" for name, value in metrics.items())
+        yield "metrics", ", ".join(f"{printable(name)} = {metric(name, value)}" for name, value in metrics.items())
     yield "why", printable(best.reason)
     for i, (key, value) in enumerate(best.params.items()):
         yield "params" if i == 0 else "", f"{printable(key)} = {printable(value)}"

@@ -94,7 +94,7 @@ class _Whole:
         width, height = options.size
         lines = self._view.lines(width, height)
         for i, line in enumerate(lines[:height]):
-            line.truncate(width)
+            line.truncate(width, overflow="ellipsis")
             yield Text.assemble(line, "" if i == min(len(lines), height) - 1 else "\n", end="")
 
 

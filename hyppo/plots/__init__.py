@@ -4,21 +4,11 @@ A chart shows itself in a notebook. `chart.save("figure.svg")`, or .png, .pdf, .
 without a network. `study.report("report.html")` puts all of them on one page.
 """
 
-from hyppo.plots.figures import (
-    confirmation,
-    convergence,
-    coverage,
-    failures,
-    front,
-    learning_curves,
-    parallel,
-    parameter,
-    parameters,
-    sobol,
-    sources,
-    spread,
-    timeline,
-)
+from hyppo.plots.course import convergence, learning_curves, timeline
+from hyppo.plots.lines import failures, parallel
+from hyppo.plots.outcome import confirmation, coverage, sources
+from hyppo.plots.surrogate import parameter, parameters, sobol
+from hyppo.plots.trials import front, spread
 
 __all__ = [
     "confirmation",

@@ -5,6 +5,7 @@ to gold, which stay apart too, and which show on white and on black.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,9 @@ GREY = "#9a9a9a"
 KINDS = (RED, BLUE, ORANGE, PURPLE, GREEN, SKY, YELLOW)
 SHADES = ("#4a5fc1", "#2e9fb0", "#7fbf5a", "#e3b505")
 WIDTH, HEIGHT = 620, 320
+SUBTITLE = 95  # characters in a line, about WIDTH pixels
 STEEP = 8.0  # largest over smallest loss from which the axis is logarithmic
+Figure = Any  # an altair chart; altair is loaded when the first figure is drawn
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
@@ -92,7 +95,8 @@ def finished(chart: Any, title: str, description: str, **sizes: Any) -> Any:
     """
     alt = altair()
     first, _, second = title.partition("\n")
-    heading = alt.TitleParams(first, subtitle=second or alt.Undefined, anchor="start", fontWeight=600, fontSize=14)
+    lines = textwrap.wrap(second, SUBTITLE) or alt.Undefined
+    heading = alt.TitleParams(first, subtitle=lines, anchor="start", fontWeight=600, fontSize=14)
     return (
         chart.properties(title=heading, description=description, **sizes)
         .configure(background="white", font=FONT)
@@ -110,3 +114,20 @@ def finished(chart: Any, title: str, description: str, **sizes: Any) -> Any:
         .configure_legend(labelFontSize=11, titleFontSize=12, titleFontWeight="normal", labelLimit=240)
         .configure_mark(invalid="filter", aria=False)  # thousands of marks are no help to a screen reader
     )
+
+
+def joined(*notes: str) -> str:
+    """The notes that are not empty, in one line."""
+    return "; ".join(filter(None, notes))
+
+
+def refuse_empty(rows: Any, why: str) -> None:
+    """Refuse to draw nothing.
+
+    Raises
+    ------
+    StudyError
+        There are no rows.
+    """
+    if not rows:
+        raise StudyError(f"nothing to draw: {why}")

@@ -27,6 +27,7 @@ POINTS = 2000  # trainings drawn one by one
 LINES = 400  # trials drawn as a line each
 CURVES = 60  # learning curves
 BARS = 3000  # trainings in a timeline
+PAUSE = 600.0  # seconds without any training, from which the run counts as interrupted
 
 Row = dict[str, Any]
 
@@ -256,7 +257,8 @@ def curve_rows(study: Study) -> tuple[list[Row], str]:
     others = [pair for pair in curves if pair[0].number != best]
     stopped = [pair for pair in others if pair[1].state is State.PRUNED]
     whole = [pair for pair in others if pair[1].state is not State.PRUNED]
-    drawn = [*thinned(stopped, CURVES // 2), *thinned(whole, CURVES // 2), *own]
+    some = thinned(stopped, max(CURVES // 2, CURVES - len(whole)))
+    drawn = [*some, *thinned(whole, CURVES - len(some)), *own]
     rows = []
     for t, r in drawn:
         kind = "stopped early" if r.state is State.PRUNED else "other"
@@ -273,7 +275,7 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
     """Trainings by host and lane: `lane`, `start`, `end` (hours since the first), `state`, ...; a note; utilisation.
 
     A study file knows hosts and times. Lanes are the fewest rows on which no two trainings of a host overlap, which is
-    the number that the host trained at a time.
+    the number that the host trained at a time. Pauses longer than PAUSE do not count in the utilisation.
     """
     known = [
         (t, r)
@@ -305,8 +307,13 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
                 "loss": as_shown(goal, r.loss),
             }
         )
-    span = max(r.end or 0.0 for _, r in known) - first
-    busy = sum((r.end or 0.0) - (r.start or 0.0) for _, r in known)
+    busy, span, until = 0.0, 0.0, first
+    for _, r in known:
+        start, end = r.start or 0.0, r.end or 0.0
+        busy += end - start
+        paused = start - until > PAUSE
+        span += max(end - (start if paused else until), 0.0)
+        until = max(until, end)
     lanes_in_all = sum(map(len, free.values()))
     used = busy / (span * lanes_in_all) if span > 0.0 else None
     drawn = thinned(rows, BARS)

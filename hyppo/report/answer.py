@@ -11,7 +11,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.results import Best
 from hyppo.study import Study
-from hyppo.text import counted, number, printable
+from hyppo.text import counted, metric, number, printable
 
 
 def text(value: object) -> str:
@@ -75,7 +75,9 @@ class Answer:
         for other, found in compare_with_named(self.study, best.number):
             facts.append((f"Against {text(other.name)}", text(found)))
         if metrics := trial.metrics:
-            facts.append(("Metrics", ", ".join(f"{text(name)} {number(value)}" for name, value in metrics.items())))
+            facts.append(
+                ("Metrics", ", ".join(f"{text(name)} {metric(name, value)}" for name, value in metrics.items()))
+            )
         if best.checkpoints:
             facts.append(("Networks", "<br>".join(text(path) for path in best.checkpoints)))
         return facts

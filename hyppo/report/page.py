@@ -13,13 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from hyppo import plots
 from hyppo._version import __version__
 from hyppo.errors import StudyError
-from hyppo.plots import figures, tables
+from hyppo.plots import tables
 from hyppo.plots.style import finished
+from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
 from hyppo.report.answer import Answer, text
 from hyppo.study import Study
-from hyppo.text import counted, number, printable, shown
+from hyppo.text import counted, metric, number, printable, shown
 from hyppo.trial import State, Trial
 
 LISTED = 20  # trials in the table
@@ -149,16 +151,16 @@ class Section:
 Draw = Callable[[Study], Any]
 
 FIGURES: tuple[tuple[str, str, Draw], ...] = (
-    ("confirmation", "Confirmation", figures.confirmation),
-    ("convergence", "Convergence", figures.convergence),
-    ("spread", "Loss and spread", figures.spread),
-    ("parallel", "Parameters and loss", figures.parallel),
-    ("curves", "Learning curves", figures.learning_curves),
-    ("timeline", "Timeline", figures.timeline),
-    ("failures", "Failures", figures.failures),
-    ("front", "Loss and size", figures.front),
-    ("sources", "Sources of spread", figures.sources),
-    ("coverage", "Calibration of the predictions", figures.coverage),
+    ("confirmation", "Confirmation", plots.confirmation),
+    ("convergence", "Convergence", plots.convergence),
+    ("spread", "Loss and spread", plots.spread),
+    ("parallel", "Parameters and loss", plots.parallel),
+    ("curves", "Learning curves", plots.learning_curves),
+    ("timeline", "Timeline", plots.timeline),
+    ("failures", "Failures", plots.failures),
+    ("front", "Loss and size", plots.front),
+    ("sources", "Sources of spread", plots.sources),
+    ("coverage", "Calibration of the predictions", plots.coverage),
 )
 
 
@@ -184,20 +186,20 @@ def _figure(place: str, chart: Any, label: str = "") -> str:
     """A figure in its place, its caption, and its specification as JSON."""
     specification = chart.to_dict(validate=False)
     title = specification.pop("title", {})
-    caption = title.get("subtitle", "") if isinstance(title, dict) else ""
+    caption = " ".join(title.get("subtitle", [])) if isinstance(title, dict) else ""
     config = specification.setdefault("config", {})
     config["background"] = "transparent"
     least = 0 if place not in ("parallel", "failures") else specification["width"]
-    if place != "coverage":
-        specification["width"] = "container"
-        specification["autosize"] = {"type": "fit-x", "contains": "padding"}
+    most = "; max-width: 26rem" if place == "coverage" else ""  # a square
+    specification["width"] = "container"
+    specification["autosize"] = {"type": "fit-x", "contains": "padding"}
     encoded = json.dumps(specification, separators=(",", ":")).replace("<", "\\u003c")
     heading = f"<h3>{label}</h3>" if label else ""
     caption = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
     return (
         f'{heading}<figure>{caption}<div class="chart" tabindex="0" role="group" '
         f'aria-label="{text(specification.get("description", ""))}">'
-        f'<div class="drawn" id="figure-{place}" style="min-width: {least}px"></div></div>'
+        f'<div class="drawn" id="figure-{place}" style="min-width: {least}px{most}"></div></div>'
         f'<script type="application/json" class="figure" data-place="figure-{place}">{encoded}</script></figure>'
     )
 
@@ -205,7 +207,7 @@ def _figure(place: str, chart: Any, label: str = "") -> str:
 def _parameters(study: Study) -> Section:
     heading = "Each parameter"
     try:
-        charts = [figures.parameter(study, name) for name in study.space.names]
+        charts = [plots.parameter(study, name) for name in study.space.names]
     except StudyError as error:
         return Section("parameters", heading, absent=f"{heading.lower()} ({text(_reason(error))})")
     caption = (
@@ -222,14 +224,14 @@ def _parameters(study: Study) -> Section:
 def _sobol(study: Study) -> Section:
     heading = "Which parameters matter"
     try:
-        charts, said = figures.sobol_charts(study)
+        charts, said = sobol_charts(study)
     except StudyError as error:
         return Section("sobol", heading, absent=f"{heading.lower()} ({text(_reason(error))})")
     cells = "".join(
         f"<div>{_figure(f'sobol-{i}', finished(chart, '', said), ('Loss', 'Spread')[i])}</div>"
         for i, chart in enumerate(charts)
     )
-    return Section("sobol", heading, f'<p class="soft">{text(figures.SOBOL_NOTE)}.</p><div class="grid">{cells}</div>')
+    return Section("sobol", heading, f'<p class="soft">{text(SOBOL_NOTE)}.</p><div class="grid">{cells}</div>')
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -268,10 +270,10 @@ def _said(value: Any) -> str:
 
 
 def table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), caption: str = ""
+    headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), wide: Sequence[int] = ()
 ) -> str:
-    """A table of HTML; its cells are escaped already."""
-    kinds = ["n" if i in numeric else "" for i in range(len(headings))]
+    """A table of HTML; its cells are escaped already. Columns in `wide` hold sentences."""
+    kinds = ["n" if i in numeric else "wide" if i in wide else "" for i in range(len(headings))]
     head = "".join(
         f'<th scope="col"{f" class={kind}" if kind else ""}>{h}</th>' for h, kind in zip(headings, kinds, strict=True)
     )
@@ -280,9 +282,8 @@ def table(
         for row in rows
     )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    said = f"<caption>{caption}</caption>" if caption else ""
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>{said}<thead><tr>{head}</tr></thead>'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Table"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -306,7 +307,7 @@ def trials_table(study: Study, trials: Sequence[Trial]) -> str:
             number(t.spread, 3),
             str(t.stats.n if t.stats else 0),
             *(escape(shown(v)) for v in t.params.values()),
-            *(number(tables.metrics_of(t).get(name)) for name in metrics),
+            *(metric(name, tables.metrics_of(t).get(name)) for name in metrics),
         ]
         for t in trials
     ]
@@ -324,4 +325,4 @@ def _failures_table(study: Study) -> str:
         [escape(kind), str(count), f"trial {last[kind][0]} replica {last[kind][1]}", text(last[kind][2][:400])]
         for kind, count in counts.items()
     ]
-    return table(["failure", "trainings", "last", "message"], rows, numeric=(1,))
+    return table(["failure", "trainings", "last", "message"], rows, numeric=(1,), wide=(3,))
