@@ -307,6 +307,7 @@ def test_races_at_equal_trainings_are_reported_apart(tmp_path, capsys):
     text = page.read_text()
     assert "### 12 trainings" in text
     assert "| random, 3 a point |" in text
+    assert "| hyppo, 1 a point | recorded | " in text[text.index("interval by family") :]
     assert "evaluations" not in text
     capsys.readouterr()
 

@@ -107,11 +107,34 @@ def _spendings(records: Sequence[Record], references: Callable[[str], Reference]
                 ],
                 rows,
             ),
+            *_intervals(races),
         ]
     failed = [r for r in records if r["error"]]
     if failed:
         parts.append("Failed races, which count nowhere: " + _failures(failed) + ".")
     return parts
+
+
+def _intervals(races: Spendings) -> list[str]:
+    """Coverage and optimism by family, of the optimisers that give an interval."""
+    names = [name for name in races.labels if races.coverage(name).value is not None]
+    rows = [
+        [
+            name,
+            family,
+            races.coverage(name, family).text(0, 100.0),
+            races.mean(races.of(name, family), races.optimism).text(3),
+            f"{np.median([races.width(r) for r in races.of(name, family)]):.2f}",
+            str(len(races.of(name, family))),
+        ]
+        for name in names
+        for family in races.families
+        if races.of(name, family)
+    ]
+    if not rows:
+        return []
+    head = ["optimiser", "family", "coverage, %", "optimism", "width", "races"]
+    return ["**The 90 % interval by family**, its width in the unit of the optimism (median):", table(head, rows)]
 
 
 def _section(races: Races, budget: int, pending: int, figures: Path, base: Path) -> str:
