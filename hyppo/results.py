@@ -29,7 +29,8 @@ class Best:
     params : dict
     estimate : float
         Posterior mean of the loss of a fresh training. The observed `mean` of a configuration that was chosen for its
-        low losses is too optimistic on average.
+        low losses is too optimistic on average. With the target "ensemble_loss", of the loss of a fresh ensemble of as
+        many networks as the study gives a point at most.
     mean : float
         Mean loss observed over its replicas.
     spread : float or None
