@@ -1,6 +1,5 @@
 """Results of a study: the recommended configuration, and the trials as a table."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
-from hyppo.text import counted
+from hyppo.text import counted, interval
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
 
@@ -69,8 +68,7 @@ class Best:
     goal: Goal = LOSS
 
     def __str__(self) -> str:
-        low, high = self.goal.interval(*self.interval)
-        around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
+        around = interval(*self.goal.interval(*self.interval))
         spread = "" if self.spread is None else f" ± {self.spread:.3g}"
         failed = f", {self.failed} failed" if self.failed else ""
         if self.ensemble_loss is not None:

@@ -1,6 +1,7 @@
 """Text for a terminal: made safe to print, counted, and written without an error."""
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -81,6 +82,28 @@ def number(value: float | None, digits: int = 4) -> str:
     ('0.0001235', '3', '-')
     """
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def interval(low: float, high: float, digits: int = 4) -> str:
+    """A 90 % interval in words.
+
+    >>> interval(0.25, 0.5), interval(-math.inf, math.inf)
+    ('90 % interval 0.25 to 0.5', 'interval unknown')
+    """
+    if not math.isfinite(high - low):
+        return "interval unknown"
+    return f"90 % interval {number(low, digits)} to {number(high, digits)}"
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters, which keeps its start and its end.
+
+    >>> shortened("learning_rate_of_the_encoder", 16)
+    'learning…encoder'
+    """
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 2]}…{text[len(text) - most // 2 + 1 :]}"
 
 
 def metric(name: str, value: float | None) -> str:

@@ -23,6 +23,7 @@ from hyppo.errors import StudyError
 from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, Score, summary
+from hyppo.text import interval
 from hyppo.trial import ReplicaRecord
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Comparison:
     probability: float
 
     def __str__(self) -> str:
-        low, high = self.interval
-        around = f"90 % interval {low:.4g} to {high:.4g}" if math.isfinite(high - low) else "interval unknown"
+        around = interval(*self.interval)
         return f"difference {self.difference:.4g} ({around}), better with probability {self.probability:.3g}"
 
 

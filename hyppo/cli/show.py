@@ -21,7 +21,7 @@ from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
-from hyppo.text import counted, metric, number, printable, ranged, shown
+from hyppo.text import counted, interval, metric, number, printable, ranged, shown
 from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
@@ -264,9 +264,8 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     name = study.trials[best.number].name
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
     goal = best.goal
-    low, high = (f"{end:.6g}" if math.isfinite(end) else "unknown" for end in goal.interval(*best.interval))
-    what = f"the {printable(goal.metric)} of a fresh training"
-    yield "estimate", f"{goal.shown(best.estimate):.6g}, 90 % interval {low} .. {high}, for {what}"
+    around = interval(*goal.interval(*best.interval), 6)
+    yield "estimate", f"{goal.shown(best.estimate):.6g}, {around}, for the {printable(goal.metric)} of a fresh training"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
     yield (
         "observed",

@@ -22,7 +22,7 @@ from hyppo.plots.style import (
     rounded,
 )
 from hyppo.study import Study
-from hyppo.text import number, shown
+from hyppo.text import number, shortened, shown
 from hyppo.trial import State
 
 STEP = 74  # pixels between two axes of parallel coordinates
@@ -154,7 +154,7 @@ def _lines(
     brush = alt.selection_interval(name="brush", encodings=["x", "y"])
     long = alt.Chart(data(wide)).transform_fold(heights, as_=["axis", "height"])
     long = long.transform_calculate(at="toNumber(slice(datum.axis, 1))")
-    labels = [f"{tables.label_of(name)[:22]}" for name in axes]
+    labels = [shortened(tables.label_of(name), 22) for name in axes]
     x = alt.X(
         "at:Q",
         title=None,

@@ -193,7 +193,7 @@ def _sobol(of: str, found: Sensitivity, order: list[str]) -> Any:
         )
     ]  # fmt: skip
     base = alt.Chart(data(rows))
-    y = alt.Y("parameter:N", title=None, sort=order, axis=alt.Axis(labelLimit=140))
+    y = alt.Y("parameter:N", title=None, sort=order, axis=alt.Axis(labelLimit=190))
     offset = alt.YOffset("kind:N", sort=["total", "alone"])
     tips = ["parameter:N", "kind:N", "index:Q", "low:Q", "high:Q"]
     bars = base.mark_bar(height={"band": 0.8}).encode(

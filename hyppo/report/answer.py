@@ -1,6 +1,5 @@
 """The result of a study as HTML: the recommendation as code to paste, its estimate and interval, and the reason."""
 
-import math
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -11,7 +10,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.results import Best
 from hyppo.study import Study
-from hyppo.text import counted, metric, number, printable
+from hyppo.text import counted, interval, metric, number, printable
 
 
 def text(value: object) -> str:
@@ -55,7 +54,7 @@ class Answer:
         label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else text(best.goal.metric)
         return (
             f'<span id="estimate">{number(best.goal.shown(best.estimate), 6)}</span> '
-            f"<small>estimated {label} of a fresh training; {interval(best)}</small>"
+            f"<small>estimated {label} of a fresh training; {interval(*best.goal.interval(*best.interval), 6)}</small>"
         )
 
     def _facts(self, best: Best) -> list[tuple[str, str]]:
@@ -88,14 +87,6 @@ class Answer:
         if found is None:
             return []
         return [("Confirmation", in_short(found, best.goal)), ("For a paper", text(found.text))]
-
-
-def interval(best: Best) -> str:
-    """The interval of the estimate in words."""
-    low, high = best.goal.interval(*best.interval)
-    if not math.isfinite(high - low):
-        return "interval unknown"
-    return f"90 % interval {number(low, 6)} to {number(high, 6)}"
 
 
 def code(params: dict[str, Any]) -> str:

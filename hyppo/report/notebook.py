@@ -3,11 +3,11 @@
 from html import escape
 
 from hyppo.errors import StudyError
-from hyppo.report.answer import code, interval, text
+from hyppo.report.answer import code, text
 from hyppo.report.page import listed, status, trials_table
 from hyppo.results import Best
 from hyppo.study import Study
-from hyppo.text import counted, number
+from hyppo.text import counted, interval, number
 
 SHOWN = 10  # trials in the table
 
@@ -16,9 +16,10 @@ def best_html(best: Best) -> str:
     """The recommendation: estimate, interval, parameters as code, and the reason."""
     spread = "" if best.spread is None else f" ± {number(best.spread, 3)}"
     estimate, mean = (number(best.goal.shown(value), 6) for value in (best.estimate, best.mean))
+    around = interval(*best.goal.interval(*best.interval), 6)
     failed = f", {best.failed} failed" if best.failed else ""
     return (
-        f"<div><strong>trial {best.number}: expected {text(best.goal.metric)} {estimate}</strong> ({interval(best)})"
+        f"<div><strong>trial {best.number}: expected {text(best.goal.metric)} {estimate}</strong> ({around})"
         f"<pre>{escape(code(best.params))}</pre>"
         f"<div>observed {mean}{spread} over {counted(best.replicas, 'training')}{failed}; "
         f"{text(best.reason)}</div></div>"
