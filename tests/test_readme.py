@@ -35,8 +35,10 @@ def run(code, folder, **environ):
 )
 def test_the_examples_run(tmp_path, word, backend):
     printed = run(block(word), tmp_path, HYPPO_TRIALS="2", KERAS_BACKEND=backend).stdout
-    params, spread = printed.strip().splitlines()[-2:]
-    assert params.startswith("{")
+    trial, expected, observed, spread = printed.strip().splitlines()[-4:]
+    assert re.match(r"trial \d: \{", trial)
+    assert "interval" in expected
+    assert observed.endswith("over 3 trainings")
     assert float(spread) > 0
     trials = hyppo.load(tmp_path / "study.h5").trials
     assert [len(t.replicas) for t in trials] == [3, 3]
