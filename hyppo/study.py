@@ -399,7 +399,7 @@ class Study:
 
     @_locked
     def ask_batch(self, count: int) -> tuple[Trial, ...]:
-        """Up to `count` trials from one look at the losses, at little more than the cost of one.
+        """Up to `count` trials from one look at the losses, at a fraction of the cost of as many calls of `ask`.
 
         The first is the trial that `ask` would return; each is chosen with those before it as pending. A known trial
         that is worth several further replicas is returned once, with as many seeds. Fewer are returned if the space

@@ -1,6 +1,7 @@
 """The Gaussian process's turns: log expected improvement, over the whole space."""
 
 from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,13 +9,16 @@ from hyppo import acquisition, surrogates
 from hyppo.search.known import Known
 from hyppo.space import FloatArray
 
+if TYPE_CHECKING:
+    from hyppo.surrogates.pool import Pool
+
 PENDING_SHOWN = 250  # pending points that the process is told of at most: those in the most promising places
 NEAR = 300  # candidates around the best points
 BATCH_POOL = 300  # further candidates if a search is for several points
 
 
 class Improvement:
-    """The Gaussian process's turns in one search: the first is optimised, later ones pick from the pool of it."""
+    """Turns of the Gaussian process in one search: the first is optimised, later ones pick from its candidates."""
 
     def __init__(
         self,
@@ -50,13 +54,8 @@ class Improvement:
         self.first: FloatArray | None = acquisition.candidates.evolve(space, generator, pool, worth, taken)
         self._space, self._best, self._noise, self._room = space, best, noise, room
         self._informed, self._given = informed, given
-        if room > 1:
-            parents = np.vstack([self.first[None, :], parents])
-            closer = acquisition.candidates.around(space, generator, parents, BATCH_POOL)
-            self._points = acquisition.candidates.free(space, np.vstack([pool, closer]), taken)
-            self._keys = space.keys(self._points)
-            self._log_success = known.log_success(self._points)
-            self._pool: surrogates.pool.Pool | None = None
+        self._known, self._generator, self._around = known, generator, (pool, parents)
+        self._pool: Pool | None = None
 
     def next(self, given: Sequence[FloatArray], taken: Set[bytes]) -> FloatArray | None:
         """The next point after the points `given` by this search; None if the pool has no other."""
@@ -64,9 +63,7 @@ class Improvement:
             first, self.first = self.first, None
             return first
         if self._pool is None:
-            self._pool = surrogates.pool.Pool(
-                self._informed, self._space.features(self._points, on_lattice=True), self._room
-            )
+            self._pool = self._gathered(given[self._given], taken)
         for unit in given[self._given :]:
             self._pool.add(self._space.features(unit[None, :], on_lattice=True)[0], self._noise)
         self._given = len(given)
@@ -77,6 +74,17 @@ class Improvement:
             if self._keys[row] not in taken:
                 return np.asarray(self._points[row])
         return None
+
+    def _gathered(self, first: FloatArray, taken: Set[bytes]) -> "Pool":
+        """The candidates of later turns: those of the first turn, and more around the point that it gave."""
+        pool, parents = self._around
+        space = self._space
+        parents = np.vstack([first[None, :], parents])
+        closer = acquisition.candidates.around(space, self._generator, parents, BATCH_POOL)
+        self._points = acquisition.candidates.free(space, np.vstack([pool, closer]), taken)
+        self._keys = space.keys(self._points)
+        self._log_success = self._known.log_success(self._points)
+        return surrogates.pool.Pool(self._informed, space.features(self._points, on_lattice=True), self._room)
 
     def _prudent(self, log_ei: FloatArray, log_success: FloatArray | None) -> FloatArray:
         """`log_ei`, with the candidates that are likely to fail behind the others."""

@@ -18,6 +18,7 @@ from hyppo.search.memory import Memory, ModelStep, Step
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray
 
+SEARCHED = 16  # first points of an ask that are searched for like a single one; later ones are picked from candidates
 NOISY = -3.0  # log of a learned noise variance from which it rules the search
 
 
@@ -161,7 +162,7 @@ class Turns:
             unit: FloatArray | None = None
             waiting = np.vstack([known.pending, *given])
             if self.process_next(memory):
-                if improvement is None:
+                if improvement is None or len(given) < SEARCHED:
                     room = count - len(given)
                     improvement = Improvement(known, waiting, seen, generator, pool, given=len(given), room=room)
                 unit, step = improvement.next(given, seen), improvement.step
