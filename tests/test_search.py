@@ -193,6 +193,7 @@ OBJECTIVES = {
     "pure noise": noisy,
     "negative": lambda u: [-1e12 * float(u[0])],
     "steep": lambda u: [float(np.exp(-50.0 * u[0]))],
+    "next to zero": lambda u: [5e-280 if u[0] > 0.5 else float(u[0]) + 1.0],
 }
 
 

@@ -106,7 +106,7 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     x = space.features(unit, on_lattice=True)
     outputs = surrogates.outputs.fit(merged.mean)
     # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
-    slope = np.maximum(outputs.derivative(merged.mean), 1e-150) ** 2
+    slope = np.clip(outputs.derivative(merged.mean), 1e-150, 1e150) ** 2
     relative = merged.variance * slope
     relative[relative < ROUNDING] = 0.0
     freedom = merged.freedom
