@@ -192,11 +192,12 @@ def test_a_training_that_fails_after_a_stop_was_asked_stays_pending():
 
 
 def test_a_hang_up_asks_for_a_stop_unless_it_is_ignored():
-    with Interrupt() as interrupt:
-        os.kill(os.getpid(), signal.SIGHUP)
-    assert interrupt.asked is signal.SIGHUP
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.asked is signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.asked is None
@@ -219,6 +220,7 @@ def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_
         ("split = random.random(), numpy.random.rand()", "numpy, random"),
         ("split = numpy.random.seed(0), numpy.random.rand()", None),
         ("split = numpy.random.default_rng(0).random()", None),
+        ("import sklearn.neural_network", None),  # an import that draws
     ],
 )
 def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_path, top, named):

@@ -53,7 +53,7 @@ from hyppo.seeds import script_seed_for
 from hyppo.training.call import train
 from hyppo.training.frameworks import clear
 from hyppo.training.replica import Failure, Outcome, Replica
-from hyppo.training.seeding import drawn, seed_everything
+from hyppo.training.seeding import drawn, imports_without_draws, seed_everything
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; four times as many of its traceback
 PR_SET_PDEATHSIG = 1
@@ -206,6 +206,7 @@ class Server:
         self._replies = replies
         self._script = setup.script
         self._script_ran = self._script_checked = False
+        self._script_scope = contextlib.ExitStack()
         self._current: Train | None = None
         self._key: int | None = None  # of the latest objective; only that one is kept
         self._objective: Callable[..., Any] | None = None
@@ -216,6 +217,7 @@ class Server:
 
     def serve(self) -> NoReturn:
         """Train until told to exit. `study.run` calls it again if the script reaches it."""
+        self._script_scope.close()
         while True:
             if self._current is None:
                 try:
@@ -249,7 +251,9 @@ class Server:
             self._script_ran = True
             # A split drawn at the top level is the same in every training process.
             seed_everything(self._script_seed)
-            run_script(self._script)
+            with self._script_scope:
+                self._script_scope.enter_context(imports_without_draws())
+                run_script(self._script)
         if self._script_ran and not self._script_checked:  # also if the script serves here, in its `study.run`
             self._script_checked = True
             if names := drawn(self._script_seed):

@@ -1,9 +1,11 @@
 """Seeding of a training: `random`, numpy and every framework, also one that the training imports later."""
 
+import builtins
 import importlib.util
 import os
 import random
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -110,6 +112,45 @@ def seed_everything(seed: int) -> None:
         framework.seed(module, seed)
     random.seed(seed)  # last: Keras draws from it
     np.random.seed(seed)  # noqa: NPY002 - users' code draws from the global generator
+
+
+@contextmanager
+def imports_without_draws() -> Iterator[None]:
+    """Undo the draws of installed packages at their import: some draw, and `drawn` is about the user's own code.
+
+    >>> random.seed(1)
+    >>> before = random.getstate()
+    >>> with imports_without_draws():
+    ...     import email.generator
+    >>> random.getstate() == before
+    True
+    """
+    import_module = builtins.__import__
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    importing = False
+
+    def follow(name: str, *arguments: Any, **keywords: Any) -> ModuleType:
+        nonlocal importing
+        if importing:
+            return import_module(name, *arguments, **keywords)
+        package = sys.modules.get(name.partition(".")[0])
+        spec = package.__spec__ if package is not None else importlib.util.find_spec(name.partition(".")[0])
+        if spec is None or not (spec.origin or "").startswith(installed):
+            return import_module(name, *arguments, **keywords)
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        importing = True
+        try:
+            return import_module(name, *arguments, **keywords)
+        finally:
+            importing = False
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+    builtins.__import__ = follow
+    try:
+        yield
+    finally:
+        builtins.__import__ = import_module
 
 
 def drawn(seed: int) -> list[str]:
