@@ -3,11 +3,25 @@
 Rank count, arrival order or a crash cannot change the seed of a replica.
 """
 
+from enum import IntEnum, unique
+
 import numpy as np
 
-DATA_PURPOSE = 4  # keeps the seeds of the data apart from the streams of the search
-SCRIPT_PURPOSE = 6
 SEED_BITS = 31  # every framework takes a positive 32-bit integer, TensorFlow's C++ side only below 2^31
+
+
+@unique
+class Purpose(IntEnum):
+    """Purposes of a study's random numbers: each has separate streams."""
+
+    REPLICA = 0
+    DESIGN = 1
+    SEARCH = 2
+    EFFECTS = 3
+    DATA = 4
+    FEASIBLE = 5
+    SCRIPT = 6
+    CONTENDERS = 7
 
 
 def seed_for(root: int, trial: int, replica: int) -> int:
@@ -16,8 +30,7 @@ def seed_for(root: int, trial: int, replica: int) -> int:
     >>> seed_for(0, 3, 1) == seed_for(0, 3, 1), seed_for(0, 3, 1) == seed_for(0, 3, 2)
     (True, False)
     """
-    word = np.random.SeedSequence(root, spawn_key=(0, trial, replica)).generate_state(1, np.uint32)[0]
-    return int(word) >> (32 - SEED_BITS)
+    return _seed(root, Purpose.REPLICA, trial, replica)
 
 
 def data_seed_for(root: int, replica: int) -> int:
@@ -26,8 +39,7 @@ def data_seed_for(root: int, replica: int) -> int:
     >>> data_seed_for(0, 1) == data_seed_for(0, 1), data_seed_for(0, 1) == data_seed_for(0, 2)
     (True, False)
     """
-    word = np.random.SeedSequence(root, spawn_key=(DATA_PURPOSE, replica)).generate_state(1, np.uint32)[0]
-    return int(word) >> (32 - SEED_BITS)
+    return _seed(root, Purpose.DATA, replica)
 
 
 def script_seed_for(root: int) -> int:
@@ -36,10 +48,14 @@ def script_seed_for(root: int) -> int:
     >>> script_seed_for(0) == script_seed_for(0), script_seed_for(0) == 0
     (True, False)
     """
-    word = np.random.SeedSequence(root, spawn_key=(SCRIPT_PURPOSE,)).generate_state(1, np.uint32)[0]
+    return _seed(root, Purpose.SCRIPT)
+
+
+def _seed(root: int, *address: int) -> int:
+    word = np.random.SeedSequence(root, spawn_key=address).generate_state(1, np.uint32)[0]
     return int(word) >> (32 - SEED_BITS)
 
 
-def generator_for(root: int, purpose: int, index: int = 0) -> np.random.Generator:
-    """Random generator of one step of the search; `purpose` > 0 keeps it apart from the replicas' seeds."""
+def generator_for(root: int, purpose: Purpose, index: int = 0) -> np.random.Generator:
+    """Random generator of one step."""
     return np.random.default_rng(np.random.SeedSequence(root, spawn_key=(purpose, index)))

@@ -17,13 +17,11 @@ import numpy as np
 
 from hyppo.arguments import one_of, takes_study, whole
 from hyppo.errors import StudyError
-from hyppo.seeds import generator_for
+from hyppo.seeds import Purpose, generator_for
 from hyppo.space import FloatArray
 
 if TYPE_CHECKING:
     from hyppo.study import Study
-
-EFFECTS_PURPOSE = 3  # keeps these random streams apart from the designs' and the search's
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def partial_dependence(study: "Study", name: str, points: int = 25, samples: int
     axis = space.names.index(name)
     parameter = space.parameters[name]
     level = np.unique(np.linspace(0, parameter.levels - 1, min(points, parameter.levels)).astype(np.int64))
-    others = space.spread(generator_for(study.seed, EFFECTS_PURPOSE).random((samples, space.dimension)))
+    others = space.spread(generator_for(study.seed, Purpose.EFFECTS).random((samples, space.dimension)))
     mean, low, high, unsure_low, unsure_high = np.empty((5, level.size))
     for k, coordinate in enumerate(parameter.unit(level)):
         others[:, axis] = coordinate

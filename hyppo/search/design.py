@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hyppo.seeds import generator_for
+from hyppo.seeds import Purpose, generator_for
 from hyppo.space import FloatArray, Space
 
-DESIGN_PURPOSE = 1  # keeps the designs' random streams apart from those of the search
 ENUMERABLE = 4096  # spaces up to this size are listed, larger ones sampled: there duplicates are rare
 
 
@@ -84,13 +83,13 @@ def _stream(space: Space, n: int, seed: int) -> Iterator[tuple[bytes, FloatArray
     """Keyed lattice points of the Sobol sequence, patiently; then all of a small finite space, in random order."""
     from scipy.stats import qmc
 
-    engine = qmc.Sobol(space.dimension, rng=generator_for(seed, DESIGN_PURPOSE, 0))
+    engine = qmc.Sobol(space.dimension, rng=generator_for(seed, Purpose.DESIGN, 0))
     drawn, patience = 0, 32 * (n + 8)
     while drawn < patience:
         unit = space.spread(np.asarray(engine.random(max(8, drawn))))
         drawn += len(unit)
         yield from zip(space.keys(unit), unit, strict=True)
     if space.combinations is not None and space.combinations <= ENUMERABLE:
-        order = generator_for(seed, DESIGN_PURPOSE, 2).permutation(space.combinations)
+        order = generator_for(seed, Purpose.DESIGN, 2).permutation(space.combinations)
         unit = space.unit_of(np.stack(np.unravel_index(order, tuple(space.levels)), axis=1).astype(np.int64))
         yield from zip(space.keys(unit), unit, strict=True)

@@ -18,7 +18,7 @@ from hyppo.search.design import design_size, sobol
 from hyppo.search.known import Known
 from hyppo.search.memory import Step
 from hyppo.search.propose import Proposal, propose
-from hyppo.seeds import generator_for
+from hyppo.seeds import Purpose, generator_for
 from hyppo.space import FloatArray, IntArray, Space
 from hyppo.text import counted
 from hyppo.trial import State, Trial
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from hyppo.search.surface import Surface
 
 LONGEST_DESIGN = 64  # longest design, as a multiple of the points wanted and tried
-SEARCH_PURPOSE = 2  # random streams of the search, separate from those of the designs
-REPLICATE_PURPOSE = 4
-FEASIBLE_PURPOSE = 5
 FAILING = 0.1  # failures are frequent from this share of all trainings on
 
 
@@ -97,7 +94,7 @@ class Policy:
         proposals = [Proposal(unit, Step("design")) for unit in designed]
         if len(proposals) == count:
             return proposals
-        generator = generator_for(self.config.seed, SEARCH_PURPOSE, asked + len(proposals))
+        generator = generator_for(self.config.seed, Purpose.SEARCH, asked + len(proposals))
         found = propose(known.with_pending(designed), generator, count - len(proposals), by=self.config.surrogate)
         return proposals + found
 
@@ -122,7 +119,7 @@ class Policy:
             return False
         from hyppo.acquisition.candidates import POOL, fresh
 
-        generator = generator_for(self.config.seed, FEASIBLE_PURPOSE, len(columns.trials))
+        generator = generator_for(self.config.seed, Purpose.FEASIBLE, len(columns.trials))
         return not len(fresh(self.space, generator, columns.taken, POOL))
 
     def _contenders(self, columns: Columns, known: Known, count: int, left: Left) -> list[Further]:
@@ -138,7 +135,7 @@ class Policy:
             return []
         rows = columns.settled()
         room, failed = columns.room(rows, most), self._failed(columns, known)
-        generator = generator_for(self.config.seed, REPLICATE_PURPOSE, spent)
+        generator = generator_for(self.config.seed, Purpose.CONTENDERS, spent)
         found = contenders(known, room, failed, columns.failed > FAILING * spent, generator, number)
         return [Further(columns.trials[rows[row]], more) for row, more in found.items()]
 
