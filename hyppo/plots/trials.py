@@ -79,7 +79,10 @@ def spread(study: Study, color: str | None = None) -> Figure:
         "tooltip": _tips(study),
     }
     points = base.mark_circle(size=55, opacity=0.8).encode(
-        **encoding, color=alt.Color("shade_value:Q", title="colour", scale=alt.Scale(range=SHADES))
+        **encoding,
+        color=alt.Color(
+            "shade_value:Q", title=[f"{tables.label_of(first)},", "or as chosen below"], scale=alt.Scale(range=SHADES)
+        ),
     )
     mark = (
         alt.Chart(data([row for row in rows if row["best"]]))
