@@ -71,6 +71,6 @@ def test_ranks_whose_trial_is_given_up_stop_together(tmp_path, framework, enviro
     (trial,) = hyppo.load(tmp_path / "s.h5").trials
     assert trial.state == "pruned"
     assert {r.state for r in trial.replicas} == {"pruned"}
-    assert all(5 <= len(r.curve) < 8 for r in trial.replicas if r.index == 0)
+    assert 5 <= max(len(r.curve) for r in trial.replicas) < 8  # the replica that is ahead decides
     assert not list(tmp_path.rglob("resume.*"))
     assert not list(tmp_path.rglob("predictions*")), "passes over the validation data of what is given up"
