@@ -125,3 +125,15 @@ def test_the_level_of_the_noise_is_found():
         found = surrogates.levels.fit(x, noisy, np.arange(-8.0, 1.0), (-3.0, 1.5), start=start, noise=None, owner=owner)
         assert abs(found.weight @ found.level - level) < 0.7
         assert [m.theta[-1] for m in found.models] == found.level.tolist()
+
+
+def test_one_training_is_enough_for_a_clearly_better_point():
+    """Other points were trained again, and this one, found last, was not yet: it need not wait for its second one."""
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), seed=0)
+    rng = np.random.default_rng(0)
+    for x in np.linspace(0.3, 1.0, 8):
+        study.add({"x": x}, list(x + 0.02 * rng.normal(size=2)))
+    lucky = study.add({"x": 0.32}, 0.29)
+    assert study.best.number != lucky.number, "within the noise of points that were trained twice"
+    better = study.add({"x": 0.05}, 0.05)
+    assert study.best.number == better.number

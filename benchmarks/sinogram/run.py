@@ -60,7 +60,7 @@ def main() -> None:
 @app.command()
 def run(
     size: Annotated[
-        Size, typer.Option(help="smoke: 32 x 32, 12 trials x 2, under a minute; demo: 64 x 64, some 5 minutes.")
+        Size, typer.Option(help="smoke: 32 x 32, 12 trials x 2, under a minute; demo: 64 x 64, 6 to 7 minutes.")
     ] = Size.smoke,
     ranks: Annotated[
         int, typer.Option(min=1, help="MPI ranks. One of them manages from two on: 3 train two networks at a time.")

@@ -12,6 +12,9 @@ from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, IntArray
 
 OBSERVED = 0.15  # weight of the observed mean beside the posterior's in the choice
+# Deviations by which a point that was trained once must be better than those trained again. At 1 and at 2 this was
+# worth 1.04 +-0.03 after 20 trainings on the benchmark's split "choose" (71 studies), and changed nothing later.
+CLEAR = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None)
     known : Known
     required : int
         Replicas that a trial needs to be recommended; the most that any has, where that is fewer. If trainings are
-        noisy and three points have two, two at least.
+        noisy and three points have two, two at least, except for points that are clearly better.
     failed : (n,) array, optional
         Failed trainings of each row of the observations. A point of which most failed is left out if there is another.
 
@@ -64,7 +67,7 @@ def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None)
     """
     if known.data.mean.size == 0:
         return None
-    able = _able(known.evidence, required, _failures_of(known.evidence, failed))
+    able = _able(known, required, _failures_of(known.evidence, failed))
     found = estimated(known, able)
     return Estimates(able, found.value, found.low, found.high)
 
@@ -83,7 +86,7 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     if known.data.mean.size == 0:
         return None
     evidence = known.evidence
-    able = _able(evidence, required, _failures_of(evidence, failed))
+    able = _able(known, required, _failures_of(evidence, failed))
     index = int(able[np.argmin(_caution(known, able))])
     observed = int(able[np.argmin(evidence.score[able])])
     if not known.enough:
@@ -101,8 +104,11 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     return Recommendation(int(evidence.row[index]), float(found.value[0]), interval, reason)
 
 
-def _caution(known: Known, able: IntArray) -> FloatArray:
-    """The cautious score of visited points, (m,) -> (m,): the recommended one has the lowest."""
+def _caution(known: Known, able: IntArray, deviations: float = 0.6) -> FloatArray:
+    """The cautious score of visited points, (m,) -> (m,): the recommended one has the lowest.
+
+    It adds `deviations` of the posterior, and half as many of the observation.
+    """
     evidence = known.evidence
     if not known.enough:
         return evidence.score[able]
@@ -111,7 +117,8 @@ def _caution(known: Known, able: IntArray) -> FloatArray:
     error = np.zeros(able.size) if evidence.noise is None else np.sqrt(model.noise_factor * evidence.noise[able])
     single = 1.0 if evidence.noise is None else float(np.median(evidence.noise * evidence.count))
     noisy = noisiness(math.log(model.noise_factor * single), evidence.noise is not None)
-    cautious = (1.0 - OBSERVED) * prediction.mean + OBSERVED * y + 0.6 * prediction.std + 0.3 * error
+    centre = (1.0 - OBSERVED) * prediction.mean + OBSERVED * y
+    cautious = centre + deviations * (prediction.std + 0.5 * error)
     return np.asarray(noisy * cautious + (1.0 - noisy) * y)
 
 
@@ -119,15 +126,22 @@ def _failures_of(evidence: Evidence, failed: IntArray | None) -> IntArray:
     return np.zeros(evidence.n, dtype=np.int64) if failed is None else failed[evidence.row]
 
 
-def _able(evidence: Evidence, required: int, failures: IntArray) -> IntArray:
+def _able(known: Known, required: int, failures: IntArray) -> IntArray:
     """Points with the evidence that a recommendation needs, (m,): trainings, and no more failures than losses."""
+    evidence = known.evidence
     able = evidence.settled & (failures <= evidence.count)
     if not able.any():
         able = evidence.settled
+    most = int(evidence.count[able].max())
+    enough = able & (evidence.count >= min(required, most))
     noisy = evidence.noise is not None and float(np.median(evidence.noise * evidence.count)) > EXACT
-    if noisy and int((evidence.count[able] >= 2).sum()) >= 3:
-        required = max(required, 2)
-    return np.flatnonzero(able & (evidence.count >= min(required, int(evidence.count[able].max()))))
+    twice = enough & (evidence.count >= 2)
+    if not noisy or int(twice.sum()) < 3:
+        return np.flatnonzero(enough)
+    best = _caution(known, np.flatnonzero(twice), 0.0).min()
+    once = np.flatnonzero(enough & ~twice)
+    clear = once[_caution(known, once, CLEAR) < best]
+    return np.sort(np.concatenate([np.flatnonzero(twice), clear]))
 
 
 def _failures(evidence: Evidence, failures: IntArray, index: int) -> str:
