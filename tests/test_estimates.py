@@ -137,3 +137,19 @@ def test_one_training_is_enough_for_a_clearly_better_point():
     assert study.best.number != lucky.number, "within the noise of points that were trained twice"
     better = study.add({"x": 0.05}, 0.05)
     assert study.best.number == better.number
+
+
+def test_few_data_seeds_widen_the_interval():
+    """Three data seeds tell the level of all others with an error of their spread over the root of three."""
+    space = hyppo.Space(x=hyppo.Real(0, 1))
+    rng = np.random.default_rng(0)
+    widths = []
+    for spread in (0.0, 1.0):
+        effects = spread * np.array([-1.0, 0.2, 0.8])
+        study = hyppo.Study(space, seed=0)
+        for x in np.linspace(0.0, 1.0, 12):
+            study.add({"x": x}, list((x - 0.3) ** 2 + effects + 0.02 * rng.normal(size=3)))
+        low, high = study.best.interval
+        widths.append(high - low)
+    assert widths[0] < 0.2
+    assert 2 * 1.645 * 0.4 < widths[1] < 2 * 1.645 * 1.2

@@ -172,19 +172,22 @@ class Columns:
         pruned = np.flatnonzero(self._pruned[: len(self.trials)])
         mean, std = self._mean[rows], self._std[rows]
         if self._config.target == MEAN_LOSS:
-            mean, std = self._without_blocks(rows, mean, std)
+            mean, std, common = self._without_blocks(rows, mean, std)
         else:
-            mean = at_size(self._count[rows], mean, self._alone[rows], self._config.ensemble_size)
-        losses = Observations(self._unit[rows], mean, std, self._count[rows])
+            mean, common = at_size(self._count[rows], mean, self._alone[rows], self._config.ensemble_size), 0.0
+        losses = Observations(self._unit[rows], mean, std, self._count[rows], common=common)
         return with_censored(losses, self._unit[pruned])
 
-    def _without_blocks(self, rows: IntArray, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and std of the trials `rows` without the effects of folds or data seeds.
+    def _without_blocks(
+        self, rows: IntArray, mean: FloatArray, std: FloatArray
+    ) -> tuple[FloatArray, FloatArray, float]:
+        """Mean and std of the trials `rows` without the effects of folds or data seeds, and what is left in common.
 
         A trial with one replica has seen the first fold or data seed only, and the contenders have seen others too.
         Folds always have effects; seeds only if the training function uses `replica.data_seed`, so their effects are
         removed only if they are clear. A fresh training has another data seed, but never another fold: the std keeps
-        the effects of data seeds, and loses those of folds.
+        the effects of data seeds, and loses those of folds. The mean effect of the data seeds that were used cannot be
+        told from the losses themselves: its variance is an error that all means have in common.
         """
         several = np.flatnonzero(self._count[rows] > 1)
         ranked = several[np.argsort(mean[several], kind="stable")]
@@ -192,7 +195,7 @@ class Columns:
         block, folds = self._config.block_of, self._config.folds is not None
         blocks = fit_blocks([losses_of(self.trials[rows[i]]) for i in chosen], block)
         if blocks is None or blocks.data == 0.0 or not (folds or blocks.evidence > CLEAR):
-            return mean, std
+            return mean, std, 0.0
         mean, std = mean.copy(), std.copy()
         for i, row in enumerate(rows):
             own = losses_of(self.trials[row])
@@ -202,7 +205,7 @@ class Columns:
                 mean[i] = stats.mean
                 if folds:
                     std[i] = np.nan if stats.std is None else stats.std
-        return mean, std
+        return mean, std, 0.0 if folds else float(blocks.covariance.mean())
 
     def outcomes(self) -> "Outcomes":
         """How the trials ended, those with a failure among them."""

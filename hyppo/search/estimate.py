@@ -10,7 +10,8 @@
 
 The loss of a point is the mixture sum_k w_k N(c_k, s_k^2 + KEPT v_k): the estimate is its mean, the interval is between
 its 5 % and 95 % quantiles. The process is smooth and an optimum may be sharp, so the estimate keeps a share of the
-observation, and the interval a share of its variance.
+observation, and the interval a share of its variance. An error that all losses share (with few data seeds) is added to
+the interval on the scale of the losses.
 
 The prior of the noise is that of trainings of networks, wider and higher than the search's: a search loses by smoothing
 a rough function, an estimate by trusting a lucky loss. On the problems of the benchmark's split "choose" with one
@@ -40,6 +41,7 @@ OBSERVED = 0.3  # weight of the observed mean beside the posterior's
 KEPT = 0.3  # of the variance of the observed mean, kept in the interval beside the posterior's
 FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
 TAIL = 0.05  # probability outside of the interval, on each side
+Z = 1.645  # the quantile of a normal distribution at 1 - TAIL
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def estimated(known: Known, index: IntArray) -> Estimated:
     if not known.enough:
         half = np.full(index.size, math.inf)
         if noise is not None:
-            half = 1.645 * np.sqrt(2.0 * noise[index]) / evidence.outputs.derivative(score)
+            half = Z * np.sqrt(2.0 * noise[index]) / evidence.outputs.derivative(score)
         return Estimated(score - added, score - half - added, score + half - added)
     levels, prior = UNKNOWN_LEVELS, SINGLE
     if noise is not None:
@@ -115,4 +117,6 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
         low, high = np.minimum(low, score), np.maximum(high, score)
     low, high = np.minimum(low, value), np.maximum(high, value)
+    if shared := Z * math.sqrt(known.data.common):
+        low, high = value - np.hypot(value - low, shared), value + np.hypot(high - value, shared)
     return Estimated(value - added, low - added, high - added)

@@ -34,6 +34,7 @@ class Observations:
     spread: FloatArray  # (n,) sample standard deviation, NaN if unknown
     count: IntArray  # (n,) finite replicas
     censored: int = 0  # rows at the end that are pruned trials: shown to surrogates, and no more
+    common: float = 0.0  # variance of an error that all means share: the level of the data seeds used so far
 
 
 def with_censored(data: Observations, unit: FloatArray) -> Observations:
