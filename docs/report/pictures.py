@@ -71,6 +71,7 @@ def draw(study):
 
 if __name__ == "__main__":
     study.enqueue({"lr": 1e-3, "width": 100, "batch": 32, "decay": 1e-4, "activation": "relu"}, name="baseline")
+    study.enqueue({"lr": 1e-2, "width": 128, "batch": 128, "decay": 1e-4, "activation": "tanh"})  # too large: it fails
     study.run(trials=40, workers=2)
     study.confirm(replicas=6, against="baseline", workers=2)
     draw(study)
