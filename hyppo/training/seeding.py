@@ -7,7 +7,7 @@ import random
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -126,21 +126,22 @@ def imports_without_draws() -> Iterator[None]:
     True
     """
     import_module = builtins.__import__
-    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     importing = False
 
-    def follow(name: str, *arguments: Any, **keywords: Any) -> ModuleType:
+    def follow(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
         nonlocal importing
-        if importing:
-            return import_module(name, *arguments, **keywords)
-        package = sys.modules.get(name.partition(".")[0])
-        spec = package.__spec__ if package is not None else importlib.util.find_spec(name.partition(".")[0])
-        if spec is None or not (spec.origin or "").startswith(installed):
-            return import_module(name, *arguments, **keywords)
+        if importing or level > 0 or not _is_installed(name.partition(".")[0]):
+            return import_module(name, globals, locals, fromlist, level)
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
         importing = True
         try:
-            return import_module(name, *arguments, **keywords)
+            return import_module(name, globals, locals, fromlist, level)
         finally:
             importing = False
             random.setstate(python)
@@ -151,6 +152,14 @@ def imports_without_draws() -> Iterator[None]:
         yield
     finally:
         builtins.__import__ = import_module
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is of the standard library or in site-packages, and not the user's own."""
+    loaded = sys.modules.get(package)
+    spec = importlib.util.find_spec(package) if loaded is None else getattr(loaded, "__spec__", None)
+    folders = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return spec is not None and (spec.origin or "").startswith(folders)
 
 
 def drawn(seed: int) -> list[str]:
