@@ -94,7 +94,7 @@ class LogReader:
         return self._header
 
     def _read_on(self) -> tuple[Header, list[Event], Extent, bool]:
-        """What is new in the file, or all of it if another file has taken its place."""
+        """The new events of the file, or all events if another file has replaced it."""
         if self._header is not None:
             # The rows of another file do not continue those of this one, so its tables seem to be damaged.
             with suppress(LogError):

@@ -181,13 +181,13 @@ class Columns:
     def _without_blocks(
         self, rows: IntArray, mean: FloatArray, std: FloatArray
     ) -> tuple[FloatArray, FloatArray, float]:
-        """Mean and std of the trials `rows` without the effects of folds or data seeds, and what is left in common.
+        """Mean and std of the trials `rows` without the effects of folds or data seeds, and their shared variance.
 
         A trial with one replica has seen the first fold or data seed only, and the contenders have seen others too.
         Folds always have effects; seeds only if the training function uses `replica.data_seed`, so their effects are
         removed only if they are clear. A fresh training has another data seed, but never another fold: the std keeps
-        the effects of data seeds, and loses those of folds. The mean effect of the data seeds that were used cannot be
-        told from the losses themselves: its variance is an error that all means have in common.
+        the effects of data seeds, and loses those of folds. The losses do not show the mean effect of the
+        data seeds that were used: it is an error that all means share.
         """
         several = np.flatnonzero(self._count[rows] > 1)
         ranked = several[np.argsort(mean[several], kind="stable")]

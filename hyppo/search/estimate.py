@@ -56,7 +56,7 @@ class Estimated:
 def noisiness(level: float, told: bool) -> float:
     """Weight of the posterior beside the observation, 0 to 1, given the log variance of a training.
 
-    What is learned from single trainings may be a rough function; what replicas tell is noise down to EXACT.
+    A variance learned from single trainings may belong to a rough function; one from replicas is noise down to EXACT.
     """
     return 1.0 / (1.0 + math.exp(-2.0 * (level - (math.log(EXACT) if told else SOME_NOISE))))
 

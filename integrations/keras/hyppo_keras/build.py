@@ -317,7 +317,7 @@ class _Explorer:
             values.append(value)
 
     def space(self) -> Space:
-        """The space, with inactive parameters where no call says otherwise."""
+        """The space. A parameter is inactive for the values with which no call of `build` asked for it."""
         space = Space(self.parameters)
         if self._inactive:
             generator = np.random.default_rng(0)  # every process of a study has the same space
