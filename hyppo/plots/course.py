@@ -11,6 +11,7 @@ from hyppo.plots.style import (
     WIDTH,
     Figure,
     altair,
+    coloured,
     data,
     finished,
     joined,
@@ -71,12 +72,7 @@ def convergence(study: Study) -> Figure:
         .encode(
             x=x,
             y=alt.Y("loss:Q", title=printable(goal.metric), scale=scale),
-            color=alt.Color(
-                "kind:N",
-                title=None,
-                scale=alt.Scale(domain=["a training", "of the recommended"], range=[SKY, RED]),
-                legend=alt.Legend(orient="top"),
-            ),
+            color=coloured("kind", {"a training": SKY, "of the recommended": RED}),
             tooltip=["trial:Q", "replica:Q", alt.Tooltip("loss:Q", format=".6g"), alt.Tooltip("n:Q", title="training")],
         )
     )
@@ -126,7 +122,7 @@ def learning_curves(study: Study) -> Figure:
     alt = altair()
     rows, note = tables.curve_rows(study)
     refuse_empty(rows, "no training has reported more than one loss")
-    kinds = ["recommended", "other", "stopped early"]
+    colours = {"recommended": RED, "other": SKY, "stopped early": GREY}
     scale = loss_scale([row["loss"] for row in rows])
     chart = (
         alt.Chart(data(rows))
@@ -135,12 +131,9 @@ def learning_curves(study: Study) -> Figure:
             x=alt.X("step:Q", title="step of training", axis=alt.Axis(tickMinStep=1, format="~s")),
             y=alt.Y("loss:Q", title="reported loss", scale=scale),
             detail="line:N",
-            color=alt.Color(
-                "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[RED, SKY, GREY]),
-                legend=alt.Legend(orient="top"),
-            ),
+            color=coloured("kind", colours),
             strokeDash=alt.StrokeDash(
-                "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [1, 0], [4, 3]])
+                "kind:N", title=None, scale=alt.Scale(domain=list(colours), range=[[1, 0], [1, 0], [4, 3]])
             ),
             opacity=alt.condition("datum.kind == 'recommended'", alt.value(1.0), alt.value(0.45)),
             strokeWidth=alt.condition("datum.kind == 'recommended'", alt.value(2.5), alt.value(1.1)),
@@ -171,13 +164,12 @@ def timeline(study: Study) -> Figure:
     alt = altair()
     rows, note, used = tables.timeline_rows(study)
     refuse_empty(rows, "the trainings have no start and end")
-    states = ["done", "failed", "pruned"]
-    labels = {"done": "done", "failed": "failed", "pruned": "stopped early"}
+    colours = {"done": BLUE, "failed": RED, "stopped early": GREY}
     longest = max(row["end"] for row in rows)
     factor, unit = (3600.0, "seconds") if longest < 0.05 else (60.0, "minutes") if longest < 2.0 else (1.0, "hours")
     rows = [
         {**row, "start": rounded(row["start"] * factor), "end": rounded(row["end"] * factor),
-         "state": labels.get(row["state"], row["state"])}
+         "state": "stopped early" if row["state"] == "pruned" else row["state"]}
         for row in rows
     ]  # fmt: skip
     lanes = list(dict.fromkeys(sorted((row["lane"] for row in rows), key=_natural)))
@@ -188,10 +180,7 @@ def timeline(study: Study) -> Figure:
             x=alt.X("start:Q", title=f"{unit} since the first training began"),
             x2="end:Q",
             y=alt.Y("lane:N", title=None, sort=lanes),
-            color=alt.Color(
-                "state:N", title=None, scale=alt.Scale(domain=[labels[s] for s in states], range=[BLUE, RED, GREY]),
-                legend=alt.Legend(orient="top"),
-            ),
+            color=coloured("state", colours),
             tooltip=["trial:Q", "replica:Q", "lane:N", "state:N", "seconds:Q", alt.Tooltip("loss:Q", format=".6g")],
         )
     )  # fmt: skip

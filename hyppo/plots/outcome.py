@@ -18,6 +18,7 @@ from hyppo.plots.style import (
     WIDTH,
     Figure,
     altair,
+    coloured,
     data,
     finished,
     loss_scale,
@@ -55,10 +56,7 @@ def confirmation(study: Study) -> Figure:
     x = alt.X("loss:Q", title=printable(best.goal.metric), scale=loss_scale([row["loss"] for row in rows]))
     y = alt.Y("who:N", title=None, sort=order)
     offset = alt.YOffset("kind:N", sort=["search", "confirmation"])
-    kinds = alt.Color(
-        "kind:N", title=None, scale=alt.Scale(domain=["search", "confirmation"], range=[SKY, RED]),
-        legend=alt.Legend(orient="top"),
-    )  # fmt: skip
+    kinds = coloured("kind", {"search": SKY, "confirmation": RED})
     tips = ["who:N", "kind:N", "replica:Q", alt.Tooltip("loss:Q", format=".6g")]
     points = alt.Chart(data(rows)).mark_tick(thickness=2.5).encode(x=x, y=y, yOffset=offset, color=kinds, tooltip=tips)
     layers = [points]

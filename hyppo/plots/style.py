@@ -81,6 +81,13 @@ def span(log: bool, nice: bool = True) -> Any:
     return alt.Scale(type="log", nice=nice) if log else alt.Scale(zero=False, nice=nice)
 
 
+def coloured(field: str, colours: Mapping[str, str]) -> Any:
+    """Colours by the values of `field`, with a legend above the figure."""
+    alt = altair()
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
+
+
 def finished(chart: Any, title: str, description: str, **sizes: Any) -> Any:
     """A figure with its title, its description for a screen reader, its size, and the look of all figures.
 
