@@ -73,18 +73,22 @@ def test_dropout_passes_of_a_single_network_are_an_average_already():
 
 def test_the_search_sees_ensembles_of_one_size():
     """Expected: bias^2 + noise^2 / 8, of trials with one to eight networks."""
-    one = study(replicas=(1, 8), seed=3)
-    one.run(trainings=80, progress=False)
-    known = one._known()
-    trials = known.settled_trials()
-    counts = np.array([t.stats.n for t in trials])
-    assert counts.min() < 3 < counts.max()
-    expected = np.array([t.params["bias"] ** 2 + t.params["noise"] ** 2 / 8 for t in trials])
-    seen = known.observations().mean
-    bare = np.array([t.ensemble_loss for t in trials])
-    few = counts < 3
-    assert np.mean(np.abs(seen - expected)[few]) < 0.6 * np.mean(np.abs(bare - expected)[few])
-    assert abs(np.mean((seen - expected)[few])) < 0.02
+    errors, without = [], []
+    for seed in (3, 4, 5):
+        one = study(replicas=(1, 8), seed=seed)
+        one.run(trainings=80, progress=False)
+        known = one._known()
+        trials = known.settled_trials()
+        counts = np.array([t.stats.n for t in trials])
+        assert counts.min() < 3 < counts.max()
+        expected = np.array([t.params["bias"] ** 2 + t.params["noise"] ** 2 / 8 for t in trials])
+        seen = known.observations().mean
+        bare = np.array([t.ensemble_loss for t in trials])
+        few = counts < 3
+        assert np.mean(np.abs(seen - expected)[few]) < 0.6 * np.mean(np.abs(bare - expected)[few])
+        errors.append(np.mean((seen - expected)[few]))
+        without.append(np.mean((bare - expected)[few]))
+    assert abs(np.mean(errors)) < 0.3 * np.mean(without)
 
 
 @pytest.mark.parametrize("isolate", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 from hyppo import Integer, Real, Space, Study
 from hyppo.search.budget import Left
-from hyppo.search.replicate import FINAL, SETTLED, SHARE, due
+from hyppo.search.replicate import EXPLORED, EXPLORED_SHARE, SETTLED, SHARE, due
 
 SQUARE = Space(x=Real(-1, 1), y=Real(-1, 1))
 
@@ -33,18 +33,33 @@ def counts(study):
     return np.array([len(t.replicas) for t in study.trials])
 
 
+def further_replicas(trainings, left=lambda points, spent: Left()):
+    """How many of so many trainings are further replicas, and how many trainings came before the first one."""
+    further = begin = 0
+    for spent in range(trainings):
+        more = due(spent - further, spent, further, 1, left(spent - further, spent), exhausted=False)
+        begin = begin if further or more else spent + 1
+        further += more
+    return further, begin
+
+
 def test_the_share_of_further_replicas():
-    unknown = Left()
-    spent = further = 0
-    while spent < 200:
-        further += due(spent - further, spent, further, 1, unknown, exhausted=False)
-        spent += 1
-    assert further == pytest.approx(SHARE * 200, abs=1.0)
+    further, begin = further_replicas(200)
+    assert further == pytest.approx(SHARE * (200 - EXPLORED), abs=1.0)
+    assert begin == pytest.approx(EXPLORED + 1 / SHARE, abs=1.0)
+    assert further_replicas(EXPLORED)[0] == 0
     assert due(50, 70, 20, 8, Left(trials=0), exhausted=False) == 8
     assert due(50, 50 + int(SETTLED * 50), int(SETTLED * 50), 8, Left(trials=0), exhausted=False) == 0
-    assert due(40, 60, 20, 4, Left(trainings=60 * FINAL / (1 - FINAL) + 1), exhausted=False) < 4
-    assert due(40, 60, 20, 4, Left(trainings=60 * FINAL / (1 - FINAL) - 1), exhausted=False) == 4
-    assert due(9, 90, 81, 2, unknown, exhausted=True) == 2
+    assert due(9, 90, 81, 2, Left(), exhausted=True) == 2
+
+
+@pytest.mark.parametrize(
+    "left", [lambda points, spent: Left(trainings=30 - spent), lambda points, spent: Left(trials=30 - points)]
+)
+def test_under_a_small_known_budget_contenders_are_replicated_earlier(left):
+    further, begin = further_replicas(30, left)
+    assert begin == pytest.approx(EXPLORED_SHARE * 30 + 1 / SHARE, abs=1.0)
+    assert further == pytest.approx(SHARE * (1 - EXPLORED_SHARE) * 30, abs=1.0)
 
 
 @pytest.mark.parametrize("replicas", [None, (2, 6)])
@@ -55,7 +70,7 @@ def test_contenders_earn_replicas_and_bad_points_do_not(replicas):
     assert asked.min() == fewest
     assert fewest + 1 < asked.max() <= most
     assert true[asked > fewest].mean() < true[asked == fewest].mean()
-    assert (asked - fewest).sum() <= SHARE * asked.sum() + 1
+    assert (asked - fewest).sum() <= SHARE * (asked.sum() - EXPLORED) + 1
     assert study.best.replicas >= 2
 
 
@@ -119,14 +134,12 @@ def test_a_budget_of_trials_costs_no_more_without_noise():
     assert (counts(study) - 1).sum() <= 3
 
 
-def test_the_end_of_a_budget_of_trainings_goes_to_contenders():
+def test_the_contenders_of_a_small_budget_of_trainings_get_further_replicas():
     study = Study(SQUARE, noisy, isolate=False, seed=1)
-    study.run(trainings=60, progress=False)
-    assert counts(study).sum() == 60
-    first = max(i for i, t in enumerate(study.trials) if t.replicas[0].start)
-    asked_last = study.trials[first].replicas[0].start
-    after = sum(r.start > asked_last for t in study.trials for r in t.replicas)
-    assert after > 0.7 * FINAL * 60
+    study.run(trainings=30, progress=False)
+    assert counts(study).sum() == 30
+    assert (counts(study) - 1).sum() == pytest.approx(SHARE * (1 - EXPLORED_SHARE) * 30, abs=1.0)
+    assert study.best.replicas >= 2
 
 
 def test_a_small_space_is_settled():
@@ -150,7 +163,7 @@ def test_failures_and_a_penalty_of_the_spread():
 
 
 def test_the_recommendation_reads_as_a_person_would_say_it():
-    study = drive(None, 40, 0.1)
+    study = drive(None, 60, 0.1)
     best = study.best
     lines = str(best).splitlines()
     low, high = best.interval

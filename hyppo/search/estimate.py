@@ -5,10 +5,11 @@
     w       (k,)    their weights (see `hyppo.surrogates.levels`)
     m, s    (k, q)  posterior mean and standard deviation at q points, at each level
     v       (k, q)  variance of the observed means y
+    a       float   KEPT_LEARNED or KEPT_TOLD, if single trainings or replicas tell the noise
     b       (k, 1)  0 if the level is so low that observations are the truth, 1 if it is not
     c       (k, q)  centres b ((1 - o) m + o y) + (1 - b) y, o = OBSERVED if replicas tell the noise, otherwise 0
 
-The loss of a point is the mixture sum_k w_k N(c_k, s_k^2 + KEPT v_k): the estimate is its mean, the interval is between
+The loss of a point is the mixture sum_k w_k N(c_k, s_k^2 + a v_k): the estimate is its mean, the interval is between
 its 5 % and 95 % quantiles. The process is smooth and an optimum may be sharp, so the estimate keeps a share of the
 observation, and the interval a share of its variance. An error that all losses share (with few data seeds) is added to
 the interval on the scale of the losses.
@@ -38,7 +39,9 @@ FACTOR_STD = 0.5  # prior standard deviation of a log factor, beside the error o
 SOME_NOISE = -5.0  # log of a learned noise variance from which observations are not taken for the truth
 EXACT = 1e-4  # variance of a training, on the scale of the targets, below which one training is evidence enough
 OBSERVED = 0.3  # weight of the observed mean beside the posterior's
-KEPT = 0.3  # of the variance of the observed mean, kept in the interval beside the posterior's
+# Of the variance of the observed mean, kept in the interval beside the posterior's. With replicas 0.3 covered the truth
+# in 82 % and 0.6 in 90 % of 192 studies on functions whose noise depends on the point (benchmark's split "choose").
+KEPT_LEARNED, KEPT_TOLD = 0.3, 0.5
 FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
 TAIL = 0.05  # probability outside of the interval, on each side
 Z = 1.645  # the quantile of a normal distribution at 1 - TAIL
@@ -109,7 +112,8 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         share = 0.0 if noise is None else OBSERVED
         weight = noisiness(float(levels[k]) + single, noise is not None) * (1.0 - share)
         centre[k] = weight * prediction.mean + (1.0 - weight) * y
-        width[k] = np.sqrt(prediction.std**2 + KEPT * model.noise_factor * (1.0 if noise is None else noise[index]))
+        observation = KEPT_LEARNED if noise is None else KEPT_TOLD * noise[index]
+        width[k] = np.sqrt(prediction.std**2 + observation * model.noise_factor)
     value = y if copies else fitted.weight @ centre
     low, high = (surrogates.levels.quantile(p, centre, width, fitted.weight) for p in (TAIL, 1.0 - TAIL))
     value, low, high = (evidence.outputs.inverse(t) for t in (value, low, high))

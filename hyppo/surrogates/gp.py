@@ -56,7 +56,7 @@ def prior(d: int, known_noise: bool, noise_std: float = 0.5) -> Prior:
     >>> prior(4, known_noise=False).mean.round(2)
     array([ 0.69,  0.69,  0.69,  0.69,  0.  , -6.  ])
     """
-    t, t_std, t_low, t_high = (0.0, noise_std, -4.0, 4.0) if known_noise else (-6.0, 2.0, -14.0, 1.5)
+    t, t_std, t_low, t_high = (0.0, noise_std, -8.0, 8.0) if known_noise else (-6.0, 2.0, -14.0, 1.5)
     return Prior(
         np.array([0.5 * np.log(d)] * d + [0.0, t]),
         np.array([1.0] * (d + 1) + [t_std]),

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent.parent / "tables"
 # Of `network` all are fully connected networks on tables of numbers; of `recorded` no two are of a kind.
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "network": {
-        "choose": ("wine", "digits"),
+        "choose": ("wine", "digits", "iris", "friedman", "moons", "clusters"),
         "report": ("breast-cancer", "diabetes", "digits-lower-half"),
     },
     "recorded": {

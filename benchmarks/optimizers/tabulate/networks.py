@@ -1,4 +1,4 @@
-"""Fully connected networks of scikit-learn on its own data sets.
+"""Fully connected networks of scikit-learn on its own data sets, loaded and generated ones.
 
 Loss: cross-entropy of classes, or the mean squared error over the variance of the targets, on the validation half, at
 most 3 (a diverged training).
@@ -56,7 +56,17 @@ def _load(name: str) -> Data:
     if name == "digits-lower-half":  # the lower half of a digit from its upper half
         pixels = datasets.load_digits().data
         return _halves(pixels[:, :32], pixels[:, 32:], False)
+    if name == "friedman":
+        return _halves(*datasets.make_friedman1(300, n_features=10, noise=1.0, random_state=0), False)
+    if name == "moons":
+        return _halves(*datasets.make_moons(200, noise=0.3, random_state=0), True)
+    if name == "clusters":
+        clusters = datasets.make_classification(
+            400, n_features=20, n_informative=8, n_classes=4, flip_y=0.05, random_state=0
+        )
+        return _halves(*clusters, True)
     loaders: dict[str, Callable[[], Any]] = {
+        "iris": datasets.load_iris,
         "wine": datasets.load_wine,
         "digits": datasets.load_digits,
         "breast-cancer": datasets.load_breast_cancer,
