@@ -40,8 +40,9 @@ SOME_NOISE = -5.0  # log of a learned noise variance from which observations are
 EXACT = 1e-4  # variance of a training, on the scale of the targets, below which one training is evidence enough
 OBSERVED = 0.3  # weight of the observed mean beside the posterior's
 # Of the variance of the observed mean, kept in the interval beside the posterior's. With replicas 0.3 covered the truth
-# in 82 % and 0.6 in 90 % of 192 studies on functions whose noise depends on the point (benchmark's split "choose").
-KEPT_LEARNED, KEPT_TOLD = 0.3, 0.5
+# in 82 % and 0.6 in 90 % of 192 studies on functions whose noise depends on the point, and in 94 and 98 % of 120 on
+# tables of real trainings (benchmark's split "choose").
+KEPT_LEARNED, KEPT_TOLD = 0.3, 0.4
 FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
 TAIL = 0.05  # probability outside of the interval, on each side
 Z = 1.645  # the quantile of a normal distribution at 1 - TAIL
