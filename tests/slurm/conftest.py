@@ -50,7 +50,7 @@ class Submitted:
         self.directory = directory
         self.command = [sys.executable, "-m", "hyppo", "slurm", "--submit", *map(str, arguments)]
         self.submit()
-        self.once_more = True  # whether it may be submitted again
+        self.tries = 3  # how often it may be submitted again
 
     def submit(self):
         run = subprocess.run(self.command, cwd=self.directory, capture_output=True, text=True, timeout=60)
@@ -58,10 +58,10 @@ class Submitted:
         self.number = run.stdout.split()[-1]
 
     def is_in(self, *states):
-        """Whether the job is in one of these states. Submit it again, once, if its ranks did not find each other."""
+        """Whether the job is in one of these states. Submit it again if its ranks did not find each other."""
         state = self.state
-        if state == "FAILED" and self.once_more and GARBLED in self.text and "rank 0 asks" not in self.text:
-            self.once_more = False
+        if state == "FAILED" and self.tries and GARBLED in self.text and "rank 0 asks" not in self.text:
+            self.tries -= 1
             self.submit()
             state = self.state
         return state in states
