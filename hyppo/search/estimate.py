@@ -107,7 +107,7 @@ def estimated(known: Known, index: IntArray) -> Estimated:
     if shown.size > some.size:
         fitted = fitted.on(evidence.x[shown], evidence.y[shown], None if noise is None else noise[shown])
     centre, width = np.empty((levels.size, index.size)), np.empty((levels.size, index.size))
-    single = 0.0 if noise is None else math.log(float(np.median(noise * evidence.count)))
+    single = 0.0 if noise is None or evidence.single is None else math.log(evidence.single)
     for k, model in enumerate(fitted.models):
         prediction = model.predict(evidence.x[index])
         share = 0.0 if noise is None else OBSERVED

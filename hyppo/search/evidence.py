@@ -81,6 +81,11 @@ class Evidence:
     def n(self) -> int:
         return self.y.size
 
+    @property
+    def single(self) -> float | None:
+        """Median variance of a single training, on the scale of y; None if no point has replicas."""
+        return None if self.noise is None else float(np.median(self.noise * self.count))
+
     def at(self, rows: IntArray) -> "Evidence":
         return Evidence(
             self.row[rows],

@@ -31,10 +31,11 @@ def _remembered(space: Space, evidence: Evidence, memory: Memory) -> tuple[Float
     theta = np.array(last.theta)
     if last.known_noise is known:
         return theta, last.fitted_at
-    # The last entry has changed its meaning: the noise that was learned is carried over as a factor of the known one.
-    theta[-1] = surrogates.gp.prior(d, known).mean[-1]
-    if evidence.noise is not None:
-        theta[-1] = last.theta[-1] - math.log(float(np.median(evidence.noise * evidence.count)))
+    # The last entry has changed its meaning: the noise that was learned becomes a factor of the known one.
+    if evidence.single is None:
+        theta[-1] = surrogates.gp.prior(d, known).mean[-1]
+    else:
+        theta[-1] -= math.log(evidence.single)
     return theta, 0
 
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyppo.search.estimate import EXACT, estimated, noisiness
+from hyppo.search.estimate import EXACT, OBSERVED, estimated, noisiness
 from hyppo.search.evidence import Evidence
 from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, IntArray
 
-# Weight of the observed mean beside the posterior's in the choice, if single trainings or replicas tell the noise. 0.3
-# instead of 0.15 was worth 1.14 +-0.05 times the trainings with three a point, 1.04 +-0.02 by default (150 trainings),
-# and 0.95 +-0.05 with single ones (60), on ten tables of real trainings (benchmark's split "choose").
-OBSERVED_LEARNED, OBSERVED_TOLD = 0.15, 0.3
+# Weight of the observed mean beside the posterior's in the choice, if single trainings tell the noise. If replicas do,
+# it is OBSERVED, as in the estimate: that was worth 1.14 +-0.05 times the trainings with three a point, 1.04 +-0.02 by
+# default (150 trainings), and 0.95 +-0.05 with single ones (60), on ten tables of real trainings (split "choose").
+OBSERVED_ONCE = 0.15
 # Deviations by which a point that was trained once must be better than those trained again. At 1 and at 2 this was
 # worth 1.04 +-0.03 after 20 trainings on the benchmark's split "choose" (71 studies), and changed nothing later.
 CLEAR = 2.0
@@ -118,9 +118,9 @@ def _caution(known: Known, able: IntArray, deviations: float = 0.6) -> FloatArra
     model, y = known.fitted[0], evidence.y[able]
     prediction = model.predict(evidence.x[able])
     error = np.zeros(able.size) if evidence.noise is None else np.sqrt(model.noise_factor * evidence.noise[able])
-    single = 1.0 if evidence.noise is None else float(np.median(evidence.noise * evidence.count))
-    noisy = noisiness(math.log(model.noise_factor * single), evidence.noise is not None)
-    observed = OBSERVED_LEARNED if evidence.noise is None else OBSERVED_TOLD
+    told = evidence.single is not None
+    noisy = noisiness(math.log(model.noise_factor * (evidence.single or 1.0)), told)
+    observed = OBSERVED if told else OBSERVED_ONCE
     centre = (1.0 - observed) * prediction.mean + observed * y
     cautious = centre + deviations * (prediction.std + 0.5 * error)
     return np.asarray(noisy * cautious + (1.0 - noisy) * y)
@@ -138,7 +138,7 @@ def _able(known: Known, required: int, failures: IntArray) -> IntArray:
         able = evidence.settled
     most = int(evidence.count[able].max())
     enough = able & (evidence.count >= min(required, most))
-    noisy = evidence.noise is not None and float(np.median(evidence.noise * evidence.count)) > EXACT
+    noisy = evidence.single is not None and evidence.single > EXACT
     twice = enough & (evidence.count >= 2)
     if not noisy or int(twice.sum()) < 3:
         return np.flatnonzero(enough)

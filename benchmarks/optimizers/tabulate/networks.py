@@ -53,27 +53,28 @@ def _halves(x: FloatArray, y: Any, classes: bool, most: int = 300) -> Data:
 def _load(name: str) -> Data:
     from sklearn import datasets
 
-    if name == "digits-lower-half":  # the lower half of a digit from its upper half
-        pixels = datasets.load_digits().data
-        return _halves(pixels[:, :32], pixels[:, 32:], False)
-    if name == "friedman":
-        return _halves(*datasets.make_friedman1(300, n_features=10, noise=1.0, random_state=0), False)
-    if name == "moons":
-        return _halves(*datasets.make_moons(200, noise=0.3, random_state=0), True)
-    if name == "clusters":
-        clusters = datasets.make_classification(
-            400, n_features=20, n_informative=8, n_classes=4, flip_y=0.05, random_state=0
-        )
-        return _halves(*clusters, True)
-    loaders: dict[str, Callable[[], Any]] = {
-        "iris": datasets.load_iris,
-        "wine": datasets.load_wine,
-        "digits": datasets.load_digits,
-        "breast-cancer": datasets.load_breast_cancer,
-        "diabetes": datasets.load_diabetes,
+    def lower_half() -> tuple[FloatArray, FloatArray]:
+        """The lower half of a digit from its upper half."""
+        pixels, _ = datasets.load_digits(return_X_y=True)
+        return pixels[:, :32], pixels[:, 32:]
+
+    regression: dict[str, Callable[[], Any]] = {
+        "diabetes": partial(datasets.load_diabetes, return_X_y=True),
+        "digits-lower-half": lower_half,
+        "friedman": partial(datasets.make_friedman1, 300, n_features=10, noise=1.0, random_state=0),
     }
-    bunch = loaders[name]()
-    return _halves(bunch.data, bunch.target, name != "diabetes")
+    classes: dict[str, Callable[[], Any]] = {
+        "iris": partial(datasets.load_iris, return_X_y=True),
+        "wine": partial(datasets.load_wine, return_X_y=True),
+        "digits": partial(datasets.load_digits, return_X_y=True),
+        "breast-cancer": partial(datasets.load_breast_cancer, return_X_y=True),
+        "moons": partial(datasets.make_moons, 200, noise=0.3, random_state=0),
+        "clusters": partial(
+            datasets.make_classification, 400, n_features=20, n_informative=8, n_classes=4, flip_y=0.05, random_state=0
+        ),
+    }
+    x, y = (regression | classes)[name]()
+    return _halves(x, y, name in classes)
 
 
 def _curve(data: Data, seed: int, width: int, rate: float, batch: int, activation: str, solver: str) -> list[float]:
