@@ -73,8 +73,8 @@ def test_dropout_passes_of_a_single_network_are_an_average_already():
 
 def test_the_search_sees_ensembles_of_one_size():
     """Expected: bias^2 + noise^2 / 8, of trials with one to eight networks."""
-    errors, without = [], []
-    for seed in (3, 4, 5):
+    errors = []
+    for seed in (3, 4, 5, 12):
         one = study(replicas=(1, 8), seed=seed)
         one.run(trainings=80, progress=False)
         known = one._known()
@@ -87,8 +87,7 @@ def test_the_search_sees_ensembles_of_one_size():
         few = counts < 3
         assert np.mean(np.abs(seen - expected)[few]) < 0.6 * np.mean(np.abs(bare - expected)[few])
         errors.append(np.mean((seen - expected)[few]))
-        without.append(np.mean((bare - expected)[few]))
-    assert abs(np.mean(errors)) < 0.3 * np.mean(without)
+    assert abs(np.mean(errors)) < 0.02
 
 
 @pytest.mark.parametrize("isolate", [False, True])

@@ -221,7 +221,7 @@ def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_
         ("split = numpy.random.seed(0), numpy.random.rand()", None),
         ("split = numpy.random.default_rng(0).random()", None),
         ("import sklearn.neural_network", None),  # an import that draws
-        ("sys.modules['odd'] = object(); import odd", None),  # what is imported need not be a module
+        ("sys.modules['odd'] = object(); import odd", None),  # an entry of sys.modules may be any object
     ],
 )
 def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_path, top, named):
