@@ -56,6 +56,33 @@ def test_partial_dependence_follows_the_function():
     assert hyppo.partial_dependence(study, "n").values == [1, 2, 3, 4, 5]
 
 
+def searched(space, loss, n, seed):
+    study = Study(space, seed=seed)
+    for _ in range(n):
+        trial = study.ask()
+        study.tell(trial.number, [loss(**trial.params)])
+    return study
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_points_that_crowd_where_losses_are_low_do_not_hide_what_matters_elsewhere(seed):
+    # More than half of the points lie in the corner with the lowest losses.
+    study = searched(Space(a=Real(0, 1), b=Real(0, 1)), lambda a, b: 10 * a + b, 40, seed)
+    found = hyppo.sensitivity(study)
+    assert np.allclose(found.total, [100 / 101, 1 / 101], atol=0.05)
+    line = hyppo.partial_dependence(study, "a", points=5)
+    assert np.allclose(line.mean, [0.5, 3, 5.5, 8, 10.5], atol=0.4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_indices_of_a_search_over_five_parameters(seed):
+    weights = np.array([8.0, 4.0, 2.0, 1.0, 0.5])
+    space = Space({f"x{i}": Real(0, 1) for i in range(5)})
+    study = searched(space, lambda **x: float(weights @ (np.array(list(x.values())) - 0.4) ** 2), 60, seed)
+    # The variance of w (x - 0.4)^2 is proportional to w^2.
+    assert np.allclose(hyppo.sensitivity(study).total, weights**2 / (weights @ weights), atol=0.1)
+
+
 def test_one_parameter():
     assert hyppo.sensitivity(fitted(Space(a=Real(0, 1)), lambda a: a, 10)).total[0] == pytest.approx(1, abs=0.05)
 

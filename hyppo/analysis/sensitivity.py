@@ -5,9 +5,10 @@
     ST      (d,)    total-order index: share that involves it, alone or together with others
     S2      (d, d)  second-order index: share of a pair beyond both alone; NaN on and below the diagonal
 
-The surrogate is the Gaussian process that proposes points, its mean over the space's own measure (every value of a list
-equally likely, logarithms for log parameters). The scale is that of the fit: losses after their power transform, so
-that a few diverged trainings do not dominate. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
+The surrogate is a Gaussian process of the kind that proposes points, its mean over the space's own measure (every value
+of a list equally likely, logarithms for log parameters). The scale is that of the fit: losses after a power transform,
+so that a few diverged trainings do not dominate. For it each point counts by the share of the space that is nearest to it,
+because the points of a search crowd where losses are low. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ y        (n,)    their scores, transformed
 noise    (n,)    variance of y's noise
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,12 +106,23 @@ class Evidence:
         )
 
 
-def gather(space: Space, data: Observations, risk: float, spread_start: tuple[float, ...] | None = None) -> Evidence:
+def of_the_points(x: FloatArray, score: FloatArray) -> "Outputs":
+    """The transform on which the scores of the points, whose features are `x`, are near to normal."""
+    return surrogates.outputs.fit(score)
+
+
+def gather(
+    space: Space,
+    data: Observations,
+    risk: float,
+    spread_start: tuple[float, ...] | None = None,
+    transform: "Callable[[FloatArray, FloatArray], Outputs]" = of_the_points,
+) -> Evidence:
     """Merge equal points, smooth the spread (from the hyperparameters `spread_start`), and transform the scores."""
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
     x = space.features(unit, on_lattice=True)
-    outputs = surrogates.outputs.fit(merged.mean)
+    outputs = transform(x, merged.mean)
     # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
     slope = np.clip(outputs.derivative(merged.mean), 1e-150, 1e150) ** 2
     relative = merged.variance * slope
@@ -125,7 +137,7 @@ def gather(space: Space, data: Observations, risk: float, spread_start: tuple[fl
     if variance is not None and risk > 0.0:
         added = risk * np.sqrt(variance)
         score = merged.mean + added
-        outputs = surrogates.outputs.fit(score)
+        outputs = transform(x, score)
     y = outputs.forward(score)
     noise: FloatArray | None = None
     if variance is not None:

@@ -3,14 +3,21 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hyppo.search.evidence import gather
+from hyppo.search.gaussian_process import process
 from hyppo.search.known import Known
+from hyppo.search.memory import Memory
 from hyppo.search.threads import on_one_thread
+from hyppo.seeds import Purpose, generator_for
 from hyppo.space import FloatArray, Space
+from hyppo.surrogates import outputs
 
 if TYPE_CHECKING:
     from hyppo.surrogates.base import Prediction
     from hyppo.surrogates.gp import GP
     from hyppo.surrogates.outputs import Outputs
+
+SHARES = 4096  # random points of the space that say which share of it is nearest to each point of the search
 
 
 @dataclass(frozen=True)
@@ -36,5 +43,20 @@ class Surface:
 
 @on_one_thread
 def surface(known: Known) -> Surface | None:
-    """The surrogate that a search would use; None if too little is known to fit one."""
-    return Surface(known.space, known.fitted[0], known.evidence.outputs) if known.enough else None
+    """The Gaussian process of a search, with losses on the scale of the space; None if too little is known to fit one.
+
+    The points of a search crowd where losses are low, and the transform that suits them takes all losses elsewhere for
+    about the same. Here each point counts by the share of the space that is nearest to it.
+    """
+    if not known.enough:
+        return None
+    from scipy.spatial import cKDTree
+
+    space = known.space
+    spread = space.features(space.spread(generator_for(0, Purpose.EFFECTS).random((SHARES, space.dimension))))
+
+    def transform(x: FloatArray, score: FloatArray) -> "Outputs":
+        return outputs.fit(score[cKDTree(x).query(spread)[1]])
+
+    evidence = gather(space, known.data, known.risk, transform=transform)
+    return Surface(space, process(space, evidence, Memory())[0], evidence.outputs)
