@@ -83,6 +83,16 @@ def test_indices_of_a_search_over_five_parameters(seed):
     assert np.allclose(hyppo.sensitivity(study).total, weights**2 / (weights @ weights), atol=0.1)
 
 
+def test_bands_end_where_losses_do():
+    # Skewed losses: beyond the largest the transform has no image, and its inverse is astronomical.
+    study = fitted(Space(a=Real(0, 1), b=Real(0, 1)), lambda a, b: 0.1 + math.exp(8 * a - 8) + 0.3 * b**8, 12)
+    worst = max(trial.replicas[0].loss for trial in study.trials)
+    for name in "ab":
+        found = hyppo.partial_dependence(study, name)
+        assert np.all(found.unsure_high < 10 * worst)
+        assert np.all(found.unsure_low > -10 * worst)
+
+
 def test_one_parameter():
     assert hyppo.sensitivity(fitted(Space(a=Real(0, 1)), lambda a: a, 10)).total[0] == pytest.approx(1, abs=0.05)
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hyppo.search.evidence import gather
 from hyppo.search.gaussian_process import process
 from hyppo.search.known import Known
@@ -37,8 +39,8 @@ class Surface:
         return self.model.predict(self.space.features(unit))
 
     def loss(self, y: FloatArray) -> FloatArray:
-        """Transformed values in units of the loss."""
-        return self.outputs.inverse(y)
+        """Transformed values in units of the loss, no further out than losses that the fit can tell apart."""
+        return np.clip(self.outputs.inverse(y), *self.outputs.ends)
 
 
 @on_one_thread

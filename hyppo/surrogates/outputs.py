@@ -84,6 +84,12 @@ class Outputs:
         """Losses to targets, (n,) -> (n,)."""
         return (yeo_johnson(self._standardised(y), self.power) - self.shift) / self.deviation
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The losses from which on lower ones, or higher ones, count as equal."""
+        low, high = self.centre + self.low * self.scale, self.centre + self.high * self.scale
+        return (math.exp(low), math.exp(min(high, math.log(LARGEST)))) if self.logarithm else (low, high)
+
     def inverse(self, t: npt.ArrayLike) -> FloatArray:
         """Targets to losses, (n,) -> (n,)."""
         u = yeo_johnson_inverse(np.asarray(t, dtype=np.float64) * self.deviation + self.shift, self.power)
