@@ -7,8 +7,9 @@
 
 The surrogate is a Gaussian process of the kind that proposes points, its mean over the space's own measure (every value
 of a list equally likely, logarithms for log parameters). The scale is that of the fit: losses after a power transform,
-so that a few diverged trainings do not dominate. For it each point counts by the share of the space that is nearest to it,
-because the points of a search crowd where losses are low. Estimators are SALib's (Saltelli et al. 2010; Sobol 2001).
+so that a few diverged trainings do not dominate. For it each point counts by the share of the space that is nearest to
+it, because the points of a search crowd where losses are low. Estimators are SALib's (Saltelli et al. 2010; Sobol
+2001).
 """
 
 from dataclasses import dataclass

@@ -54,8 +54,8 @@ def parameters(study: Study, columns: int = 3) -> Figure:
     ]
     return finished(
         alt.concat(*charts, columns=columns),
-        "Loss against each parameter\nline: the surrogate's partial dependence; dark band: its 90 % uncertainty; "
-        "light band: the middle 90 % over the other parameters",
+        "Loss against each parameter\nline: the surrogate's partial dependence; band: its 90 % uncertainty; "
+        "thin lines: the middle 90 % over the other parameters",
         f"Loss against each of {len(charts)} parameters.",
     )
 
@@ -103,11 +103,11 @@ def _parameter(study: Study, name: str) -> Any:
         found = None
     if found is not None:
         layers = _dependence(found, field, x, scale, tables.goal_of(study))
-    return alt.layer(*layers[:2], points, *layers[2:], mark)
+    return alt.layer(*layers[:1], points, *layers[1:], mark)
 
 
 def _dependence(found: PartialDependence, field: str, x: Any, scale: Any, goal: Goal) -> list[Any]:
-    """Outer band, inner band, line of a partial dependence."""
+    """Band of the uncertainty, edges of the middle 90 % over the others, and line of a partial dependence."""
     alt = altair()
     listed = isinstance(found.values[0], str | bool) or x.to_dict().get("type") == "ordinal"
     rows = [
@@ -129,21 +129,21 @@ def _dependence(found: PartialDependence, field: str, x: Any, scale: Any, goal: 
         alt.Tooltip("unsure_high:Q", title="to", format=".5g"),
     ]
 
-    def band(low: str, high: str, opacity: float) -> Any:
-        if listed:
-            return base.mark_rule(strokeWidth=10, opacity=opacity, color=BLUE, clip=True).encode(
-                x=x, y=alt.Y(f"{low}:Q", scale=scale), y2=high
-            )
-        return base.mark_area(opacity=opacity, color=BLUE, clip=True).encode(
-            x=x, y=alt.Y(f"{low}:Q", scale=scale), y2=high
-        )
+    def height(field_of: str) -> Any:
+        return alt.Y(f"{field_of}:Q", scale=scale)
 
-    tick = base.mark_tick(color=BLUE, thickness=2.5, size=18, clip=True)
-    line = tick if listed else base.mark_line(color=BLUE, strokeWidth=2, clip=True)
+    if listed:
+        band = base.mark_rule(strokeWidth=10, opacity=0.22, color=BLUE, clip=True)
+        edge = base.mark_tick(color=BLUE, thickness=1, size=18, clip=True)
+        line = base.mark_tick(color=BLUE, thickness=2.5, size=18, clip=True)
+    else:
+        band = base.mark_area(opacity=0.22, color=BLUE, clip=True)
+        edge = base.mark_line(color=BLUE, strokeWidth=1, strokeDash=[4, 3], clip=True)
+        line = base.mark_line(color=BLUE, strokeWidth=2, clip=True)
     return [
-        band("low", "high", 0.12),
-        band("unsure_low", "unsure_high", 0.22),
-        line.encode(x=x, y=alt.Y("mean:Q", scale=scale), tooltip=tips),
+        band.encode(x=x, y=height("unsure_low"), y2="unsure_high"),
+        *(edge.encode(x=x, y=height(of)) for of in ("low", "high")),
+        line.encode(x=x, y=height("mean"), tooltip=tips),
     ]
 
 

@@ -211,8 +211,8 @@ def _parameters(study: Study) -> Section:
     except StudyError as error:
         return Section("parameters", heading, absent=f"{heading.lower()} ({text(_reason(error))})")
     caption = (
-        '<p class="soft">Dots: trials. Line: partial dependence of the surrogate; dark band: its 90 % uncertainty; '
-        "light band: the middle 90 % over the other parameters. Diamond: recommended.</p>"
+        '<p class="soft">Dots: trials. Line: partial dependence of the surrogate; band: its 90 % uncertainty; '
+        "thin lines: the middle 90 % over the other parameters. Diamond: recommended.</p>"
     )
     cells = "".join(
         f"<div>{_figure(f'parameter-{i}', chart, text(name))}</div>"
