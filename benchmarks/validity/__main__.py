@@ -2,9 +2,9 @@
 
 python -m benchmarks.validity --trainings 60 --seeds 2
 
-Each study searches one table of the report split, then confirms its recommendation with ten new trainings, in turn with
-a baseline: a random configuration that was enqueued. A training draws one of the recorded losses of its configuration
-with replacement, so that trainings are independent and the truth is known exactly. Four ways to report a result are
+Each study searches one table, then confirms its recommendation with ten new trainings, in turn with a baseline, which
+is a random configuration that was enqueued. A training draws one of the recorded losses of its configuration with
+replacement, so that trainings are independent and the truth is known exactly. Four ways to report a result are
 compared: the study's estimate, the observed mean of the recommended configuration, the luckiest observation of the same
 trainings, and the best observation of a search that trains every configuration once with the same seed, on as many
 trainings.
@@ -155,10 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument(
+        "--split", choices=["report", "choose"], default="report", help="choose: those on which defaults are chosen"
+    )
     parser.add_argument("--problems", default="network*,recorded*", help="patterns, separated by commas")
     parser.add_argument("--out", type=Path, help="JSON file for the single studies")
     given = parser.parse_args(arguments)
-    names = problems.names("report", pattern=given.problems)
+    names = problems.names(given.split, pattern=given.problems)
     reports = [
         run(problems.problem(name), seed, given.trainings) for name in names for seed in range(100, 100 + given.seeds)
     ]
