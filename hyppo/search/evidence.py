@@ -106,23 +106,22 @@ class Evidence:
         )
 
 
-def of_the_points(x: FloatArray, score: FloatArray) -> "Outputs":
-    """The transform on which the scores of the points, whose features are `x`, are near to normal."""
-    return surrogates.outputs.fit(score)
-
-
 def gather(
     space: Space,
     data: Observations,
     risk: float,
     spread_start: tuple[float, ...] | None = None,
-    transform: "Callable[[FloatArray, FloatArray], Outputs]" = of_the_points,
+    transform: "Callable[[FloatArray], Outputs] | None" = None,
 ) -> Evidence:
-    """Merge equal points, smooth the spread (from the hyperparameters `spread_start`), and transform the scores."""
+    """Merge equal points, smooth the spread (from the hyperparameters `spread_start`), and transform the scores.
+
+    `transform` fits the transform to the scores of the merged points, by default `surrogates.outputs.fit`.
+    """
+    transform = transform or surrogates.outputs.fit
     merged = surrogates.outputs.merge(space.keys(data.unit), data.mean, data.spread, data.count)
     unit = data.unit[merged.row]
     x = space.features(unit, on_lattice=True)
-    outputs = transform(x, merged.mean)
+    outputs = transform(merged.mean)
     # On the scale of the targets the spread of a diverged training is like that of the others, and can be pooled.
     slope = np.clip(outputs.derivative(merged.mean), 1e-150, 1e150) ** 2
     relative = merged.variance * slope
@@ -137,7 +136,7 @@ def gather(
     if variance is not None and risk > 0.0:
         added = risk * np.sqrt(variance)
         score = merged.mean + added
-        outputs = transform(x, score)
+        outputs = transform(score)
     y = outputs.forward(score)
     noise: FloatArray | None = None
     if variance is not None:

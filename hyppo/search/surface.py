@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from hyppo.search.evidence import gather
 from hyppo.search.gaussian_process import process
@@ -52,13 +53,8 @@ def surface(known: Known) -> Surface | None:
     """
     if not known.enough:
         return None
-    from scipy.spatial import cKDTree
-
     space = known.space
     spread = space.features(space.spread(generator_for(0, Purpose.EFFECTS).random((SHARES, space.dimension))))
-
-    def transform(x: FloatArray, score: FloatArray) -> "Outputs":
-        return outputs.fit(score[cKDTree(x).query(spread)[1]])
-
-    evidence = gather(space, known.data, known.risk, transform=transform)
+    nearest = cKDTree(known.evidence.x).query(spread)[1]
+    evidence = gather(space, known.data, known.risk, transform=lambda score: outputs.fit(score[nearest]))
     return Surface(space, process(space, evidence, Memory())[0], evidence.outputs)
