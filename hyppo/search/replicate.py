@@ -25,6 +25,7 @@ Chen, Lin, Yucesan & Chick 2000, Discrete Event Dynamic Systems 10:251 (optimal 
 
 import numpy as np
 
+from hyppo.search import gaussian_process
 from hyppo.search.budget import Left
 from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
@@ -97,24 +98,25 @@ def contenders(
     """
     if not known.enough or not room.any():
         return {}
-    evidence = known.evidence.at(
-        np.flatnonzero(known.evidence.settled & (failed[known.evidence.row] <= known.evidence.count))
-    )
-    if evidence.n == 0:
+    evidence = known.evidence
+    able = evidence.settled & (failed[evidence.row] <= evidence.count)
+    if not able.any():
         return {}
     if evidence.noise is None:
         # One repeated training tells noise from a rough surface, and the best observed is the first to doubt.
-        best = int(evidence.row[np.argmin(evidence.y)])
+        best = int(evidence.row[np.argmin(np.where(able, evidence.y, np.inf))])
         if room[best]:
             return {best: 1}
-    elif not failing and float(evidence.noise.max(initial=0.0)) <= EXACT:
+    elif not failing and float(evidence.noise[able].max()) <= EXACT:
         return {}
-    if evidence.n > SCREENED:  # a mean costs O(n), a standard deviation O(n^2)
-        evidence = evidence.at(np.sort(np.argsort(known.model.predict_mean(evidence.x), kind="stable")[:SCREENED]))
-    visited = known.model.predict(evidence.x)
-    top = np.argsort(visited.mean - visited.std, kind="stable")[:CONTENDERS]
+    shown, posterior = gaussian_process.visited(evidence, known.model)
+    at = np.flatnonzero(able[shown])
+    if at.size > SCREENED:  # a mean costs O(n), a standard deviation O(n^2)
+        at = at[np.argsort(posterior.mean[at], kind="stable")[:SCREENED]]
+    promise = posterior.mean[at] - posterior.std(at)
+    at = at[np.argsort(promise, kind="stable")[:CONTENDERS]]
+    top, mean, covariance = shown[at], posterior.mean[at], posterior.covariance(at)
     left = room[evidence.row[top]].copy()
-    mean, covariance = known.model.joint(evidence.x[top])
     normal = generator.standard_normal((DRAWS, top.size))
     draws = _draws(mean, covariance, normal)
     lead = int(np.argmin(mean))

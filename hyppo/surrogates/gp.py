@@ -152,6 +152,30 @@ class GP:
             matern_mean(product, x_square[rows], z_square, self.signal, self.alpha, out[rows])
         return self.mu + out
 
+    def at_data(self, deviation: float = 0.0) -> "AtData":
+        """Posterior of the function at the points of the data, if it deviates from the process at each of them.
+
+        Parameters
+        ----------
+        deviation : float
+            Variance of the deviations, which are independent and part of the function: in kriging the microscale
+            variance (Cressie 1993, Statistics for Spatial Data, section 3.2.1).
+
+        Examples
+        --------
+        A point that is trained often is taken for what it is, whatever its neighbours:
+
+        >>> x, y = np.linspace(0, 1, 9)[:, None], np.array([0, 0, 0, 0, -1.0, 0, 0, 0, 0])
+        >>> model = condition(x, y, [0.0, 0.0, 0.0], noise=np.full(9, 0.01))
+        >>> model.at_data().mean[4].round(1), model.at_data(0.1).mean[4].round(1)
+        (np.float64(-0.2), np.float64(-0.9))
+        """
+        model = self
+        if deviation > 0.0:
+            theta = np.append(self.theta[:-1], 0.0)
+            model = condition(self.x, self.y, theta, noise=self.noise + deviation, owner=self.owner)
+        return AtData(model, self.noise, self.y - self.noise * model.alpha)
+
     def append(self, x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike) -> "GP":
         """The same process with p further points, in O(n^2 p); `noise` (p,) is v, as for `condition`."""
         points = as_points("x", x, self.x.shape[1])
@@ -179,6 +203,30 @@ class GP:
             self.theta,
             factor,
         )
+
+
+@dataclass(frozen=True)
+class AtData:
+    """Posterior of a function at the points of the data, which are told with noise."""
+
+    model: GP  # deviations of the points are part of its noise
+    noise: FloatArray  # (n,) without them
+    mean: FloatArray  # (n,) y - noise alpha
+
+    def covariance(self, rows: IntArray) -> FloatArray:
+        """Of the points `rows`, (q,) -> (q, q): N - N K^-1 N, N their noise, and the part of the estimated mean."""
+        noise, q = self.noise[rows], rows.size
+        half = np.zeros((self.mean.size, q), order="F")
+        half[rows, np.arange(q)] = noise
+        half, _ = lapack.dtrtrs(self.model.factor, half, lower=0, trans=1, overwrite_b=True)
+        unexplained = noise * self.model.ones[rows]
+        return np.asarray(
+            np.diag(noise) - half.T @ half + np.outer(unexplained, unexplained) / float(self.model.ones.sum())
+        )
+
+    def std(self, rows: IntArray) -> FloatArray:
+        """Of the points `rows`, (q,) -> (q,)."""
+        return np.sqrt(np.maximum(np.diag(self.covariance(rows)), 0.0))
 
 
 def _solved(
