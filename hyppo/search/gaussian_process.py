@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit
 
 from hyppo import surrogates
 from hyppo.search.evidence import Evidence, thinned
@@ -29,6 +30,7 @@ FITTED_ON = 300  # points that hyperparameters are fitted to at most
 FITTED_QUICKLY_ON = 100  # points that they are fitted to at most if no ask remembers them
 TOLERANCE = 1e-5  # of a fit: a hundredth of a log posterior, which no ask can tell, for two thirds of the time
 DEVIATION = 0.03  # variance of the loss at a point beside the process, on the scale of the targets
+WRONG = 0.03  # probability that the process is wrong at a point, before its residual is seen
 CONDITIONED_ON = 600  # points that a surrogate is conditioned on at most: an ask stays under a second at any n
 
 
@@ -105,6 +107,33 @@ def conditioned(space: Space, evidence: Evidence, memory: Memory) -> "GP":
         start = model.theta
     shown = evidence.at(thinned(evidence, CONDITIONED_ON))
     return gp.condition(shown.x, shown.y, start, noise=shown.noise, owner=space.owner)
+
+
+def doubt(model: "GP", rows: IntArray, noise: FloatArray, caution: float = 1.0) -> FloatArray:
+    """Probability that a process is wrong at points `rows` of its data, (q,), by what it predicts there from the others.
+
+    If it is wrong, its prediction is as good as none: the residual has the variance of all scores. `noise`, (q,), are
+    variances of the observed means, which are taken `caution` times: with few replicas a mean may be luckier than they
+    tell, for instance if one training in eight jumps.
+    """
+    residual, variance = model.leave_one_out(rows)
+    right = variance + (caution - 1.0) * noise
+    wrong = np.maximum(1.0 + caution * noise, right)
+    log_odds = math.log(WRONG / (1.0 - WRONG)) + 0.5 * (np.log(right / wrong) + residual**2 * (1 / right - 1 / wrong))
+    return np.asarray(expit(log_odds))
+
+
+def mixed(
+    wrong: FloatArray, mean: FloatArray, variance: FloatArray, told: FloatArray, own: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and variance of scores, (q,) each, that are N(told, own) with probability `wrong`, else N(mean, variance).
+
+    >>> mixed(np.array([0.5]), np.zeros(1), np.ones(1), np.array([2.0]), np.ones(1))
+    (array([1.]), array([2.]))
+    """
+    centre = (1.0 - wrong) * mean + wrong * told
+    spread = (1.0 - wrong) * (variance + (mean - centre) ** 2) + wrong * (own + (told - centre) ** 2)
+    return centre, spread
 
 
 def visited(evidence: Evidence, model: "GP") -> "tuple[IntArray, AtData]":

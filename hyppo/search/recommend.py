@@ -137,12 +137,17 @@ def _posterior(evidence: Evidence, model: "GP", rows: IntArray) -> tuple[FloatAr
     place = np.full(evidence.n, -1)
     place[shown] = np.arange(shown.size)
     at = place[rows]
-    known = at >= 0
+    own = at >= 0
     mean, std = np.empty(rows.size), np.empty(rows.size)
-    mean[known], std[known] = posterior.mean[at[known]], posterior.std(at[known])
-    if not known.all():  # the process is conditioned on part of the points
-        elsewhere = model.predict(evidence.x[rows[~known]])
-        mean[~known], std[~known] = elsewhere.mean, elsewhere.std
+    mean[own], std[own] = posterior.mean[at[own]], posterior.std(at[own])
+    if evidence.noise is not None:
+        noise = posterior.noise[at[own]]
+        wrong = gaussian_process.doubt(posterior.model, at[own], noise)
+        mean[own], variance = gaussian_process.mixed(wrong, mean[own], std[own] ** 2, evidence.y[rows[own]], noise)
+        std[own] = np.sqrt(variance)
+    if not own.all():  # the process is conditioned on part of the points
+        elsewhere = model.predict(evidence.x[rows[~own]])
+        mean[~own], std[~own] = elsewhere.mean, elsewhere.std
     return mean, std
 
 

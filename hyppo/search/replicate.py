@@ -1,21 +1,22 @@
 """Replicate or explore: whether the next trainings go to known points or to new ones.
 
     symbol  meaning
-    f       (k,) true scores of the contenders on the scale of the targets: normal, by the process's joint posterior
-    C       (k, k) its covariance
+    f       (k,) true scores of the contenders on the scale of the targets
+    q       (k,) probability that the process is wrong at each (`gaussian_process.doubt`)
+    C       (k,) variances of f, a mixture: with probability 1 - q the process's, with q that of the point's own mean
     v       (k,) variance of one training
-    p       (k,) probability of being the best, by draws of f
-    lead    the contender of the least posterior mean
+    p       (k,) probability of being the best, by draws of f, those of the process joint ones
+    lead    the contender of the least mean
     loss    E[f_lead - min f], the expected loss of recommending the lead instead of the best contender
 
 Every point gets the fewest trainings. Half of the trainings after the first EXPLORED go to contenders: early contenders
 are soon overtaken, so replicas pay late. Compared with three in ten from the start this was worth 1.17 +-0.10 times the
 trainings at 60 and 1.13 +-0.07 at 150 on ten tables of real trainings, and 1.4 +-0.2 and 1.75 +-0.23 on 57 synthetic
-problems (benchmark's split "choose"). The contenders are those points whose posterior mean, less their standard
-deviation, is among the least. A further training goes to the largest p (1 - p) C_ii^2 / (C_ii + v_i): how open it is
-whether the point is the best, times how much the training lowers its variance. So trainings go to the top as long as
-its order is open, and bad points stay at the fewest. Several at a time are chosen one by one, each with the covariance
-after the one before. Nothing is replicated once `loss` is small: without noise, or if the order is clear.
+problems (benchmark's split "choose"). The contenders are those points whose mean, less their standard deviation, is among
+the least. A further training goes to the largest p (1 - p) C^2 / (C + v): how open it is whether the point is the best,
+times how much the training lowers its variance. So trainings go to the top as long as its order is open, and bad points
+stay at the fewest. A point that is much better than its neighbours tell is trained again, to see whether it was luck.
+Several at a time are chosen one by one, each with the variances after the one before. Nothing is replicated once `loss` is small: without noise, or if the order is clear.
 
 References
 ----------
@@ -27,6 +28,7 @@ import numpy as np
 
 from hyppo.search import gaussian_process
 from hyppo.search.budget import Left
+from hyppo.search.gaussian_process import mixed
 from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, IntArray
@@ -112,37 +114,38 @@ def contenders(
     shown, posterior = gaussian_process.visited(evidence, known.model)
     at = np.flatnonzero(able[shown])
     if at.size > SCREENED:  # a mean costs O(n), a standard deviation O(n^2)
-        at = at[np.argsort(posterior.mean[at], kind="stable")[:SCREENED]]
-    promise = posterior.mean[at] - posterior.std(at)
-    at = at[np.argsort(promise, kind="stable")[:CONTENDERS]]
-    top, mean, covariance = shown[at], posterior.mean[at], posterior.covariance(at)
+        best = np.minimum(posterior.mean[at], evidence.y[shown[at]])
+        at = at[np.argsort(best, kind="stable")[:SCREENED]]
+    wrong = np.zeros(at.size)
+    if evidence.noise is not None:
+        wrong = gaussian_process.doubt(posterior.model, at, posterior.noise[at])
+    told, own = evidence.y[shown[at]], posterior.noise[at]
+    mean, variance = mixed(wrong, posterior.mean[at], posterior.std(at) ** 2, told, own)
+    order = np.argsort(mean - np.sqrt(variance), kind="stable")[:CONTENDERS]
+    at, wrong, told, own, mean = at[order], wrong[order], told[order], own[order], mean[order]
+    top, expected, covariance = shown[at], posterior.mean[at], posterior.covariance(at)
+    single = own * evidence.count[top] if evidence.noise is not None else own
     left = room[evidence.row[top]].copy()
-    normal = generator.standard_normal((DRAWS, top.size))
-    draws = _draws(mean, covariance, normal)
     lead = int(np.argmin(mean))
+    normal, alone = generator.standard_normal((2, DRAWS, top.size))
+    apart = generator.random((DRAWS, top.size)) < wrong
     # A few trainings tell whether the lead fails more often than not.
     trained = int(evidence.count[top[lead]] + failed[evidence.row[top[lead]]])
     untested = failing and trained < TESTED and left[lead] > 0
-    if not untested and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
-        return {}
-    single = np.full(top.size, known.model.noise_factor)
-    if evidence.noise is not None:
-        single *= evidence.noise[top] * evidence.count[top]
     chosen: dict[int, int] = {}
     for k in range(min(count, int(left.sum()))):
-        if k == 0 and untested:
-            at = lead
-        else:
-            if k > 0:
-                draws = _draws(mean, covariance, normal)
-            share = np.bincount(np.argmin(draws, axis=1), minlength=top.size) / DRAWS
-            variance = np.maximum(np.diag(covariance), 1e-12)
-            worth = share * (1.0 - share) * variance**2 / (variance + single)
-            at = int(np.argmax(np.where(left > 0, worth, -1.0)))
-        column = covariance[:, at] / np.sqrt(covariance[at, at] + single[at])
+        draws = np.where(apart, told + np.sqrt(own) * alone, _draws(expected, covariance, normal))
+        if k == 0 and not untested and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
+            return {}
+        share = np.bincount(np.argmin(draws, axis=1), minlength=top.size) / DRAWS
+        _, variance = mixed(wrong, expected, np.maximum(np.diag(covariance), 1e-12), told, own)
+        worth = share * (1.0 - share) * variance**2 / (variance + single)
+        i = lead if k == 0 and untested else int(np.argmax(np.where(left > 0, worth, -1.0)))
+        column = covariance[:, i] / np.sqrt(covariance[i, i] + single[i])
         covariance = covariance - np.outer(column, column)
-        left[at] -= 1
-        row = int(evidence.row[top[at]])
+        own[i] = own[i] * single[i] / (own[i] + single[i])
+        left[i] -= 1
+        row = int(evidence.row[top[i]])
         chosen[row] = chosen.get(row, 0) + 1
     return chosen
 

@@ -128,19 +128,6 @@ class GP:
             variance[rows] = self.signal - np.einsum("ij,ij->j", half, half) + unexplained**2 / precision
         return Prediction(mean, np.sqrt(np.maximum(variance, 0.0)))
 
-    def joint(self, x: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Posterior mean and covariance of the latent function, (q, D) -> (q,), (q, q)."""
-        points = as_points("x", x, self.x.shape[1])
-        cross = self._cross(points)
-        unexplained = 1.0 - cross @ self.ones
-        half, _ = lapack.dtrtrs(self.factor, cross.T, lower=0, trans=1)
-        covariance = np.empty((points.shape[0], points.shape[0]))
-        scaled = points / self.lengthscales[self.owner]
-        matern_matrix(scaled, np.ascontiguousarray(scaled.T), self.signal, np.zeros(points.shape[0]), covariance)
-        covariance = np.tril(covariance) + np.tril(covariance, -1).T
-        covariance += np.outer(unexplained, unexplained) / float(self.ones.sum()) - half.T @ half
-        return self.mu + cross @ self.alpha, covariance
-
     def predict_mean(self, x: npt.ArrayLike) -> FloatArray:
         """Posterior mean alone, in O(n) a point, (q, D) -> (q,)."""
         points = as_points("x", x, self.x.shape[1])
@@ -175,6 +162,22 @@ class GP:
             theta = np.append(self.theta[:-1], 0.0)
             model = condition(self.x, self.y, theta, noise=self.noise + deviation, owner=self.owner)
         return AtData(model, self.noise, self.y - self.noise * model.alpha)
+
+    def leave_one_out(self, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Residuals of the data at points `rows`, predicted from all others, and their variances, (q,) -> (q,), (q,).
+
+        Rasmussen & Williams 2006, eq. 5.12.
+
+        >>> x = np.linspace(0, 1, 9)[:, None]
+        >>> model = condition(x, np.array([0, 0, 0, 0, -1.0, 0, 0, 0, 0]), [0.0, 0.0, 0.0], noise=np.full(9, 0.01))
+        >>> model.leave_one_out(np.array([0, 4]))[0].round(1)
+        array([-0.2, -1.1])
+        """
+        half = np.zeros((self.y.size, rows.size), order="F")
+        half[rows, np.arange(rows.size)] = 1.0
+        half, _ = lapack.dtrtrs(self.factor, half, lower=0, trans=1, overwrite_b=True)
+        variance = 1.0 / np.einsum("ij,ij->j", half, half)
+        return self.alpha[rows] * variance, variance
 
     def append(self, x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike) -> "GP":
         """The same process with p further points, in O(n^2 p); `noise` (p,) is v, as for `condition`."""

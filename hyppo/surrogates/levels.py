@@ -15,7 +15,6 @@ References
 Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 5.2 (integrating over hyperparameters).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,17 +99,16 @@ def fit(
     return Levels(levels, weight / weight.sum(), tuple(models[k] for k in range(levels.size)))
 
 
-def quantile(probability: float, mean: FloatArray, std: FloatArray, weight: Sequence[float] | FloatArray) -> FloatArray:
-    """Quantile of q mixtures of k normal distributions, (k, q), (k, q), (k,) -> (q,).
+def quantile(probability: float, mean: FloatArray, std: FloatArray, weight: FloatArray) -> FloatArray:
+    """Quantile of q mixtures of k normal distributions, (k, q), (k, q), (k, q) -> (q,).
 
-    >>> quantile(0.95, np.zeros((2, 1)), np.ones((2, 1)), [0.5, 0.5]).round(3)
+    >>> quantile(0.95, np.zeros((2, 1)), np.ones((2, 1)), np.full((2, 1), 0.5)).round(3)
     array([1.645])
     """
-    w = np.asarray(weight)[:, None]
     width = np.maximum(std, 1e-12)
     low, high = (mean - 9.0 * width).min(axis=0), (mean + 9.0 * width).max(axis=0)
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        below = (w * ndtr((middle - mean) / width)).sum(axis=0) < probability
+        below = (weight * ndtr((middle - mean) / width)).sum(axis=0) < probability
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return np.asarray(0.5 * (low + high))
