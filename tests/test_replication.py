@@ -110,6 +110,44 @@ def test_a_batch_holds_new_points_and_contenders(pending):
     assert (counts(study) - 1).sum() <= SHARE * counts(study).sum() + 1
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_a_point_that_stands_alone_is_trained_again_and_recommended(noise):
+    """One training of it is far better than its neighbours tell, and so are its replicas: it is no luck."""
+    space, alone = Space(n=Integer(0, 39)), 9
+
+    def loss(params):
+        return ((params["n"] - 30) / 40) ** 2 - 0.4 * (params["n"] == alone)
+
+    covered = 0
+    for seed in range(4):
+        best = drive(None, 90, noise, seed, loss, space).best
+        assert best.params == {"n": alone}
+        assert best.replicas >= 3
+        covered += best.interval[0] <= loss(best.params) <= best.interval[1]
+    assert covered >= 3
+
+
+def test_a_single_lucky_training_is_not_recommended():
+    """One training of one point is as good as the best; its further trainings tell that this was luck."""
+    space, lucky = Space(n=Integer(0, 39)), []
+
+    def train(params, seed):
+        first = params["n"] == 9 and not lucky
+        if first:
+            lucky.append(seed)
+        return ((params["n"] - 30) / 40) ** 2 + 0.05 * random.Random(seed).gauss(0, 1) - 0.4 * first
+
+    study = Study(space, seed=1)
+    spent = 0
+    while spent < 90:
+        trial = study.ask()
+        spent += len(trial.seeds)
+        study.tell(trial.number, [train(trial.params, s) for s in trial.seeds])
+    again = next(t for t in study.trials if t.params["n"] == 9)
+    assert len(again.replicas) >= 2
+    assert abs(study.best.params["n"] - 30) <= 5
+
+
 def noisy(replica):
     return bowl(replica.params) + random.Random(replica.seed).gauss(0, 0.1)
 

@@ -230,6 +230,44 @@ def test_gp_append_equals_conditioning_on_all():
     np.testing.assert_allclose(np.triu(part.factor), np.triu(whole.factor), atol=1e-10)
 
 
+@pytest.mark.parametrize("deviation", [0.0, 0.05])
+def test_gp_at_its_data_is_the_sum_of_process_and_deviation(deviation):
+    """Against the joint normal distribution of function and data, which is written out here."""
+    x, noise = points(12, 2), np.linspace(0.01, 0.3, 12)
+    y = np.sin(5 * x[:, 0]) + 0.3 * np.random.default_rng(1).standard_normal(12)
+    theta = [-0.5, 0.3, 0.2, 0.4]
+    model = gp.condition(x, y, theta, noise=noise)
+    own = noise * np.exp(0.4) + gp.JITTER
+    far = np.sqrt(5.0) * np.linalg.norm((x[:, None] - x) / np.exp(theta[:2]), axis=2)
+    function = np.exp(0.2) * (1 + far + far**2 / 3) * np.exp(-far) + deviation * np.eye(12)
+    inverse = np.linalg.inv(function + np.diag(own))
+    precision = inverse.sum()
+    centre = inverse.sum(axis=0) @ y / precision
+    rest = 1.0 - function @ inverse.sum(axis=1)
+    at = model.at_data(deviation)
+    np.testing.assert_allclose(at.mean, centre + function @ inverse @ (y - centre), atol=1e-6)
+    covariance = function - function @ inverse @ function + np.outer(rest, rest) / precision
+    rows = np.array([7, 0, 3])
+    np.testing.assert_allclose(at.covariance(rows), covariance[np.ix_(rows, rows)], atol=1e-6)
+    np.testing.assert_allclose(at.std(rows), np.sqrt(np.diag(covariance)[rows]), atol=1e-6)
+    if deviation == 0.0:
+        prediction = model.predict(x)
+        np.testing.assert_allclose(at.mean, prediction.mean, atol=1e-7)
+        np.testing.assert_allclose(at.std(rows), prediction.std[rows], atol=1e-6)
+
+
+def test_gp_left_out_points_are_predicted_from_the_others():
+    x, y, noise = points(9, 2), np.cos(4 * points(9, 2)[:, 1]), np.linspace(0.01, 0.2, 9)
+    model = gp.condition(x, y, [0.1, -0.2, 0.0, 0.0], noise=noise)
+    residual, variance = model.leave_one_out(np.arange(9))
+    for i in range(9):
+        others = np.delete(np.arange(9), i)
+        matrix = model._cross(x) + np.diag(model.noise)
+        weight = np.linalg.solve(matrix[np.ix_(others, others)], matrix[others, i])
+        np.testing.assert_allclose(residual[i], y[i] - model.mu - weight @ (y[others] - model.mu), atol=1e-7)
+        np.testing.assert_allclose(variance[i], matrix[i, i] - weight @ matrix[others, i], atol=1e-7)
+
+
 def test_gp_trusts_points_by_their_noise():
     x, y = np.array([[0.0], [0.5], [1.0]]), np.array([0.0, 1.0, 0.0])
     theta = np.log([0.3, 1.0, 1.0])

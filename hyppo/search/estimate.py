@@ -10,8 +10,8 @@
     a       float   KEPT_LEARNED or KEPT_TOLD, if single trainings or replicas tell the noise
     o       (k, q)  DOUBT, or more where the process is likely to be wrong, if replicas tell the noise; else 0
 
-The loss of a point is the mixture sum_k w_k [(1 - o_k) N(c_k, s_k^2 + a v_k) + o_k N(y, v_k)]: the estimate is its mean,
-and the interval is between its 5 % and 95 % quantiles. The process is smooth and an optimum may be sharp, so the
+The loss of a point is the mixture sum_k w_k [(1 - o_k) N(c_k, s_k^2 + a v_k) + o_k N(y, v_k)]: the estimate is its
+mean, and the interval is between its 5 % and 95 % quantiles. The process is smooth and an optimum may be sharp, so the
 interval keeps a share of the variance of the observed mean. If replicas tell how noisy that mean is, the mixture also
 allows for a process that is wrong at the point, and then follows the observed mean alone. An error that all losses
 share (with few data seeds) is added to the interval on the scale of the losses.
@@ -41,13 +41,15 @@ FACTORS = np.array([-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0])  # log fac
 FACTOR_STD = 0.5  # prior standard deviation of a log factor, beside the error of the level
 SOME_NOISE = -5.0  # log of a learned noise variance from which observations are not taken for the truth
 EXACT = 1e-4  # variance of a training, on the scale of the targets, below which one training is evidence enough
-# DOUBT: least probability that the process is wrong at a point (see `gaussian_process.doubt`). KEPT: share of the observed mean's variance that the interval
-# keeps beside the posterior's. Coverage with replicas, by family and budget (split "choose"): 90 to 100 % of 285
-# studies on functions whose noise depends on the point, 91 to 100 % of 80 on tables of real trainings; without DOUBT,
-# and with 0.4 as KEPT_TOLD, 79 to 100 and 88 to 100 %, at a worse interval score.
+# DOUBT: least probability that the process is wrong at a point. KEPT: share of the observed mean's variance that the
+# interval keeps beside the posterior's. Coverage with replicas, by family and budget (split "choose"): 90 to 100 % of
+# 285 studies on functions whose noise depends on the point, 91 to 100 % of 80 on tables of real trainings; without
+# DOUBT, and with 0.4 as KEPT_TOLD, 79 to 100 and 88 to 100 %, at a worse interval score.
 DOUBT = 0.2
 KEPT_LEARNED, KEPT_TOLD = 0.3, 0.1
-CAUTION = 2.0  # see `gaussian_process.doubt`; with 1 the coverage fell to 71 % on functions that jump, 3 changed nothing
+# See `gaussian_process.doubt`. With 1 the coverage fell from 85 to 71 % where one training in eight jumps: few replicas
+# may miss the jumps that neighbours tell of. From 4 on a doubt never rose.
+CAUTION = 2.5
 FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
 TAIL = 0.05  # probability outside of the interval, on each side
 Z = 1.645  # the quantile of a normal distribution at 1 - TAIL
@@ -97,8 +99,8 @@ def estimated(known: Known, index: IntArray) -> Estimated:
     levels, prior = UNKNOWN_LEVELS, SINGLE
     if noise is not None:
         usual, _ = surrogates.spread.level(evidence.variance, evidence.freedom)
-        mean, error = surrogates.spread.level(evidence.variance, evidence.freedom, SINGLE)
-        levels, prior = FACTORS + mean - usual, (mean - usual, math.hypot(FACTOR_STD, error))
+        mean, uncertain = surrogates.spread.level(evidence.variance, evidence.freedom, SINGLE)
+        levels, prior = FACTORS + mean - usual, (mean - usual, math.hypot(FACTOR_STD, uncertain))
     some, shown = thinned(evidence, FITTED_ON), thinned(evidence, CONDITIONED_ON)
     fitted = surrogates.levels.fit(
         evidence.x[some],

@@ -155,7 +155,7 @@ class GP:
         >>> x, y = np.linspace(0, 1, 9)[:, None], np.array([0, 0, 0, 0, -1.0, 0, 0, 0, 0])
         >>> model = condition(x, y, [0.0, 0.0, 0.0], noise=np.full(9, 0.01))
         >>> model.at_data().mean[4].round(1), model.at_data(0.1).mean[4].round(1)
-        (np.float64(-0.2), np.float64(-0.9))
+        (np.float64(-0.3), np.float64(-0.9))
         """
         model = self
         if deviation > 0.0:
@@ -171,7 +171,7 @@ class GP:
         >>> x = np.linspace(0, 1, 9)[:, None]
         >>> model = condition(x, np.array([0, 0, 0, 0, -1.0, 0, 0, 0, 0]), [0.0, 0.0, 0.0], noise=np.full(9, 0.01))
         >>> model.leave_one_out(np.array([0, 4]))[0].round(1)
-        array([-0.2, -1.1])
+        array([-0.2, -1. ])
         """
         half = np.zeros((self.y.size, rows.size), order="F")
         half[rows, np.arange(rows.size)] = 1.0
