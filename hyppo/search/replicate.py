@@ -125,7 +125,7 @@ def contenders(
     order = np.argsort(mean - np.sqrt(variance), kind="stable")[:CONTENDERS]
     at, wrong, told, own, mean = at[order], wrong[order], told[order], own[order], mean[order]
     top, expected, covariance = shown[at], posterior.mean[at], posterior.covariance(at)
-    single = own * evidence.count[top] if evidence.noise is not None else own
+    single = own * evidence.count[top]
     left = room[evidence.row[top]].copy()
     lead = int(np.argmin(mean))
     normal, alone = generator.standard_normal((2, DRAWS, top.size))
