@@ -73,8 +73,8 @@ def test_dropout_passes_of_a_single_network_are_an_average_already():
 
 def test_the_search_sees_ensembles_of_one_size():
     """Expected: bias^2 + noise^2 / 8, of trials with one to eight networks."""
-    errors, wrong, uncorrected = [], [], []
-    for seed in (3, 4, 5, 12):
+    errors = []
+    for seed in (3, 4, 9, 10):
         one = study(replicas=(1, 8), seed=seed)
         one.run(trainings=80, progress=False)
         known = one._known()
@@ -85,12 +85,9 @@ def test_the_search_sees_ensembles_of_one_size():
         seen = known.observations().mean
         bare = np.array([t.ensemble_loss for t in trials])
         few = counts < 3
-        wrong.append(np.mean(np.abs(seen - expected)[few]))
-        uncorrected.append(np.mean(np.abs(bare - expected)[few]))
+        assert np.mean(np.abs(seen - expected)[few]) < 0.6 * np.mean(np.abs(bare - expected)[few])
         errors.append(np.mean((seen - expected)[few]))
-    assert np.mean(wrong) < 0.6 * np.mean(uncorrected)
-    # Those that looked worse than they are stay at few networks, and so are seen a little worse on average.
-    assert abs(np.mean(errors)) < 0.03
+    assert abs(np.mean(errors)) < 0.02
 
 
 @pytest.mark.parametrize("isolate", [False, True])

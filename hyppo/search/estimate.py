@@ -31,7 +31,6 @@ import numpy as np
 from hyppo import surrogates
 from hyppo.search import gaussian_process
 from hyppo.search.evidence import thinned
-from hyppo.search.gaussian_process import CONDITIONED_ON
 from hyppo.search.known import Known
 from hyppo.space import FloatArray, IntArray
 
@@ -47,8 +46,9 @@ EXACT = 1e-4  # variance of a training, on the scale of the targets, below which
 # DOUBT, and with 0.4 as KEPT_TOLD, 79 to 100 and 88 to 100 %, at a worse interval score.
 DOUBT = 0.2
 KEPT_LEARNED, KEPT_TOLD = 0.3, 0.1
-# See `gaussian_process.doubt`. With 1 the coverage fell from 85 to 71 % where one training in eight jumps: few replicas
-# may miss the jumps that neighbours tell of. From 4 on a doubt never rose.
+# How often the noise counts in the doubt (see `gaussian_process.doubt`). If it counted once, the coverage would be 71
+# instead of 85 % in the family with functions on which one training in eight jumps: the few replicas of a point may not
+# have jumped, while its neighbours' trainings have. If it counted four times, the doubt would hardly ever rise.
 CAUTION = 2.5
 FITTED_ON = 200  # points at most; at 100 the coverage with three replicas fell from 88 to 84 %
 TAIL = 0.05  # probability outside of the interval, on each side
@@ -99,9 +99,9 @@ def estimated(known: Known, index: IntArray) -> Estimated:
     levels, prior = UNKNOWN_LEVELS, SINGLE
     if noise is not None:
         usual, _ = surrogates.spread.level(evidence.variance, evidence.freedom)
-        mean, uncertain = surrogates.spread.level(evidence.variance, evidence.freedom, SINGLE)
-        levels, prior = FACTORS + mean - usual, (mean - usual, math.hypot(FACTOR_STD, uncertain))
-    some, shown = thinned(evidence, FITTED_ON), thinned(evidence, CONDITIONED_ON)
+        mean, error = surrogates.spread.level(evidence.variance, evidence.freedom, SINGLE)
+        levels, prior = FACTORS + mean - usual, (mean - usual, math.hypot(FACTOR_STD, error))
+    some, shown = thinned(evidence, FITTED_ON), thinned(evidence, gaussian_process.CONDITIONED_ON)
     fitted = surrogates.levels.fit(
         evidence.x[some],
         evidence.y[some],
@@ -113,9 +113,8 @@ def estimated(known: Known, index: IntArray) -> Estimated:
     )
     if shown.size > some.size:
         fitted = fitted.on(evidence.x[shown], evidence.y[shown], None if noise is None else noise[shown])
-    place = np.full(evidence.n, -1)
-    place[shown] = np.arange(shown.size)
-    own = place[index] >= 0  # not all points are shown to a process
+    place = gaussian_process.places(evidence, shown)[index]
+    own = place >= 0  # not all points are shown to a process
     weight = np.tile(fitted.weight[:, None], (1, index.size))
     doubt = np.full((levels.size, index.size), DOUBT)
     centre, width = np.empty((levels.size, index.size)), np.empty((levels.size, index.size))
@@ -127,11 +126,11 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         observation = KEPT_LEARNED if noise is None else KEPT_TOLD * noise[index]
         width[k] = np.sqrt(prediction.std**2 + observation * model.noise_factor)
         if noise is not None and own.any():
-            at, error = place[index[own]], model.noise_factor * noise[index[own]]
-            doubt[k, own] = np.maximum(DOUBT, gaussian_process.doubt(model, at, error, CAUTION))
+            told = model.noise_factor * noise[index[own]]
+            doubt[k, own] = np.maximum(DOUBT, gaussian_process.doubt(model, place[own], told, CAUTION))
     if noise is not None:
-        error = np.sqrt(np.outer([model.noise_factor for model in fitted.models], noise[index]))
-        centre, width = np.vstack([centre, np.tile(y, (levels.size, 1))]), np.vstack([width, error])
+        alone = np.sqrt(np.outer([model.noise_factor for model in fitted.models], noise[index]))
+        centre, width = np.vstack([centre, np.tile(y, (levels.size, 1))]), np.vstack([width, alone])
         weight = np.vstack([(1.0 - doubt) * weight, doubt * weight])
     value = y if copies else (weight * centre).sum(axis=0)
     low, high = (surrogates.levels.quantile(p, centre, width, weight) for p in (TAIL, 1.0 - TAIL))

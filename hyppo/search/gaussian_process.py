@@ -14,8 +14,8 @@ N(e; 0, 1 + v) / N(e; 0, r), scores having a variance of 1.
 
 With the deviation a training was worth 1.16 +-0.04 and 1.05 +-0.04 times as much (60 and 150 trainings) on ten tables
 of real trainings, and 1.15 +-0.06 and 1.09 +-0.09 on 57 synthetic problems (benchmark's split "choose"). The doubt
-changed nothing there (0.96 to 1.04), where functions are smooth up to noise; without it a point that was far better
-than all others in each of its replicas, but alone, was not recommended.
+changed little there (0.96 to 1.04); without it a point that was far better than all others in each of its replicas, but
+stood alone, was not recommended.
 """
 
 import math
@@ -141,6 +141,13 @@ def mixed(
     centre = (1.0 - wrong) * mean + wrong * told
     spread = (1.0 - wrong) * (variance + (mean - centre) ** 2) + wrong * (own + (told - centre) ** 2)
     return centre, spread
+
+
+def places(evidence: Evidence, shown: IntArray) -> IntArray:
+    """Place in `shown` of each row of the evidence, -1 for those that a process is not conditioned on, (n,)."""
+    place = np.full(evidence.n, -1)
+    place[shown] = np.arange(shown.size)
+    return place
 
 
 def visited(evidence: Evidence, model: "GP") -> "tuple[IntArray, AtData]":

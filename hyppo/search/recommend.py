@@ -134,9 +134,7 @@ def _caution(known: Known, able: IntArray, deviations: float = 0.6) -> FloatArra
 def _posterior(evidence: Evidence, model: "GP", rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """Posterior mean and standard deviation of the scores at `rows` of the evidence, (m,) -> (m,), (m,)."""
     shown, posterior = gaussian_process.visited(evidence, model)
-    place = np.full(evidence.n, -1)
-    place[shown] = np.arange(shown.size)
-    at = place[rows]
+    at = gaussian_process.places(evidence, shown)[rows]
     own = at >= 0
     mean, std = np.empty(rows.size), np.empty(rows.size)
     mean[own], std[own] = posterior.mean[at[own]], posterior.std(at[own])

@@ -29,7 +29,6 @@ import numpy as np
 
 from hyppo.search import gaussian_process
 from hyppo.search.budget import Left
-from hyppo.search.gaussian_process import mixed
 from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, IntArray
@@ -121,7 +120,7 @@ def contenders(
     if evidence.noise is not None:
         wrong = gaussian_process.doubt(posterior.model, at, posterior.noise[at])
     told, own = evidence.y[shown[at]], posterior.noise[at]
-    mean, variance = mixed(wrong, posterior.mean[at], posterior.std(at) ** 2, told, own)
+    mean, variance = gaussian_process.mixed(wrong, posterior.mean[at], posterior.std(at) ** 2, told, own)
     order = np.argsort(mean - np.sqrt(variance), kind="stable")[:CONTENDERS]
     at, wrong, told, own, mean = at[order], wrong[order], told[order], own[order], mean[order]
     top, expected, covariance = shown[at], posterior.mean[at], posterior.covariance(at)
@@ -139,7 +138,7 @@ def contenders(
         if k == 0 and not untested and float(np.mean(draws[:, lead] - draws.min(axis=1))) < CLEAR:
             return {}
         share = np.bincount(np.argmin(draws, axis=1), minlength=top.size) / DRAWS
-        _, variance = mixed(wrong, expected, np.maximum(np.diag(covariance), 1e-12), told, own)
+        _, variance = gaussian_process.mixed(wrong, expected, np.maximum(np.diag(covariance), 1e-12), told, own)
         worth = share * (1.0 - share) * variance**2 / (variance + single)
         i = lead if k == 0 and untested else int(np.argmax(np.where(left > 0, worth, -1.0)))
         column = covariance[:, i] / np.sqrt(covariance[i, i] + single[i])

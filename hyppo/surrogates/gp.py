@@ -173,11 +173,16 @@ class GP:
         >>> model.leave_one_out(np.array([0, 4]))[0].round(1)
         array([-0.2, -1. ])
         """
-        half = np.zeros((self.y.size, rows.size), order="F")
-        half[rows, np.arange(rows.size)] = 1.0
-        half, _ = lapack.dtrtrs(self.factor, half, lower=0, trans=1, overwrite_b=True)
+        half = self.half_inverse(rows)
         variance = 1.0 / np.einsum("ij,ij->j", half, half)
         return self.alpha[rows] * variance, variance
+
+    def half_inverse(self, rows: IntArray) -> FloatArray:
+        """Columns `rows` of U^-T, whose products with each other are the entries of K^-1, (q,) -> (n, q)."""
+        columns = np.zeros((self.y.size, rows.size), order="F")
+        columns[rows, np.arange(rows.size)] = 1.0
+        half, _ = lapack.dtrtrs(self.factor, columns, lower=0, trans=1, overwrite_b=True)
+        return np.asarray(half)
 
     def append(self, x: npt.ArrayLike, y: npt.ArrayLike, noise: npt.ArrayLike) -> "GP":
         """The same process with p further points, in O(n^2 p); `noise` (p,) is v, as for `condition`."""
@@ -218,10 +223,8 @@ class AtData:
 
     def covariance(self, rows: IntArray) -> FloatArray:
         """Of the points `rows`, (q,) -> (q, q): N - N K^-1 N, N their noise, and the part of the estimated mean."""
-        noise, q = self.noise[rows], rows.size
-        half = np.zeros((self.mean.size, q), order="F")
-        half[rows, np.arange(q)] = noise
-        half, _ = lapack.dtrtrs(self.model.factor, half, lower=0, trans=1, overwrite_b=True)
+        noise = self.noise[rows]
+        half = self.model.half_inverse(rows) * noise
         unexplained = noise * self.model.ones[rows]
         return np.asarray(
             np.diag(noise) - half.T @ half + np.outer(unexplained, unexplained) / float(self.model.ones.sum())
@@ -229,7 +232,10 @@ class AtData:
 
     def std(self, rows: IntArray) -> FloatArray:
         """Of the points `rows`, (q,) -> (q,)."""
-        return np.sqrt(np.maximum(np.diag(self.covariance(rows)), 0.0))
+        noise, half = self.noise[rows], self.model.half_inverse(rows)
+        unexplained = self.model.ones[rows] ** 2 / float(self.model.ones.sum())
+        variance = noise + noise**2 * (unexplained - np.einsum("ij,ij->j", half, half))
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _solved(
