@@ -140,6 +140,7 @@ def test_what_is_new_is_followed(tmp_path):
         study.ask()
         view.look()
         assert "1 trial, 1 training (0 failed), 3 pending" in view.line()
+    assert not view.ended, "it closed after the last look, which has not seen the end"
     view.look()
     assert view.ended
     path.unlink()

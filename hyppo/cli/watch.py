@@ -17,7 +17,6 @@ from hyppo.cli.console import StudyFile, console, named
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
-from hyppo.log.journal import journal_of
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, study_of
 from hyppo.text import counted, duration, number, printable, shown
@@ -119,8 +118,8 @@ class Watched:
 
     @property
     def ended(self) -> bool:
-        """Whether no process has the study open any more."""
-        return self._study is not None and not self.trouble and not journal_of(self._reader.path).exists()
+        """Whether no process had the study open when it was read last, so that all of its run is shown."""
+        return self._study is not None and not self.trouble and not self._reader.written
 
     def look(self) -> None:
         """Read the new events of the file."""

@@ -34,6 +34,8 @@ class LogReader:
         self._closed = False
         self.incomplete = False
         """The study file was not closed, and its journal is not there."""
+        self.written = False
+        """Whether a journal was there before the last read: without one, that read has all events of the run."""
 
     def read(self) -> tuple[Header, tuple[Event, ...]]:
         """Header and all events, as of now; see `hyppo.log.read_log`."""
@@ -44,7 +46,7 @@ class LogReader:
                 break
             if attempt:
                 time.sleep(PAUSE)
-            there = os.path.lexists(journal_of(self.path))
+            self.written = os.path.lexists(journal_of(self.path))
             scan = frame.scan(read_journal(self.path))
             left = header_of(scan)
             try:
@@ -74,7 +76,7 @@ class LogReader:
                     "for writing, keeps a copy and recovers the readable part"
                 )
             else:
-                self.incomplete = not there and not self._closed
+                self.incomplete = not self.written and not self._closed
                 if self.incomplete and attempt < 3:  # a writer may have closed it, or opened it, just now
                     continue
                 if left and left[0].uuid == header.uuid:
