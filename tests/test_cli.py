@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -36,6 +38,17 @@ def test_help_lists_what_works():
     text = hyppo("--help").stdout
     assert all(command in text for command in ("run", "show", "export"))
     assert "hyppo" in hyppo("--version").stdout
+
+
+@pytest.mark.parametrize("command", ["watch", "confirm", "slurm"])
+def test_help_fills_the_lines_of_a_narrow_terminal(command):
+    head = hyppo(command, "--help").stdout.split("╭")[0]
+    for paragraph in re.split(r"\n\s*\n", head.strip())[1:]:  # after the usage
+        lines = [line.strip() for line in paragraph.strip("\n").splitlines()]
+        if "  hyppo slurm" in paragraph:
+            continue  # commands to copy keep their own lines
+        for line, following in pairwise(lines):
+            assert len(line) + 1 + len(following.split()[0]) > 78, paragraph
 
 
 def test_show(study_file):

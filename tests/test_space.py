@@ -170,6 +170,13 @@ def test_errors_of_points(params, message):
         Space(n=Integer(1, 4), x=Real(0, 1)).encode(params)
 
 
+def test_a_logarithmic_range_may_be_wider_than_the_largest_number():
+    parameter = Real(1e-300, 1e300, log=True)
+    values = [parameter.value(round(k / 8 * (parameter.levels - 1))) for k in range(9)]
+    assert np.allclose(np.log10(values), np.linspace(-300, 300, 9))
+    assert [parameter.index(parameter.value(k)) for k in (3, parameter.levels - 4)] == [3, parameter.levels - 4]
+
+
 def test_difference_names_what_differs():
     a = Space(n=Integer(1, 4), x=Real(0, 1))
     assert a.difference(Space(n=Integer(1, 4), x=Real(0, 1))) == ""

@@ -40,6 +40,7 @@ def running(tmp_path):
         started.append(process)
         return tmp_path / "study.h5"
 
+    start.processes = started
     yield start
     for process in started:
         process.kill()
@@ -187,3 +188,33 @@ def test_the_budget_is_that_of_the_last_run(tmp_path):
         study._record(Planned({"trials": 500}, time.time()))
         assert "5 of 500 trials" in text()
         assert "left" in text()
+
+
+def test_lines_end_if_the_run_is_killed(running):
+    path = running(400)
+    wait_for(lambda: path.exists() and any(t.mean is not None for t in hyppo.load(path).trials))
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "hyppo", "watch", path, "--interval", "0.3"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        first = watching.stdout.readline()
+        assert "is gone" not in first
+        running.processes[-1].kill()  # nobody waits for it: a process that has ended, and is still listed
+        rest, _ = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
+    process = running.processes[-1].pid
+    last = rest.splitlines()[-1]
+    assert f"cut short: its process ({process} on " in last
+    study = hyppo.load(path)
+    replicas = [r for t in study.trials for r in t.replicas]
+    assert f"{sum(r.state is not hyppo.State.PENDING for r in replicas)} trainings" in last, "the last state"
+    view = Watched(path)
+    view.look()
+    view.look()
+    assert view.ended
+    with hyppo.Study(study.space, log=path, replicas=2) as again:
+        again.ask()
+        view.look()
+        assert not view.ended, "another process goes on with the study"
+        assert "is gone" not in view.line()

@@ -1,7 +1,9 @@
 """The command line: `hyppo run`, `hyppo confirm`, `hyppo show`, `hyppo watch`, `hyppo report` and others."""
 
+import inspect
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -42,16 +44,24 @@ def main(
     """Hyperparameter optimisation of deep learning models: results that hold when someone trains again."""
 
 
-commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run)
-commands.command(cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    confirm
-)
-commands.command()(show)
-commands.command()(watch)
-commands.command()(report)
-commands.command()(export)
-commands.command()(check)
-commands.command(cls=SlurmCommand, context_settings={"allow_extra_args": True})(slurm)
+def _add(command: Callable[..., None], **settings: Any) -> None:
+    """Add a command; its help is its docstring, of which every paragraph is wrapped to the terminal's width.
+
+    Typer keeps the line breaks of all paragraphs after the first, which makes short lines in a narrow terminal.
+    """
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    text = "\n\n".join(p if "\n  " in p else p.replace("\n", " ") for p in paragraphs)  # indented: an example
+    commands.command(help=text, **settings)(command)
+
+
+_add(run, cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+_add(confirm, cls=ScriptCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+_add(show)
+_add(watch)
+_add(report)
+_add(export)
+_add(check)
+_add(slurm, cls=SlurmCommand, context_settings={"allow_extra_args": True})
 
 
 def app() -> None:

@@ -45,7 +45,7 @@ def watch(
     """Watch a study while it runs: progress, rate, running trainings, recommendation, failures; Ctrl-C ends it.
 
     This reads only the study file, so it works on any machine that shares the disk. Without a terminal it prints a line
-    at each change and ends with the run.
+    at each change and ends with the run, also if the run is killed.
 
     Example: hyppo watch study.h5
     """
@@ -119,7 +119,8 @@ class Watched:
     @property
     def ended(self) -> bool:
         """Whether no process had the study open when it was read last, so that all of its run is shown."""
-        return self._study is not None and not self.trouble and not self._reader.written
+        closed = not self._reader.written or bool(self._reader.left_by)
+        return self._study is not None and not self.trouble and closed
 
     def look(self) -> None:
         """Read the new events of the file."""
@@ -264,17 +265,22 @@ class Watched:
         step = (high - low) / (len(BARS) - 1) or 1.0
         return "".join(BARS[round((value - low) / step)] for value in best) + f"  best mean {number(low)}"
 
+    def _cut_short(self) -> str:
+        """That the run did not close the study; empty if it did, or goes on."""
+        writer = self._reader.left_by
+        return f"cut short: its process ({writer['pid']} on {printable(writer['host'])}) is gone" if writer else ""
+
     def line(self) -> str:
         """Everything in one line, which changes only if the study does."""
         if self._study is None:
             return f"{printable(self.path)}: {self.trouble or 'nothing read yet'}"
-        trouble = f"; {self.trouble}" if self.trouble else ""
+        trouble = f"; {self.trouble or self._cut_short()}" if self.trouble or self._cut_short() else ""
         return f"{printable(self.path)}: {self._progress()}; {self._headline()}{trouble}"
 
     def lines(self, width: int, height: int) -> list[Text]:
         """The view, in at most `height` lines."""
         now = time.time()
-        state = self.trouble or ("no process has it open" if self.ended else "running")
+        state = self.trouble or self._cut_short() or ("no process has it open" if self.ended else "running")
         title = Text.assemble((printable(self.path.name), "bold"), f"  {state}")
         title.append(f"  {time.strftime('%H:%M:%S')} on {printable(socket.gethostname())}", "dim")
         if self._study is None:

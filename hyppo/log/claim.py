@@ -153,9 +153,10 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process of this namespace began, in the kernel's own ticks; empty if there is none."""
+    """When a process of this namespace began, in the kernel's own ticks; empty if there is none or it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if status[0] in "ZX" else status[19]  # its parent has not waited for it yet
     except FileNotFoundError:
         return ""
     except OSError:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hyppo.errors import LogError
-from hyppo.log import frame, hdf5
+from hyppo.log import disk, frame, hdf5
+from hyppo.log.claim import Writer, may_live
 from hyppo.log.header import Header
 from hyppo.log.journal import beyond, events_after, header_of, journal_of, read_journal
 from hyppo.log.schema import Extent
@@ -36,10 +37,14 @@ class LogReader:
         """The study file was not closed, and its journal is not there."""
         self.written = False
         """Whether a journal was there before the last read: without one, that read has all events of the run."""
+        self._writer: Writer = {}
+        self.left_by: Writer = {}
+        """The writer of the journal if it was gone before the last read, which then has all events of its run too."""
 
     def read(self) -> tuple[Header, tuple[Event, ...]]:
         """Header and all events, as of now; see `hyppo.log.read_log`."""
         problem = ""
+        gone = self._writer if self._writer and not self._may_live(self._writer) else {}
         began = time.monotonic()
         for attempt in range(TRIES):
             if attempt > 2 and time.monotonic() - began > PATIENCE:
@@ -79,10 +84,21 @@ class LogReader:
                 self.incomplete = not self.written and not self._closed
                 if self.incomplete and attempt < 3:  # a writer may have closed it, or opened it, just now
                     continue
+                self._writer = left[1] if left else {}
+                self.left_by = gone if gone == self._writer else {}
                 if left and left[0].uuid == header.uuid:
                     header = left[0]
                 return header, (*self._events, *fresh)
         raise LogError(problem)
+
+    def _may_live(self, writer: Writer) -> bool:
+        """Whether the writer of the journal may still write; its age counts if a living writer keeps it young."""
+        try:
+            age = time.time() - journal_of(self.path).lstat().st_mtime
+        except FileNotFoundError:
+            return False
+        aged = disk.is_shared(self.path.parent) or writer["boot"] != disk.boot_id()
+        return may_live(writer, age if aged else 0.0)
 
     def _image(self) -> Header:
         status = self.path.stat()

@@ -136,7 +136,9 @@ class Real:
             return self.high
         fraction = index / self._steps
         if self.log:
-            raw = self.low * math.exp(fraction * _log_ratio(self.high, self.low))
+            exponent = fraction * _log_ratio(self.high, self.low)
+            # In two steps if the ratio itself overflows.
+            raw = self.low * math.exp(exponent) if exponent < 709 else self.low * (half := math.exp(exponent / 2)) * half
         else:
             raw = self.low + fraction * (self.high - self.low)
         width = (raw * _log_ratio(self.high, self.low) if self.log else self.high - self.low) / self._steps
