@@ -61,6 +61,16 @@ def test_lines_without_a_terminal_end_with_the_run(running):
     assert run.stderr == ""
 
 
+def test_a_file_that_is_no_study_ends_it(tmp_path):
+    (tmp_path / "tune.py").write_text("print(1)")
+    for path in (tmp_path / "tune.py", tmp_path):
+        command = [sys.executable, "-m", "hyppo", "watch", path]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert run.returncode == 2
+        assert "name a study file" in run.stderr
+        assert run.stdout == ""
+
+
 def wait_for(condition, seconds=60.0):
     until = time.monotonic() + seconds
     while not condition():

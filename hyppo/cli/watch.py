@@ -1,6 +1,7 @@
 """`hyppo watch`: how a study goes, from its file alone, in a terminal that is redrawn or in lines."""
 
 import math
+import os
 import socket
 import time
 from itertools import accumulate
@@ -51,6 +52,9 @@ def watch(
     """
     screen = console()
     view = Watched(study_file, trials, trainings)
+    view.look()
+    if view.trouble and os.path.lexists(study_file):  # it waits for a file that does not exist yet, for no other
+        raise LogError(view.trouble)
     try:
         if screen.is_terminal:
             _redraw(screen, view, interval)

@@ -137,8 +137,10 @@ class Real:
         fraction = index / self._steps
         if self.log:
             exponent = fraction * _log_ratio(self.high, self.low)
-            # In two steps if the ratio itself overflows.
-            raw = self.low * math.exp(exponent) if exponent < 709 else self.low * (half := math.exp(exponent / 2)) * half
+            if exponent < 709:
+                raw = self.low * math.exp(exponent)
+            else:  # the exponential overflows
+                raw = self.low * math.exp(exponent / 2) * math.exp(exponent / 2)
         else:
             raw = self.low + fraction * (self.high - self.low)
         width = (raw * _log_ratio(self.high, self.low) if self.log else self.high - self.low) / self._steps
