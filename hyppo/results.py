@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
-from hyppo.text import counted, interval
+from hyppo.text import counted, interval, number
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
 
@@ -67,16 +67,22 @@ class Best:
     checkpoints: tuple[Path, ...] = ()
     goal: Goal = LOSS
 
+    @property
+    def width(self) -> float:
+        """Width of the interval; infinite if it is unknown."""
+        return self.interval[1] - self.interval[0]
+
     def __str__(self) -> str:
         around = interval(*self.goal.interval(*self.interval))
+        estimate, mean = (number(self.goal.shown(v), 5, self.width) for v in (self.estimate, self.mean))
         spread = "" if self.spread is None else f" ± {self.spread:.3g}"
         failed = f", {self.failed} failed" if self.failed else ""
         if self.ensemble_loss is not None:
             failed += f"; loss of their mean prediction {self.ensemble_loss:.5g}"
         return (
             f"trial {self.number}: {self.params}\n"
-            f"expected {self.goal.metric} {self.goal.shown(self.estimate):.5g} ({around})\n"
-            f"observed {self.goal.shown(self.mean):.5g}{spread} over {counted(self.replicas, 'training')}{failed}"
+            f"expected {self.goal.metric} {estimate} ({around})\n"
+            f"observed {mean}{spread} over {counted(self.replicas, 'training')}{failed}"
         )
 
     def _repr_html_(self) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 # A replacement for each character that our own lines use and that a terminal may lack.
@@ -75,24 +75,42 @@ def ranged(values: Sequence[int], noun: str) -> str:
     return counted(high, noun) if low == high else f"{low} to {high} {noun}s"
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: float | None, digits: int = 4, width: float | None = None) -> str:
     """A number as shown to people: `digits` significant digits, "-" if unknown.
 
-    >>> number(0.000123456), number(3), number(None)
-    ('0.0001235', '3', '-')
+    There are more digits if they are needed to show a difference of `width`, such as the width of an interval, with
+    two digits.
+
+    >>> number(0.000123456), number(3), number(None), number(-76026.7651, width=0.25)
+    ('0.0001235', '3', '-', '-76026.77')
     """
-    return "-" if value is None else f"{value:.{digits}g}"
+    if value is None:
+        return "-"
+    if value and width and math.isfinite(value) and math.isfinite(width):
+        needed = math.floor(math.log10(abs(value))) - math.floor(math.log10(abs(width))) + 2
+        digits = max(digits, min(needed, 15))
+    return f"{value:.{digits}g}"
+
+
+def resolution(values: Iterable[float]) -> float:
+    """The `width` for `number` in a column: a tenth of the difference between the lowest value and the median.
+
+    >>> resolution([1002.0, 1001.0, 5000.0])
+    0.1
+    """
+    ordered = sorted(values)
+    return (ordered[len(ordered) // 2] - ordered[0]) / 10 if ordered else 0.0
 
 
 def interval(low: float, high: float, digits: int = 4) -> str:
     """A 90 % interval in words.
 
-    >>> interval(0.25, 0.5), interval(-math.inf, math.inf)
-    ('90 % interval 0.25 to 0.5', 'interval unknown')
+    >>> interval(0.25, 0.5), interval(-math.inf, math.inf), interval(1000000.1, 1000000.2)
+    ('90 % interval 0.25 to 0.5', 'interval unknown', '90 % interval 1000000.1 to 1000000.2')
     """
     if not math.isfinite(high - low):
         return "interval unknown"
-    return f"90 % interval {number(low, digits)} to {number(high, digits)}"
+    return f"90 % interval {number(low, digits, high - low)} to {number(high, digits, high - low)}"
 
 
 def shortened(text: str, most: int) -> str:

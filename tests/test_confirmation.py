@@ -16,6 +16,7 @@ import pytest
 import hyppo
 from hyppo import Real, Space, Study, StudyError
 from hyppo.log import check_log
+from hyppo.training.replica import Goal
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -322,3 +323,21 @@ def test_ranks_confirm_as_one_process_does(script):
     together, serial = run(script, *words, ranks=3), run(alone, *words)
     assert together.stdout == serial.stdout
     assert math.isfinite(hyppo.load(script / "study.h5").compare("best", "baseline").difference)
+
+
+def test_a_maximised_metric_keeps_its_sign_in_the_paragraph():
+    def scored(replica):
+        value = noisy(replica)
+        replica.goal = Goal("val_acc", "max")
+        return value - 0.9
+
+    study = searched(scored)
+    found = study.confirm(replicas=4, against="baseline", progress=False)
+    assert found.mean < 0.0
+    assert f"Its val_acc was {-found.mean:.4g} (mean of 4" in found.text
+    assert 'The val_acc of "baseline"' in found.text
+    low, high = found.versus.interval
+    difference, upper, lower = -found.versus.difference, -low, -high
+    assert f"The difference of the two is {difference:.4g} (90 % interval {lower:.4g} to {upper:.4g})" in found.text
+    low, high = (f"{-end:.4g}" for end in reversed(found.predicted))
+    assert f"The search had predicted {low} to {high}" in found.text

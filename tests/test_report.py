@@ -110,6 +110,54 @@ def test_a_metric_that_is_better_when_higher_keeps_its_sign(tmp_path):
     assert "mean val_acc" in html
 
 
+@pytest.fixture(scope="module")
+def energies(tmp_path_factory):
+    """A study whose losses, energies, differ by a millionth of themselves; it was confirmed."""
+
+    def train(replica):
+        noise = 0.02 * (replica.seed % 7)
+        return -76026.8 + 0.8 * (replica.params["x"] - 0.3) ** 2 + noise
+
+    path = tmp_path_factory.mktemp("energies") / "study.h5"
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=path, isolate=False)
+    study.enqueue({"x": 0.9}, name="baseline")
+    study.run(trainings=14, progress=False)
+    study.confirm(replicas=3, against="baseline", progress=False)
+    study.close()
+    return study
+
+
+def test_pictures_show_losses_that_differ_in_their_last_digits(energies):
+    rows = [row for row in figure_rows(hyppo.plots.convergence(energies)) if "replica" in row]
+    told = [r.loss for t in energies.trials for r in t.replicas]
+    assert sorted(row["loss"] for row in rows) == pytest.approx(sorted(told), abs=1e-6)
+    low, high = energies.best.interval
+    band = [row for row in figure_rows(hyppo.plots.confirmation(energies)) if "low" in row]
+    assert [band[0]["low"], band[0]["high"]] == pytest.approx([low, high], abs=1e-6)
+
+
+def test_texts_show_losses_that_differ_in_their_last_digits(energies):
+    best, path = energies.best, energies.log
+    width = best.interval[1] - best.interval[0]
+    command = [sys.executable, "-m", "hyppo"]
+    shown, watched = (
+        subprocess.run([*command, verb, path], capture_output=True, text=True, timeout=60, check=True).stdout
+        for verb in ("show", "watch")
+    )
+    front = str(energies.front("loss", "metrics.seconds"))
+    html = energies.report(path.with_suffix(".html")).read_text(encoding="utf-8")
+    for text in (str(best), best._repr_html_(), " ".join(shown.split()), watched, html):
+        low, high = map(float, re.search(r"(?:interval|\() ?(-76026[.\d]*) to (-76026[.\d]*)", text).groups())
+        assert [low, high] == pytest.approx(best.interval, abs=width / 20), text
+    found = energies.confirm(replicas=3, against="baseline", progress=False)
+    numbers = [float(n) for n in re.findall(r"-76026[.\d]*\d", found.text)]
+    expected = [found.mean, *found.interval, *found.predicted]
+    assert numbers[:5] == pytest.approx(expected, abs=width / 20)
+    means = {round(t.mean, 2) for t in energies.trials}
+    for text, fewest in ((front, 3), (shown, len(means) / 2), (energies._repr_html_(), len(means) / 2)):
+        assert len(set(re.findall(r"-76026[.\d]*\d", text))) >= fewest, text
+
+
 def test_confirmation_and_baseline_stand_in_the_answer(tmp_path):
     with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=tmp_path / "study.h5", replicas=3) as study:
         baseline = study.enqueue({"x": 0.9}, name="my <b>baseline</b>")
@@ -126,7 +174,8 @@ def test_confirmation_and_baseline_stand_in_the_answer(tmp_path):
     html = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.search(r"<dt>Confirmation</dt><dd>mean [^<]*over 4 fresh trainings: the prediction holds", html)
     assert "with seeds that the search had not used" in html
-    assert f"<dt>Against my &lt;b&gt;baseline&lt;/b&gt;</dt><dd>{study.compare(best.number, baseline.number)}" in html
+    versus = study.compare(best.number, baseline.number)
+    assert f"<dt>Against my &lt;b&gt;baseline&lt;/b&gt;</dt><dd>loss: {versus}" in html
     assert "<dt>command</dt>" in html
     told = [r["loss"] for r in figure_rows(hyppo.plots.confirmation(study)) if r.get("kind") == "confirmation"]
     assert told == pytest.approx(losses, rel=1e-5)

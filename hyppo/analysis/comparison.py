@@ -23,7 +23,7 @@ from hyppo.errors import StudyError
 from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, Score, summary
-from hyppo.text import interval
+from hyppo.text import interval, number
 from hyppo.trial import ReplicaRecord
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Comparison:
     probability: float
 
     def __str__(self) -> str:
-        around = interval(*self.interval)
-        return f"difference {self.difference:.4g} ({around}), better with probability {self.probability:.3g}"
+        around, width = interval(*self.interval), self.interval[1] - self.interval[0]
+        return f"difference {number(self.difference, 4, width)} ({around}), better with probability {self.probability:.3g}"
 
 
 def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Config) -> Comparison:

@@ -10,9 +10,10 @@ from hyppo._version import __version__
 from hyppo.analysis.comparison import LEVEL, Comparison, compare, compare_ensembles
 from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN, MEDIAN, TRIMMED, Config
 from hyppo.errors import StudyError
+from hyppo.results import LOSS
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, summary
-from hyppo.text import counted, number
+from hyppo.text import counted, number, printable
 from hyppo.training.replica import Goal
 from hyppo.trial import ReplicaRecord, State, Trial
 
@@ -182,7 +183,8 @@ def in_short(found: Confirmation, goal: Goal) -> str:
     >>> in_short(found, Goal("loss"))
     'mean 0.3, spread 0.141, over 2 fresh trainings: the prediction holds'
     """
-    trained = f"mean {number(goal.shown(found.mean), 6)}, spread {number(found.spread)}, over " + counted(
+    width = found.interval[1] - found.interval[0]
+    trained = f"mean {number(goal.shown(found.mean), 6, width)}, spread {number(found.spread)}, over " + counted(
         len(found.losses), "fresh training"
     )
     if found.ensemble_loss is not None:
@@ -192,24 +194,27 @@ def in_short(found: Confirmation, goal: Goal) -> str:
     return f"{trained}: the prediction {'holds' if found.held else 'does not hold'}"
 
 
-def _measured(trial: Trial, count: int, config: Config) -> str:
-    """The result of a trial's confirmations in words."""
+def _measured(trial: Trial, count: int, config: Config, goal: Goal) -> str:
+    """The result of a trial's confirmations in words, in the sign of the metric."""
     stats, value = LossStats.of(confirmed(trial, count).values()), _stats(trial, count, config)
     assert stats is not None
     assert value is not None
-    low, high = interval_of(value)
+    around = interval_of(value)
+    width = around[1] - around[0]
+    low, high = (number(end, 4, width) for end in goal.interval(*around))
+    mean = number(goal.shown(value.mean), 4, width)
     if config.target == ENSEMBLE_LOSS:
         single = "one network" if stats.n == 1 else f"{stats.n} networks with a mean loss of {stats.mean:.4g}"
         return (
-            f"{value.mean:.4g} for the mean prediction of {counted(config.ensemble_size, 'network')} (from {single}, "
-            f"90 % interval {low:.4g} to {high:.4g})"
+            f"{mean} for the mean prediction of {counted(config.ensemble_size, 'network')} (from {single}, "
+            f"90 % interval {low} to {high})"
         )
     if stats.std is None:
-        return f"{value.mean:.4g} (one training)"
+        return f"{mean} (one training)"
     name = WORDS.get(config.score, "score") if isinstance(config.score, str) else "score"
     return (
-        f"{value.mean:.4g} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
-        f"{name} {low:.4g} to {high:.4g})"
+        f"{mean} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
+        f"{name} {low} to {high})"
     )
 
 
@@ -223,27 +228,31 @@ def _paragraph(
 ) -> str:
     """The verdict in words."""
     trial, losses = trials[0], confirmed(trials[0], count)
+    goal = LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
     params = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
     failed = sum(r.state is State.FAILED and r.index < CONFIRMATION + count for r in trial.confirmations)
     sentences = [
         f"The recommended configuration (trial {trial.number} of {len(study.trials)}: {params}) was trained "
         f"{counted(len(losses) + failed, 'more time')} with seeds that the search had not used.",
-        f"Its loss was {_measured(trial, count, study.config)}.",
+        f"Its {printable(goal.metric)} was {_measured(trial, count, study.config, goal)}.",
     ]
     if failed:
         sentences.append(f"Of these trainings {failed} failed and {'has' if failed == 1 else 'have'} no loss.")
     if math.isfinite(predicted[1] - predicted[0]):
         verdict = "which the new trainings confirm" if held else "which the new trainings do not confirm"
-        sentences.append(f"The search had predicted {predicted[0]:.4g} to {predicted[1]:.4g} (90 %), {verdict}.")
+        low, high = (number(end, 4, predicted[1] - predicted[0]) for end in goal.interval(*predicted))
+        sentences.append(f"The search had predicted {low} to {high} (90 %), {verdict}.")
     if versus is not None:
         other = trials[1]
         name = f'"{other.name}" (trial {other.number})' if other.name else f"trial {other.number}"
-        low, high = versus.interval
-        theirs = _measured(other, count, study.config)
+        width = versus.interval[1] - versus.interval[0]
+        low, high = (number(end, 4, width) for end in goal.interval(*versus.interval))
+        theirs = _measured(other, count, study.config, goal)
+        difference = number(goal.shown(versus.difference), 4, width)
         sentences.append(
-            f"The loss of {name}, trained as often and in turn with it, was {theirs}. The "
-            f"difference of the two is {versus.difference:.4g} (90 % interval {low:.4g} to {high:.4g}): the "
-            f"recommended configuration is the better one with probability {versus.probability:.3g}."
+            f"The {printable(goal.metric)} of {name}, trained as often and in turn with it, was {theirs}. The "
+            f"difference of the two is {difference} (90 % interval {low} to {high}): the recommended configuration is "
+            f"the better one with probability {versus.probability:.3g}."
         )
     sentences.append(
         f"Root seed {study.seed}, confirmations 0 to {count - 1}; hyppo {__version__}, Python "

@@ -86,8 +86,9 @@ class Front(Sequence[FrontTrial]):
         if column == LOSS_COLUMN:
             name, value, interval = self.goal.metric, self.goal.shown(value), self.goal.interval(*interval)
         low, high = interval
-        around = f" ({number(low)} to {number(high)})" if math.isfinite(high - low) and high > low else ""
-        return f"{name} {number(value)}{around}"
+        width = high - low
+        around = f" ({number(low, 4, width)} to {number(high, 4, width)})" if math.isfinite(width) and width > 0 else ""
+        return f"{name} {number(value, 4, width)}{around}"
 
 
 def front(study: "Study", first: str, second: str) -> Front:

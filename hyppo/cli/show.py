@@ -21,7 +21,7 @@ from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
-from hyppo.text import counted, interval, metric, number, printable, ranged, shown
+from hyppo.text import counted, interval, metric, number, printable, ranged, resolution, shown
 from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
@@ -102,16 +102,17 @@ class Columns:
         """All columns of a study's trials."""
         numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
         criterion = "mean"
+        width = resolution(study.score(t) for t in listed)
         goal = study.goal or LOSS
         if study.target == ENSEMBLE_LOSS:
-            numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6)
+            numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6, width)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
             criterion = "ensemble loss"
         if study.risk > 0.0 or study.config.score != MEAN:
-            numbers["score"] = lambda t: number(_finite(study.score(t)), 6)
+            numbers["score"] = lambda t: number(_finite(study.score(t)), 6, width)
             criterion = "score"
         numbers |= {
-            "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), 6),
+            "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), 6, width),
             "spread": lambda t: number(t.spread, 3),
             "replicas": lambda t: str(t.stats.n if t.stats else 0),
         }
@@ -265,11 +266,12 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
     goal = best.goal
     around = interval(*goal.interval(*best.interval), 6)
-    yield "estimate", f"{goal.shown(best.estimate):.6g}, {around}, for the {printable(goal.metric)} of a fresh training"
+    estimate, mean = (number(goal.shown(value), 6, best.width) for value in (best.estimate, best.mean))
+    yield "estimate", f"{estimate}, {around}, for the {printable(goal.metric)} of a fresh training"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
     yield (
         "observed",
-        f"mean {goal.shown(best.mean):.6g}, {spread}, over {counted(best.replicas, 'replica')}"
+        f"mean {mean}, {spread}, over {counted(best.replicas, 'replica')}"
         + (f"; {best.failed} failed" if best.failed else ""),
     )
     if found := recommendation_confirmed(study, best):

@@ -237,14 +237,14 @@ class Watched:
         best = self._best
         low, high = best.goal.interval(*best.interval)
         named = "" if best.goal == LOSS else f"{printable(best.goal.metric)} "
-        value = f"estimate {named}{number(best.goal.shown(best.estimate), 5)}"
+        value = f"estimate {named}{number(best.goal.shown(best.estimate), 5, best.width)}"
         if self._study is not None and self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
-        ends = f" ({number(low)} to {number(high)})" if math.isfinite(high - low) else ""
+        ends = f" ({number(low, 4, best.width)} to {number(high, 4, best.width)})" if math.isfinite(best.width) else ""
         text = f"recommended: trial {best.number}, {value}{ends}"
         return (
-            f"{text}, observed {number(best.goal.shown(best.mean), 5)}{spread} over {counted(best.replicas, 'replica')}"
+            f"{text}, observed {number(best.goal.shown(best.mean), 5, best.width)}{spread} over {counted(best.replicas, 'replica')}"
         )
 
     def _pending(self, now: float) -> list[str]:

@@ -9,6 +9,7 @@ from hyppo.plots import tables
 from hyppo.plots.style import (
     HEIGHT,
     KINDS,
+    LOSS_DIGITS,
     RED,
     SHADES,
     STEEP,
@@ -56,7 +57,7 @@ def parallel(study: Study) -> Figure:
         scale=alt.Scale(range=SHADES[:: -1 if goal.sign > 0 else 1], domain=ends, clamp=True),
         legend=alt.Legend(orient="top", gradientLength=200, format=".3~g"),
     )
-    shades = {t.number: {"loss": rounded(loss)} for t, loss in zip(drawn, losses, strict=True)}
+    shades = {t.number: {"loss": rounded(loss, LOSS_DIGITS)} for t, loss in zip(drawn, losses, strict=True)}
     note = joined(
         "drag over an axis to keep the lines that pass there, double click to keep all; the recommended is red",
         tables.of_all(len(drawn), len(trials), "trials"),

@@ -12,6 +12,7 @@ from hyppo.plots.style import (
     BLUE,
     GREY,
     HEIGHT,
+    LOSS_DIGITS,
     ORANGE,
     RED,
     SKY,
@@ -61,8 +62,8 @@ def confirmation(study: Study) -> Figure:
     points = alt.Chart(data(rows)).mark_tick(thickness=2.5).encode(x=x, y=y, yOffset=offset, color=kinds, tooltip=tips)
     layers = [points]
     if best.number in {t.number for t in confirmed} and np.all(np.isfinite(best.interval)):
-        low, high = best.goal.interval(*best.interval)
-        band = [{"who": _called(study.trials[best.number], best.number), "low": rounded(low), "high": rounded(high)}]
+        low, high = (rounded(end, LOSS_DIGITS) for end in best.goal.interval(*best.interval))
+        band = [{"who": _called(study.trials[best.number], best.number), "low": low, "high": high}]
         layers.insert(
             0,
             alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE).encode(x=alt.X("low:Q"), x2="high:Q", y=y),

@@ -45,6 +45,9 @@ def altair() -> Any:
     return alt
 
 
+LOSS_DIGITS = 12  # losses of a study may differ in their last digits only, such as energies
+
+
 def rounded(value: float | None, digits: int = 6) -> float | None:
     """A number with as many digits as a picture needs; None for anything that is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")

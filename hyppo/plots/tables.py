@@ -15,7 +15,7 @@ from hyppo.analysis.confirmation import WORDS
 from hyppo.analysis.front import Front
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
-from hyppo.plots.style import rounded
+from hyppo.plots.style import LOSS_DIGITS, rounded
 from hyppo.results import LOSS
 from hyppo.space import Choice, FloatArray, Ordinal
 from hyppo.study import Study
@@ -60,8 +60,8 @@ def goal_of(study: Study) -> Goal:
 
 
 def as_shown(goal: Goal, loss: float | None) -> float | None:
-    """A loss in the metric's own sign, with the digits of a picture."""
-    return None if loss is None else rounded(goal.shown(loss))
+    """A loss in the metric's own sign."""
+    return None if loss is None else rounded(goal.shown(loss), LOSS_DIGITS)
 
 
 def loss_name(study: Study) -> str:
@@ -143,11 +143,11 @@ def estimates(study: Study) -> list[Row]:
         rows.append(
             {
                 "n": int(cut),
-                "estimate": rounded(best.goal.shown(best.estimate)),
-                "low": rounded(low),
-                "high": rounded(high),
+                "estimate": as_shown(best.goal, best.estimate),
+                "low": rounded(low, LOSS_DIGITS),
+                "high": rounded(high, LOSS_DIGITS),
                 "trial": best.number,
-                "mean": rounded(best.goal.shown(best.mean)),
+                "mean": as_shown(best.goal, best.mean),
             }
         )
     return rows
@@ -220,8 +220,8 @@ def front_rows(study: Study, front: Front, field: str) -> list[Row]:
             {
                 "trial": t.number,
                 "loss": as_shown(goal, t.values[0]),
-                "low": rounded(low),
-                "high": rounded(high),
+                "low": rounded(low, LOSS_DIGITS),
+                "high": rounded(high, LOSS_DIGITS),
                 field: rounded(t.values[1]),
             }
         )

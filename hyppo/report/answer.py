@@ -53,7 +53,7 @@ class Answer:
     def _headline(self, best: Best) -> str:
         label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else text(best.goal.metric)
         return (
-            f'<span id="estimate">{number(best.goal.shown(best.estimate), 6)}</span> '
+            f'<span id="estimate">{number(best.goal.shown(best.estimate), 6, best.width)}</span> '
             f"<small>estimated {label} of a fresh training; {interval(*best.goal.interval(*best.interval), 6)}</small>"
         )
 
@@ -61,7 +61,7 @@ class Answer:
         trial = self.study.trials[best.number]
         failed = sum(r.failure is not None for r in trial.replicas)
         spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
-        observed = f"mean {number(best.goal.shown(best.mean), 6)}, {spread}, over {counted(best.replicas, 'replica')}"
+        observed = f"mean {number(best.goal.shown(best.mean), 6, best.width)}, {spread}, over {counted(best.replicas, 'replica')}"
         if failed:
             observed += f'; <strong class="bad">{failed} of its trainings failed</strong>'
         facts = [("Why", text(best.reason)), ("Observed", observed)]
@@ -72,7 +72,7 @@ class Answer:
             facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
         facts += self._confirmed(best)
         for other, found in compare_with_named(self.study, best.number):
-            facts.append((f"Against {text(other.name)}", text(found)))
+            facts.append((f"Against {text(other.name)}", f"loss: {text(found)}"))
         if metrics := trial.metrics:
             facts.append(
                 ("Metrics", ", ".join(f"{text(name)} {metric(name, value)}" for name, value in metrics.items()))

@@ -15,7 +15,7 @@ SHOWN = 10  # trials in the table
 def best_html(best: Best) -> str:
     """The recommendation: estimate, interval, parameters as code, and the reason."""
     spread = "" if best.spread is None else f" ± {number(best.spread, 3)}"
-    estimate, mean = (number(best.goal.shown(value), 6) for value in (best.estimate, best.mean))
+    estimate, mean = (number(best.goal.shown(value), 6, best.width) for value in (best.estimate, best.mean))
     around = interval(*best.goal.interval(*best.interval), 6)
     failed = f", {best.failed} failed" if best.failed else ""
     return (

@@ -162,7 +162,7 @@ class Progress:
         if self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss)} (mean {best.mean:.4g}{spread})"
         else:
-            value = f"{shown_name}{best.goal.shown(best.estimate):.4g}{spread}"
+            value = f"{shown_name}{number(best.goal.shown(best.estimate), 4, best.width)}{spread}"
         params = ", ".join(f"{printable(k)}={shown(v)}" for k, v in best.params.items())
         return f"incumbent: trial {best.number}, {value} ({params})"
 
