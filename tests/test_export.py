@@ -145,6 +145,12 @@ def test_a_study_or_journal_is_not_overwritten(study_file, tmp_path):
     running.close()
 
 
+def test_an_output_below_a_file_is_refused(study_file, tmp_path):
+    run = export(study_file, "-o", study_file / "study.csv", code=2)
+    assert b"study.csv cannot be written: Not a directory" in run.stderr
+    assert b"Traceback" not in run.stderr
+
+
 def test_a_full_disk_leaves_the_former_file(study_file, tmp_path):
     out = tmp_path / "s.json"
     out.write_text("former")

@@ -54,7 +54,8 @@ class Comparison:
 
     def __str__(self) -> str:
         around, width = interval(*self.interval), self.interval[1] - self.interval[0]
-        return f"difference {number(self.difference, 4, width)} ({around}), better with probability {self.probability:.3g}"
+        difference = number(self.difference, 4, width)
+        return f"difference {difference} ({around}), better with probability {self.probability:.3g}"
 
 
 def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Config) -> Comparison:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -122,7 +122,8 @@ def _replaced(output: Path) -> Iterator[IO[bytes]]:
         raise LogError(f"{output} cannot be written: {error.strerror or error}") from error
     finally:
         if not direct:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # none is there if it could not be opened
+                part.unlink()
 
 
 def _print(content: bytes) -> None:

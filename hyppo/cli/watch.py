@@ -243,9 +243,8 @@ class Watched:
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
         ends = f" ({number(low, 4, best.width)} to {number(high, 4, best.width)})" if math.isfinite(best.width) else ""
         text = f"recommended: trial {best.number}, {value}{ends}"
-        return (
-            f"{text}, observed {number(best.goal.shown(best.mean), 5, best.width)}{spread} over {counted(best.replicas, 'replica')}"
-        )
+        mean = number(best.goal.shown(best.mean), 5, best.width)
+        return f"{text}, observed {mean}{spread} over {counted(best.replicas, 'replica')}"
 
     def _pending(self, now: float) -> list[str]:
         rows = []

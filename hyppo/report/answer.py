@@ -61,7 +61,8 @@ class Answer:
         trial = self.study.trials[best.number]
         failed = sum(r.failure is not None for r in trial.replicas)
         spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
-        observed = f"mean {number(best.goal.shown(best.mean), 6, best.width)}, {spread}, over {counted(best.replicas, 'replica')}"
+        mean = number(best.goal.shown(best.mean), 6, best.width)
+        observed = f"mean {mean}, {spread}, over {counted(best.replicas, 'replica')}"
         if failed:
             observed += f'; <strong class="bad">{failed} of its trainings failed</strong>'
         facts = [("Why", text(best.reason)), ("Observed", observed)]

@@ -42,7 +42,7 @@ def write(study: Study, path: str | Path) -> Path:
     except TypeError:
         usable = False
     if not usable:  # before the page is made, which takes seconds
-        raise StudyError(f"the report cannot be written to {path!r}: expected a file in a folder that exists")
+        raise StudyError(f"the report cannot be written to {str(path)!r}: expected a file in a folder that exists")
     content = page(study)
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as stream:
