@@ -233,6 +233,19 @@ def weights_of_no_epoch_are_evaluated(folder):
 
 
 @check
+def averages_that_are_validated_are_those_that_count(folder):
+    """SwapEMAWeights puts averages into the network for the validation alone, or until the next epoch."""
+    for swap_on_epoch in (False, True):
+        averaged = lambda: net(optimizer=keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5))  # noqa: E731
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=swap_on_epoch)
+        rise = keras.callbacks.LearningRateScheduler(lambda epoch: 0.02 if epoch == 0 else -0.02)
+        outcome, kept = fitted(folder, averaged, callbacks=[swap, rise], monitor_best=True)
+        losses = [loss for _, loss in outcome.curve]
+        assert outcome.loss == min(losses) < losses[-1], losses
+        close(outcome.loss, validated(kept))
+
+
+@check
 def the_last_epoch_is_validated(folder):
     for frequency, epochs in ((2, [1, 2]), (5, [2])):
         outcome, kept = fitted(folder, validation_freq=frequency, epochs=3)

@@ -352,6 +352,23 @@ def test_averaged_weights(tmp_path):
     assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
 
 
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("each", ["step", "epoch"])
+def test_weights_averaged_from_the_start(tmp_path, each, best):
+    """WeightAveraging validates averages and trains on with other weights; those of an epoch follow its validation."""
+
+    class Averaging(L.callbacks.WeightAveraging):
+        def should_update(self, step_idx=None, epoch_idx=None):
+            return (step_idx if each == "step" else epoch_idx) is not None
+
+    outcome, kept = fit(replica(tmp_path), epochs=3, after=[Averaging()], callback={"monitor_best": best})
+    assert outcome.loss == pytest.approx(validated(kept), rel=1e-6)
+    assert not best or outcome.loss == min(loss for _, loss in outcome.curve)
+    network = kept["net"].state_dict()
+    kept_network = torch.load(tmp_path / "replica" / "weights.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(network[name], kept_network[name]) for name in network)
+
+
 def test_fast_dev_run(tmp_path):
     outcome, _ = fit(replica(tmp_path), fast_dev_run=True)
     assert outcome.loss is not None

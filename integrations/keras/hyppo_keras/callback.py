@@ -114,6 +114,8 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch_took = math.inf
         self._logged: Mapping[str, Any] = {}
         self._validation: Any = None
+        self._validated: bytes | None = None  # fingerprint of the weights that this epoch's validation used
+        self._candidate: Any = None  # and, with monitor_best, these weights
 
     def set_model(self, model: Any) -> None:
         check_model(model)
@@ -148,6 +150,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._since = time.monotonic()
+        self._validated = self._candidate = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         replica = self._monitor.replica
@@ -163,6 +166,14 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_test_begin(self, logs: Any = None) -> None:
         self._validation_began = time.monotonic()
 
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # Not at the beginning or the end of the validation, when other callbacks (SwapEMAWeights) exchange the weights.
+        # The logs hold the loss of the weights that are here now.
+        if self._validated is None:
+            self._validated = fingerprint(self.model)
+            if self._monitor.best:
+                self._candidate = self._weights_now()
+
     def on_test_end(self, logs: Any = None) -> None:
         self._validation_took = time.monotonic() - self._validation_began
 
@@ -177,10 +188,12 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         wanted = (self._monitor.metric, *self._monitor.metrics)
         self._monitor.check(self._logged, [name for name in wanted if validated or not name.startswith("val_")])
         if self._monitor.metric in self._logged:
+            if not self._monitor.metric.startswith("val_"):
+                self._validated = self._candidate = None  # a metric of the training
             if self._monitor.report(epoch, self._logged) and self._monitor.best:
-                self._best = [weight.copy() for weight in self.model.get_weights()]
+                self._best = self._candidate or self._weights_now()
             loss = self._monitor.loss_in(self._logged)
-            self._losses[fingerprint(self.model)] = loss, self._monitor.beside_in(self._logged)
+            self._losses[self._validated or fingerprint(self.model)] = loss, self._monitor.beside_in(self._logged)
         if epoch + 1 >= (self.params or {}).get("epochs", math.inf):
             return  # it ends now, complete: there is nothing to stop or to save
         replica = self._monitor.replica
@@ -189,6 +202,9 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._saves.save(lambda: save_state(self.model, self._monitor, epoch, self._best))
         if stop:
             self._stopped = self.model.stop_training = True
+
+    def _weights_now(self) -> list[Any]:
+        return [weight.copy() for weight in self.model.get_weights()]
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._history is None:  # the user's own CallbackList, without a History

@@ -1,5 +1,6 @@
 """The callback that reports losses, stops the training, and returns its result."""
 
+import hashlib
 import importlib.util
 import inspect
 import pickle
@@ -33,7 +34,8 @@ else:
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 GROUP_EVERY = 20  # batches between two checks of should_stop with several ranks, which have to agree
-Weights = list[tuple[int, int]]
+SAMPLE = 1024  # elements of a weight that are hashed, at least if it has so many
+Weights = list[tuple[int, int, bytes]]
 
 
 class HyppoCallback(_Base):
@@ -134,6 +136,8 @@ class HyppoCallback(_Base):
         self._validated: Weights | None = None  # the weights that it belongs to, if it comes from a validation
         self._checked = self._has_validated = False
         self._trained = self._stopped = False
+        self._used: Weights | None = None  # weights that the present validation uses
+        self._candidate: dict[str, Any] | None = None  # and, with monitor_best, a copy of them on the CPU
         self._best: dict[str, Any] | None = None  # weights of the lowest loss, on the CPU
         self._form: int | None = None  # of a validation batch
         self._since = 0.0  # start of the epoch
@@ -263,6 +267,17 @@ class HyppoCallback(_Base):
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         self._before = self._metric(trainer)
         self._validation_began = time.monotonic()
+        self._used = self._candidate = None
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        # Not at the start or the end of the validation, when other callbacks (WeightAveraging) exchange the weights.
+        # The metric belongs to the weights that are here now.
+        if self._used is None and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._used = weights_of(pl_module)
+            if self._monitor.best:
+                self._candidate = copy_of_weights(pl_module)
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -275,7 +290,9 @@ class HyppoCallback(_Base):
         self._has_validated = True
         self._validation_took = time.monotonic() - self._validation_began
         if self._metric(trainer) is not self._before:
-            self._validated = weights_of(pl_module)
+            self._validated = self._used or weights_of(pl_module)
+        else:
+            self._candidate = None  # the metric is one of the training
         if self._by_epoch:
             return
         self._report(trainer, pl_module, validating=True)
@@ -376,7 +393,7 @@ class HyppoCallback(_Base):
         self._reported = self._epoch
         step = self._epoch if self._by_epoch and self._epoch is not None else len(self._monitor.curve)
         if self._monitor.report(step, trainer.callback_metrics) and self._monitor.best:
-            self._best = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+            self._best = self._candidate or copy_of_weights(pl_module)
 
 
 def _logs_at_epoch_end(module: Any) -> bool:
@@ -403,6 +420,25 @@ def _replica_of(trainer: Any) -> Replica | None:
 
 
 def weights_of(module: Any) -> Weights:
-    """Address and number of writes of every weight and buffer: if equal, no weight has changed."""
-    tensors = chain(module.parameters(), module.buffers())
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    """Address, number of writes and fingerprint of every weight and buffer: if equal, no weight has changed.
+
+    The number does not count writes through `.data`, as those of WeightAveraging.
+    """
+    return [
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, fingerprint(tensor))
+        for tensor in chain(module.parameters(), module.buffers())
+    ]
+
+
+def fingerprint(tensor: torch.Tensor) -> bytes:
+    """Digest of a sample of a weight, or of a rank's shard of it."""
+    shard = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    flat = shard.detach().reshape(-1)
+    sample = flat[:: max(1, flat.numel() // SAMPLE)].contiguous().cpu()
+    return hashlib.blake2b(sample.view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
+
+
+def copy_of_weights(module: Any) -> dict[str, Any]:
+    """A state dict on the CPU; of tensors that may be trained further, even if it is made within a validation."""
+    with torch.inference_mode(False):
+        return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
