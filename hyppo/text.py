@@ -86,20 +86,26 @@ def number(value: float | None, digits: int = 4, width: float | None = None) -> 
     """
     if value is None:
         return "-"
-    if value and width and math.isfinite(value) and math.isfinite(width):
-        needed = math.floor(math.log10(abs(value))) - math.floor(math.log10(abs(width))) + 2
-        digits = max(digits, min(needed, 15))
+    if width is not None:
+        digits = max(digits, _needed(value, width))
     return f"{value:.{digits}g}"
 
 
-def resolution(values: Iterable[float]) -> float:
-    """The `width` for `number` in a column: a tenth of the difference between the lowest value and the median.
+def _needed(value: float, width: float) -> int:
+    """Significant digits of `value` that show a difference of `width` with two digits; 0 if that is unknown."""
+    if not value or not width or not math.isfinite(value) or not math.isfinite(width):
+        return 0
+    return min(math.floor(math.log10(abs(value))) - math.floor(math.log10(abs(width))) + 2, 15)
 
-    >>> resolution([1002.0, 1001.0, 5000.0])
-    0.1
+
+def digits_of(values: Iterable[float], fewest: int) -> int:
+    """Significant digits for a column of losses, which show how the better half of them differ.
+
+    >>> digits_of([0.25, 0.5, 4.0], 6), digits_of([-76026.81, -76026.8, -76026.75, 0.0], 6)
+    (6, 9)
     """
     ordered = sorted(values)
-    return (ordered[len(ordered) // 2] - ordered[0]) / 10 if ordered else 0.0
+    return max(fewest, _needed(ordered[0], (ordered[len(ordered) // 2] - ordered[0]) / 10)) if ordered else fewest
 
 
 def interval(low: float, high: float, digits: int = 4) -> str:

@@ -8,7 +8,8 @@
 
 The means of a and b are the generalised least squares (X' V^-1 X)^-1 X' V^-1 (y - b0). Blocks that both have cancel in
 their difference, also if one of the two has more replicas than the other. v is the sample variance, drawn toward that
-of the other trials by PRIOR degrees of freedom; the interval is Student's with Satterthwaite's degrees of freedom.
+of the other trials by PRIOR degrees of freedom; the interval is Student's with Satterthwaite's degrees of freedom, and
+at most those behind both variances together.
 """
 
 import math
@@ -108,10 +109,11 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> C
     shift, covariance = (np.zeros(len(own)), np.zeros((len(own), len(own)))) if blocks is None else blocks.on(own)
     y = np.array([*a.values(), *b.values()])
     first = np.arange(y.size) < len(a)
-    estimates = _variances(y[first], y[~first], known, pooled)
+    usual = _usual(used) if known is None else (known.training, min(PRIOR, known.freedom))
+    estimates = _variances(y[first], y[~first], usual, pooled)
     if estimates is None:
         return Comparison(float(y[first].mean() - y[~first].mean()), (-math.inf, math.inf), 0.5)
-    (variance_a, freedom_a), (variance_b, freedom_b) = estimates
+    (variance_a, freedom_a), (variance_b, freedom_b), most = estimates
     smallest = max(1e-12 * float(np.ptp(y)) ** 2, 1e-300)
     v = covariance + np.diag(np.maximum(np.where(first, variance_a, variance_b), smallest))
     x = np.stack([first, ~first], axis=1).astype(float)
@@ -121,7 +123,7 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> C
     error = math.sqrt(max(float(spread[0, 0] + spread[1, 1] - 2.0 * spread[0, 1]), 0.0))
     part_a, part_b = variance_a / len(a), variance_b / len(b)
     total = part_a + part_b
-    freedom = total**2 / (part_a**2 / freedom_a + part_b**2 / freedom_b) if total else freedom_a
+    freedom = min(total**2 / (part_a**2 / freedom_a + part_b**2 / freedom_b), most) if total else freedom_a
     return _student(float(means[0] - means[1]), error, freedom)
 
 
@@ -164,23 +166,35 @@ def _welch(one: LossStats, two: LossStats) -> Comparison:
 Estimate = tuple[float, float]  # variance of a single training, and degrees of freedom behind it
 
 
+def _usual(trials: Sequence[Losses]) -> Estimate:
+    """The variance between trainings of a trial, from trials too few to tell the effects of blocks."""
+    freedom = sum(len(losses) - 1 for losses in trials)
+    squares = sum(float(np.sum((y - y.mean()) ** 2)) for y in (np.array([*losses.values()]) for losses in trials))
+    return (squares / freedom, min(PRIOR, freedom)) if freedom and math.isfinite(squares) else (0.0, 0)
+
+
 def _variances(
-    a: FloatArray, b: FloatArray, known: Blocks | None, pooled: Blocks | None
-) -> tuple[Estimate, Estimate] | None:
-    """Variances of single trainings of two trials without the effects of blocks; None if nothing tells them."""
+    a: FloatArray, b: FloatArray, usual: Estimate, pooled: Blocks | None
+) -> tuple[Estimate, Estimate, float] | None:
+    """Variances of single trainings of two trials without the effects of blocks; None if nothing tells them.
+
+    The third number is the degrees of freedom behind both together, which share what the other trials tell.
+    """
     if pooled is not None and pooled.data > 0.0:
         # The variance without block effects is known only from all trials together.
         both = pooled.training, float(max(pooled.freedom - len(pooled.index) + 1, 1))
-        return both, both
-    prior, usual = (0, 0.0) if known is None else (min(PRIOR, known.freedom), known.training)
+        return both, both, both[1]
+    variance, prior = usual
     found: list[Estimate] = []
     for y in (a, b):
         freedom = prior + y.size - 1
         if freedom > 0:
-            found.append(((prior * usual + float(np.sum((y - y.mean()) ** 2))) / freedom, float(freedom)))
+            found.append(((prior * variance + float(np.sum((y - y.mean()) ** 2))) / freedom, float(freedom)))
     if not found:
         return None
-    return found[0], found[-1]  # if only one of the two has several trainings, its variance stands for the other's
+    together = float(prior + a.size + b.size - 2)
+    # If only one of the two has several trainings, its variance stands for the other's.
+    return found[0], found[-1], together
 
 
 def _student(difference: float, error: float, freedom: float) -> Comparison:

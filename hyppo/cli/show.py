@@ -21,7 +21,7 @@ from hyppo.config import ENSEMBLE_LOSS, MEAN
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load
-from hyppo.text import counted, interval, metric, number, printable, ranged, resolution, shown
+from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
 from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
@@ -102,17 +102,17 @@ class Columns:
         """All columns of a study's trials."""
         numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
         criterion = "mean"
-        width = resolution(study.score(t) for t in listed)
+        digits = digits_of((study.score(t) for t in listed), 6)
         goal = study.goal or LOSS
         if study.target == ENSEMBLE_LOSS:
-            numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, 6, width)
+            numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, digits)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
             criterion = "ensemble loss"
         if study.risk > 0.0 or study.config.score != MEAN:
-            numbers["score"] = lambda t: number(_finite(study.score(t)), 6, width)
+            numbers["score"] = lambda t: number(_finite(study.score(t)), digits)
             criterion = "score"
         numbers |= {
-            "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), 6, width),
+            "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), digits),
             "spread": lambda t: number(t.spread, 3),
             "replicas": lambda t: str(t.stats.n if t.stats else 0),
         }

@@ -23,7 +23,7 @@ from hyppo.plots.style import (
     rounded,
 )
 from hyppo.study import Study
-from hyppo.text import number, shortened, shown
+from hyppo.text import digits_of, number, shortened, shown
 from hyppo.trial import State
 
 STEP = 74  # pixels between two axes of parallel coordinates
@@ -55,7 +55,7 @@ def parallel(study: Study) -> Figure:
         "loss:Q",
         title=tables.loss_name(study),
         scale=alt.Scale(range=SHADES[:: -1 if goal.sign > 0 else 1], domain=ends, clamp=True),
-        legend=alt.Legend(orient="top", gradientLength=200, format=".3~g"),
+        legend=alt.Legend(orient="top", gradientLength=200, format=f".{min(digits_of(ends, 3), 8)}~g"),
     )
     shades = {t.number: {"loss": rounded(loss, LOSS_DIGITS)} for t, loss in zip(drawn, losses, strict=True)}
     note = joined(
@@ -222,7 +222,8 @@ def _ends(study: Study, axes: list[str], loss: tuple[float, float] | None) -> li
                 for k in at
             ]
         elif loss is not None:
-            rows += [{"at": i, "height": k, "text": number(loss[k], 3)} for k in (0, 1)]
+            digits = min(digits_of(loss, 3), 8)
+            rows += [{"at": i, "height": k, "text": number(loss[k], digits)} for k in (0, 1)]
     base = alt.Chart(data(rows)).encode(x=alt.X("at:Q"), y=alt.Y("height:Q"), text="text:N")
     text = {"align": "left", "dx": 5, "fontSize": 10}
     return [base.mark_text(**text, stroke="white", strokeWidth=3, strokeJoin="round"), base.mark_text(**text)]

@@ -21,7 +21,7 @@ from hyppo.plots.style import finished
 from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
 from hyppo.report.answer import Answer, text
 from hyppo.study import Study
-from hyppo.text import counted, metric, number, printable, resolution, shown
+from hyppo.text import counted, digits_of, metric, number, printable, shown
 from hyppo.trial import State, Trial
 
 LISTED = 20  # trials in the table
@@ -298,13 +298,13 @@ def trials_table(study: Study, trials: Sequence[Trial]) -> str:
     if not trials:
         return ""
     metrics, goal = tables.metric_names(study), tables.goal_of(study)
-    width = resolution(study.score(t) for t in trials)
+    digits = digits_of((study.score(t) for t in trials), 6)
     headings = ["trial", tables.loss_name(study), "spread", "replicas", *map(text, study.space.names)]
     headings += [f"metrics.{text(name)}" for name in metrics]
     rows = [
         [
             str(t.number) + (f" ({text(t.name)})" if t.name else ""),
-            number(tables.as_shown(goal, tables.value_of(t, study)), 6, width),
+            number(tables.as_shown(goal, tables.value_of(t, study)), digits),
             number(t.spread, 3),
             str(t.stats.n if t.stats else 0),
             *(escape(shown(v)) for v in t.params.values()),
