@@ -78,6 +78,8 @@ def test_what_cannot_be_compared_says_so(monkeypatch):
         with pytest.raises(StudyError, match=message):
             hyppo.calibration(predictions)
     monkeypatch.setitem(sys.modules, "scoringrules", None)
+    with pytest.raises(StudyError, match=r"expected predictions, for example study.predictions.*got 'study.h5'"):
+        hyppo.calibration("study.h5")
     with pytest.raises(StudyError, match=r"hyppo-uq\[report\]"):
         hyppo.calibration(a)
     assert hyppo.calibration(a, crps=False).crps is None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.arguments import quoted
 from hyppo.errors import StudyError
 from hyppo.training.predictions import Predictions, flatten
 from hyppo.training.predictions.classes import LEAST, class_axis, entropy, is_probability, softmax
@@ -117,7 +118,8 @@ def calibration(
     Raises
     ------
     StudyError
-        No targets, targets that are not shaped as the predictions, one network without passes, no scoringrules.
+        No predictions, no targets, targets that are not shaped as the predictions, one network without passes, no
+        scoringrules.
 
     Examples
     --------
@@ -126,6 +128,11 @@ def calibration(
     >>> found.coverage[0.5], round(found.rmse, 3)
     (0.3333333333333333, 1.826)
     """
+    if not isinstance(predictions, Predictions):
+        raise StudyError(
+            "calibration(predictions): expected predictions, for example study.predictions(study.best.number), got "
+            f"{quoted(predictions)}"
+        )
     if predictions.targets is None:
         raise StudyError("these predictions have no targets to compare with: batches that are (inputs, targets) have")
     axis = class_axis(predictions.mean, predictions.targets) if _is_one_output(predictions) else None
