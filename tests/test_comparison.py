@@ -258,18 +258,20 @@ def test_single_trainings_tell_no_spread():
     assert found.probability == 0.5
 
 
+@pytest.mark.parametrize("score", ["mean", "median"])
 @pytest.mark.parametrize("replicated", [1, 2, 3])
-def test_few_trials_that_were_trained_twice_tell_the_spread_of_single_trainings(replicated):
+def test_few_trials_that_were_trained_twice_tell_the_spread_of_single_trainings(replicated, score):
+    config = Config(score=score)
     generator, covered, draws = np.random.default_rng(replicated), 0, 400
     for _ in range(draws):
         draw = generator.normal(size=2 * replicated + 2)
         others = [{0: k + draw[2 * k + 2], 1: k + draw[2 * k + 3]} for k in range(replicated)]
-        found = compare({0: draw[0]}, {0: 3.0 + draw[1]}, others, Config())
+        found = compare({0: draw[0]}, {0: 3.0 + draw[1]}, others, config)
         assert found.difference == pytest.approx(draw[0] - 3.0 - draw[1])
         covered += found.interval[0] <= -3.0 <= found.interval[1]
     assert abs(covered / draws - 0.9) < 3.5 * math.sqrt(0.09 / draws)
     once = [{0: 1.0}, {0: 2.0}]
-    assert compare({0: 0.0}, {0: 1.0}, once, Config()).interval == (-math.inf, math.inf)
+    assert compare({0: 0.0}, {0: 1.0}, once, config).interval == (-math.inf, math.inf)
 
 
 def test_a_trial_without_a_loss_is_not_compared():

@@ -100,7 +100,7 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> C
     (-0.45, True)
     """
     if config.score != MEAN:
-        return _compare_scores(a, b, config.score)
+        return _compare_scores(a, b, _usual(better(others)), config.score)
     used = better(others)
     pooled = fit_blocks([*used, a, b], config.block_of)
     known = fit_blocks(used, config.block_of)
@@ -141,11 +141,14 @@ def compare_ensembles(a: Sequence[ReplicaRecord], b: Sequence[ReplicaRecord], co
     return _welch(one, two)
 
 
-def _compare_scores(a: Losses, b: Losses, score: Score) -> Comparison:
+def _compare_scores(a: Losses, b: Losses, usual: "Estimate", score: Score) -> Comparison:
     """Welch's comparison of two scores."""
     one, two = summary(a.values(), score), summary(b.values(), score)
     assert one is not None
     assert two is not None
+    variance, freedom = usual
+    if one.n == two.n == 1 and freedom:
+        return _student(one.mean - two.mean, math.sqrt(2.0 * variance), freedom)
     return _welch(one, two)
 
 
