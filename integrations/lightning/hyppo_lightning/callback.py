@@ -269,20 +269,18 @@ class HyppoCallback(_Base):
         self._validation_began = time.monotonic()
         self._used = self._candidate = None
 
-    def on_validation_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        # Not at the start or the end of the validation, when other callbacks (WeightAveraging) exchange the weights.
-        # The metric belongs to the weights that are here now.
-        if self._used is None and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._used = weights_of(pl_module)
-            if self._monitor.best:
-                self._candidate = copy_of_weights(pl_module)
-
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._form = form_of(batch)
+        # The metric belongs to the weights that are here now: others (WeightAveraging) may exchange them at the
+        # start and the end of the validation, and DDP copies the buffers of the first rank in the first batch.
+        # Sharded weights have another form within a validation.
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self._used is None and fitting and whole_networks(trainer.strategy):
+            self._used = weights_of(trainer)
+            if self._monitor.best:
+                self._candidate = copy_of_weights(pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -290,7 +288,7 @@ class HyppoCallback(_Base):
         self._has_validated = True
         self._validation_took = time.monotonic() - self._validation_began
         if self._metric(trainer) is not self._before:
-            self._validated = self._used or weights_of(pl_module)
+            self._validated = self._used or weights_of(trainer)
         else:
             self._candidate = None  # the metric is one of the training
         if self._by_epoch:
@@ -339,7 +337,8 @@ class HyppoCallback(_Base):
         if not self._trained:
             return  # on_fit_end says so
         unknown = self._monitor.loss is None and not self._has_validated and trainer.enable_validation
-        if unknown or (self._validated is not None and self._validated != weights_of(pl_module)):
+        changed = self._validated is not None and self._validated != weights_of(trainer)
+        if unknown or trainer.strategy.reduce_boolean_decision(changed, all=False):
             trainer.validating = True  # as the training loop does around its validations
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
@@ -419,21 +418,22 @@ def _replica_of(trainer: Any) -> Replica | None:
     return ours[0]._monitor.replica if ours and trainer.training else None
 
 
-def weights_of(module: Any) -> Weights:
+def weights_of(trainer: Any) -> Weights:
     """Address, number of writes and fingerprint of every weight and buffer: if equal, no weight has changed.
 
-    The number does not count writes through `.data`, as those of WeightAveraging.
+    The number does not count writes through `.data`, as those of WeightAveraging. Sharded weights, which that callback
+    does not take, have no fingerprint: reading them between two batches disturbs FSDP.
     """
+    module, whole = trainer.lightning_module, whole_networks(trainer.strategy)
     return [
-        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, fingerprint(tensor))
+        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, fingerprint(tensor) if whole else b"")
         for tensor in chain(module.parameters(), module.buffers())
     ]
 
 
 def fingerprint(tensor: torch.Tensor) -> bytes:
-    """Digest of a sample of a weight, or of a rank's shard of it."""
-    shard = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    flat = shard.detach().reshape(-1)
+    """Digest of a sample of a weight."""
+    flat = tensor.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // SAMPLE)].contiguous().cpu()
     return hashlib.blake2b(sample.view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
 
