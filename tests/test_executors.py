@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,25 @@ def test_an_executor_that_breaks_is_a_launch_error():
         until(workers, future.done)
         with pytest.raises(LaunchError, match="BrokenProcessPool"):
             future.result()
+
+
+def test_two_trainings_at_a_time_in_one_process_are_a_launch_error():
+    """They share the random generators: which numbers each draws would depend on their timing."""
+
+    def linger(replica):
+        time.sleep(0.5)
+        return 0.0
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), linger, replicas=1)
+    with (
+        concurrent.futures.ThreadPoolExecutor(2) as executor,
+        pytest.raises(LaunchError, match="two trainings run at a time in one process"),
+    ):
+        study.run(trials=2, executor=executor, progress=False)
+    assert not [replica for trial in study.trials for replica in trial.replicas if replica.failure]
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        study.run(trials=2, executor=executor, progress=False)
+    assert [trial.mean for trial in study.trials] == [0.0, 0.0]
 
 
 def test_what_a_worker_does_not_find_by_name_goes_by_value():

@@ -26,7 +26,7 @@ def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
 
 
 class OnExecutor:
-    """Trains on any `concurrent.futures.Executor`: a pool of processes or threads, dask's, mpi4py's.
+    """Trains on any `concurrent.futures.Executor` whose workers are processes: a process pool, dask's, mpi4py's.
 
     It can neither report while it trains, nor be asked to stop, nor outlive a killed worker of a process pool. The
     objective goes by name, and by value where a worker does not find that name: dask's workers do not know the script.
@@ -75,9 +75,11 @@ class OnExecutor:
             if remote.cancelled():
                 future.set_exception(Stopped())
             elif (error := remote.exception()) is not None:
-                lost = LaunchError(f"the executor lost a training: {type(error).__name__}: {error}")
-                lost.__cause__ = error
-                future.set_exception(lost)
+                if not isinstance(error, LaunchError):
+                    lost = LaunchError(f"the executor lost a training: {type(error).__name__}: {error}")
+                    lost.__cause__ = error
+                    error = lost
+                future.set_exception(error)
             elif isinstance(ending := remote.result(), Unready):
                 self._transport.fall_back(key, ending.failure)
                 self._start(task, future)

@@ -6,6 +6,7 @@ A process that only trains needs no other module of `hyppo`, so this one imports
 import math
 import os
 import socket
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -16,11 +17,13 @@ import numpy as np
 
 from hyppo.arguments import quoted
 from hyppo.config import ENSEMBLE_LOSS
-from hyppo.errors import HyppoWarning, ObjectiveError
+from hyppo.errors import HyppoWarning, LaunchError, ObjectiveError
 from hyppo.training.memory import PeakMemory
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
 from hyppo.training.seeding import restored_switches, seed_everything
+
+_one_at_a_time = threading.RLock()  # reentrant, because a training may run a study of its own with isolate=False
 
 
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
@@ -88,17 +91,31 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     Every exception of the function becomes a failure, also `SystemExit` (Lightning raises it after an interrupt). Only
     `KeyboardInterrupt` is raised again. At the end, the working directory, the environment and the global
     switches of frameworks are restored.
+
+    Raises
+    ------
+    LaunchError
+        Another thread of this process is training.
     """
-    here, environ = os.getcwd(), dict(os.environ)
+    if not _one_at_a_time.acquire(blocking=False):
+        raise LaunchError(
+            "two trainings run at a time in one process, where each would change the seeds, the working directory and "
+            "the environment of the other: train in processes, for example with run(workers=n), ProcessPoolExecutor, "
+            "or threads_per_worker=1 under dask"
+        )
     try:
-        with restored_switches():
-            seed_everything(replica.seed)
-            return _train(objective, replica)
+        here, environ = os.getcwd(), dict(os.environ)
+        try:
+            with restored_switches():
+                seed_everything(replica.seed)
+                return _train(objective, replica)
+        finally:
+            os.chdir(here)  # a function that changes directory does not move the next one
+            for name in os.environ.keys() - environ.keys():
+                del os.environ[name]
+            os.environ.update(environ)
     finally:
-        os.chdir(here)  # a function that changes directory does not move the next one
-        for name in os.environ.keys() - environ.keys():
-            del os.environ[name]
-        os.environ.update(environ)
+        _one_at_a_time.release()
 
 
 def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
