@@ -85,3 +85,16 @@ def test_what_is_no_column_is_refused(study):
         study.front("loss", "loss")
     with pytest.raises(hyppo.StudyError, match="no trial has a finite loss yet"):
         hyppo.Study(SPACE).front()
+
+
+@pytest.mark.parametrize("worst", [5e5, 1e12, 1e300])
+def test_the_interval_of_a_diverged_trial_ends_at_its_loss(worst):
+    """The smallest network diverged, and is on the front as the smallest one."""
+    study = hyppo.Study(SPACE, seed=0, replicas=1)
+    for i, loss in enumerate((0.1747628, 0.1747629, 0.1747642, 0.17755, 0.31841, 0.40606)):
+        study.add({"width": 5 + 5 * i, "x": 0.1 + 0.1 * i}, [loss])
+    study.add({"width": 20, "x": 0.4}, [0.1747626, 0.1747627])
+    diverged = study.add({"width": 1, "x": 0.9}, [worst]).number
+    ((loss, (low, high)),) = [(loss, ends) for trial, loss, ends in study._estimates() if trial.number == diverged]
+    assert low <= loss <= high == min(worst, 1e150)
+    assert study.best.interval[1] < 1.0

@@ -139,6 +139,9 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
         low, high = np.minimum(low, score), np.maximum(high, score)
     low, high = np.minimum(low, value), np.maximum(high, value)
+    # Beyond the ends of the transform all losses are equal, so an interval that gets there goes on to the observed one.
+    least, most = evidence.outputs.ends
+    low, high = np.where(score < least, score, low), np.where(score > most, score, high)
     if shared := Z * math.sqrt(known.data.common):
         low, high = value - np.hypot(value - low, shared), value + np.hypot(high - value, shared)
     return Estimated(value - added, low - added, high - added)

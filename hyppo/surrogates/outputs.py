@@ -88,13 +88,16 @@ class Outputs:
     def ends(self) -> tuple[float, float]:
         """The losses from which on lower ones, or higher ones, count as equal."""
         low, high = self.centre + self.low * self.scale, self.centre + self.high * self.scale
-        return (math.exp(low), math.exp(min(high, math.log(LARGEST)))) if self.logarithm else (low, high)
+        if self.logarithm:
+            low, high = math.exp(low), math.exp(min(high, math.log(LARGEST)))
+        return low, min(high, self.ceiling)
 
     def inverse(self, t: npt.ArrayLike) -> FloatArray:
-        """Targets to losses, (n,) -> (n,)."""
+        """Targets to losses, no further out than `ends`, (n,) -> (n,)."""
         u = yeo_johnson_inverse(np.asarray(t, dtype=np.float64) * self.deviation + self.shift, self.power)
         values = u * self.scale + self.centre
-        return np.exp(np.minimum(values, np.log(LARGEST))) if self.logarithm else values
+        values = np.exp(np.minimum(values, np.log(LARGEST))) if self.logarithm else values
+        return np.clip(values, *self.ends)
 
     def derivative(self, y: npt.ArrayLike) -> FloatArray:
         """dt/dy, which carries a standard deviation of losses to one of targets, (n,) -> (n,)."""
