@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy.spatial import cKDTree
 
 from hyppo.search.evidence import gather
