@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from hyppo.arguments import native, number, whole
 from hyppo.config import ENSEMBLE_LOSS, MEAN, MEAN_LOSS, Config, lost_score
@@ -195,6 +195,12 @@ class Study:
         if isinstance(getattr(type(self), name, None), property):
             raise StudyError(f"study.{name} cannot be changed: make another Study, with the same log= to go on")
         super().__setattr__(name, value)
+
+    def __getstate__(self) -> NoReturn:
+        raise StudyError(
+            "a Study can be neither copied nor sent to another process; keep it out of the object or the variables that "
+            "the training function uses"
+        )
 
     def __repr__(self) -> str:
         log = None if self._log is None else str(self._log)

@@ -1,8 +1,10 @@
 """The study: ask, tell, fail, add, best; determinism; resuming."""
 
+import copy
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 
@@ -316,6 +318,12 @@ def test_replicas_have_a_directory_of_their_own(tmp_path):
 
 
 # -- any order of calls -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, copy.copy, pickle.dumps])
+def test_copies_are_refused(way):
+    with pytest.raises(StudyError, match="neither copied nor sent to another process; keep it out of the object"):
+        way(Study(SPACE))
 
 
 class AnyOrder(RuleBasedStateMachine):
