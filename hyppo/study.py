@@ -198,8 +198,8 @@ class Study:
 
     def __getstate__(self) -> NoReturn:
         raise StudyError(
-            "a Study can be neither copied nor sent to another process; keep it out of the object or the variables that "
-            "the training function uses"
+            "a Study can be neither copied nor sent to another process; keep it out of the object or the variables "
+            "that the training function uses"
         )
 
     def __repr__(self) -> str:
