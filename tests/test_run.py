@@ -636,6 +636,22 @@ def test_a_script_on_standard_input(tmp_path):
     assert (done.returncode, done.stdout.split()) == (0, ["2"]), done.stderr
 
 
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
+def test_a_script_whose_standard_streams_are_closed(tmp_path, closed):
+    log = tmp_path / "s.h5"
+    redirections = " ".join(f"{number}>&-" for number in closed)
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {redirections}', sys.executable, str(SCRIPT), str(log), "2"],
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+    assert replicas_of(hyppo.load(log))
+
+
 def test_a_study_inside_a_training(tmp_path):
     script = write(
         tmp_path,

@@ -228,6 +228,14 @@ def test_options_of_run_and_arguments_of_the_script_go_on(folder):
         (["tune.py", "-t", "10", "--gpu-per-node", "4"], "--gpus-per-node"),
         (["tune.py", "-t", "10", "--trials", "many"], "Invalid value for '--trials'"),
         (["tune.py", "-t", "10", "-S", "nodes=2"], "the script sets this itself"),
+        (
+            ["tune.py", "-t", "10", "--data-parallel", "2"],
+            "--data-parallel 2: needs 2 ranks that train, and this job has 1",
+        ),
+        (
+            ["tune.py", "-t", "10", "-N", "2", "--gpus-per-node", "4", "--trial-groups", "3", "--data-parallel", "3"],
+            "--trial-groups 3 --data-parallel 3: needs 9 ranks that train, and this job has 8",
+        ),
         (["tune.py", "-t", "10", "-o", "tune.py"], "is left as it is"),
         (["tune.py", "-t", "10", "-o", "no/such/folder.sh"], "name a file that can be written"),
     ],
@@ -237,6 +245,13 @@ def test_mistakes_show_before_anything_is_queued(folder, arguments, message):
     assert message in " ".join(run.stderr.replace("│", " ").split())
     assert run.stdout == ""
     assert "only the job" in (folder / "tune.py").read_text()
+
+
+def test_groups_that_fit_the_job_are_accepted(folder):
+    ranks = ("-t", "10", "-N", "2", "--gpus-per-node", "4")
+    assert "--data-parallel 4" in hyppo("tune.py", *ranks, "--data-parallel", "4", directory=folder).stdout
+    shared = ("--trial-groups", "3", "--data-parallel", "3", "--manager", "shared")
+    assert "--trial-groups 3" in hyppo("tune.py", *ranks, *shared, directory=folder).stdout
 
 
 def test_submit_without_sbatch_says_where_to_go(folder):

@@ -1,9 +1,11 @@
 """`hyppo slurm`: a job script that runs a study on a cluster, is requeued before its time limit, and continues."""
 
+import math
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,8 @@ END = "Before the time is up"
 SCRIPT = "Job script"
 # Options of `hyppo run` that a job has no use for, sets itself, or that mean something else here.
 LEFT_OUT = ("workers", "output", "progress", "steal")
+# Each multiplies the ranks that a run needs.
+GROUPS = ("--trial-groups", "--replica-groups", "--data-parallel")
 
 
 class Mpi(StrEnum):
@@ -186,6 +190,7 @@ def slurm(
         setup=setup or [],
         origin=shlex.join(["hyppo", *sys.argv[1:]]),
     )
+    check_groups(job, flags)
     if submit and shutil.which("sbatch") is None:
         raise LaunchError(
             "--submit: there is no sbatch here; run this on the cluster's login node, or leave --submit out and take "
@@ -199,6 +204,24 @@ def slurm(
         typer.echo(job.script(), nl=False)
     else:
         typer.echo(f"{output}: submit it with: sbatch {shlex.quote(str(output))}", err=True)
+
+
+def check_groups(job: Job, flags: Mapping[str, str]) -> None:
+    """Check that the job has enough ranks for the groups, of which a run on fewer ranks would complain at its start.
+
+    Raises
+    ------
+    LaunchError
+        The groups need more ranks than train.
+    """
+    asked = [flag for flag in GROUPS if flag in flags]
+    needed = math.prod(int(flags[flag]) for flag in asked)
+    training = job.ranks if job.alone or flags.get("--manager") == "shared" else job.ranks - 1
+    if needed > training:
+        raise LaunchError(
+            f"{' '.join(f'{flag} {flags[flag]}' for flag in asked)}: needs {needed} ranks that train, and this job has "
+            f"{training}: raise --nodes, --gpus-per-node or --ranks-per-node, or ask for less"
+        )
 
 
 def write(job: Job, path: Path) -> None:
