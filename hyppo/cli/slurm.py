@@ -150,11 +150,11 @@ def slurm(
     when it fails.
 
     [bold]Two nodes with four GPUs each, 100 trials; read it, then submit it:[/bold]
-      hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -c 8 --time 4:00:00 --trials 100
-      hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -c 8 --time 4:00:00 --trials 100 --submit
+      hyppo slurm tune.py -N 2 --gpus-per-node 4 -t 4:00:00 --trials 100
+      hyppo slurm tune.py -N 2 --gpus-per-node 4 -t 4:00:00 --trials 100 --submit
 
     [bold]CPUs only, eight trainings at a time, arguments of the script after --:[/bold]
-      hyppo slurm tune.py --ranks-per-node 8 -c 4 --time 1-0 -A abc -o job.sh -- --data scans/
+      hyppo slurm tune.py --ranks-per-node 8 -t 1-0 -o job.sh -- --data scans/
 
     The job runs in this directory, with this Python and this environment.
     """
