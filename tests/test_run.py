@@ -697,6 +697,31 @@ def test_what_a_training_pickles_loads_in_the_script(tmp_path):
     assert done.stdout.split() == ["True"], done.stderr
 
 
+def test_a_training_sends_functions_of_the_script_to_processes_that_do_not_run_it(tmp_path):
+    """As joblib and dask do, by cloudpickle."""
+    script = write(
+        tmp_path,
+        """
+        import subprocess, sys
+        import cloudpickle
+        OFFSET = 1.0
+        def shifted(x):
+            return x + OFFSET
+        def train(replica):
+            call = "import pickle, sys; print(pickle.load(sys.stdin.buffer)(2.0))"
+            sent = cloudpickle.dumps(shifted)
+            return float(subprocess.run([sys.executable, "-c", call], input=sent, capture_output=True).stdout)
+        """,
+        """
+        if __name__ == '__main__':
+            study.run(trials=1)
+            print(study.best.mean)
+        """,
+    )
+    done = python(script)
+    assert done.stdout.split() == ["3.0"], done.stderr
+
+
 def test_hyppo_run_overrides_and_passes_arguments_on(tmp_path):
     log = tmp_path / "s.h5"
     done = python("-m", "hyppo", "run", "--trials", 2, SCRIPT, log, 50)

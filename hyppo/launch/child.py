@@ -160,8 +160,11 @@ def _watch(requests: int) -> NoReturn:
 def run_script(script: Script) -> None:
     """Run the user's script as a module registered as `MAIN` and as `__main__`.
 
-    Pickles refer to either name, and a spawned data loader looks for the file of `__main__`.
+    Pickles refer to either name, and a spawned data loader looks for the file of `__main__`. Processes that do not run
+    the script, such as joblib's, get its functions by value, as they do from `__main__`.
     """
+    import cloudpickle  # 20 ms, which no process without a script needs
+
     module = types.ModuleType(MAIN)
     module.__file__ = script.path
     if script.name is None:
@@ -179,6 +182,7 @@ def run_script(script: Script) -> None:
         module.__spec__ = spec
         module.__package__ = spec.parent
     sys.modules["__main__"] = sys.modules[MAIN] = module
+    cloudpickle.register_pickle_by_value(module)
     with contextlib.suppress(SystemExit):  # a script may end itself early
         exec(code, module.__dict__)
 
