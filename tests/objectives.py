@@ -1,6 +1,7 @@
 """One objective that does what its point says, well-behaved or not: for the tests of whatever trains."""
 
 import atexit
+import concurrent.futures
 import ctypes
 import multiprocessing
 import os
@@ -210,6 +211,17 @@ def _at_exit(replica):
     atexit.register(lambda: (time.sleep(0.5), folder.joinpath("done").write_text("by the training")))
     subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(0.8); open({str(folder / 'sent')!r}, 'w')"])
     return 1.0
+
+
+def _pools_at_exit(replica):
+    finished = replica.directory.joinpath("uploaded")
+    _left_open.append(concurrent.futures.ThreadPoolExecutor(1))
+    _left_open[-1].submit(lambda: (time.sleep(0.5), finished.write_text("by a thread")))
+    _left_open.append(concurrent.futures.ProcessPoolExecutor(1))
+    return float(_left_open[-1].submit(abs, -1).result())
+
+
+_left_open: list[concurrent.futures.Executor] = []
 
 
 def _garbage(replica):

@@ -309,6 +309,15 @@ def test_work_at_exit_has_time(local, tmp_path):
     assert (tmp_path / "sent").exists()
 
 
+def test_pools_that_a_training_left_open_finish_their_work_and_end(local, tmp_path):
+    workers = local()
+    assert train(workers, task("pools_at_exit", folder=tmp_path)).loss == 1.0
+    start = time.monotonic()
+    workers.close()
+    assert (tmp_path / "uploaded").read_text() == "by a thread"
+    assert time.monotonic() - start < 0.8 * process.PATIENCE, "the processes of the pool were waited for, and killed"
+
+
 def test_bytes_on_the_pipe_of_a_process_end_its_training_only(local):
     workers = local()
     failure = train(workers, task("garbage")).failure

@@ -32,6 +32,7 @@ USED = {
     "_DataConnector": "lightning.pytorch.trainer.connectors.data_connector",
     "_exit": "os",
     "_run_exitfuncs": "atexit",
+    "_threading_atexits": "threading",
 }
 
 

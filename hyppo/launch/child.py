@@ -339,9 +339,14 @@ class Server:
 
 
 def leave() -> NoReturn:
-    """End this process without returning to the user's script, from which `serve` may have been called."""
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
+    """End this process without returning to the user's script, from which `serve` may have been called.
+
+    The work at exit is done in the order of the interpreter: first the pools of `concurrent.futures` and joblib finish
+    and end their workers, then come the functions of `atexit`.
+    """
+    for finish in (*reversed(threading._threading_atexits), atexit._run_exitfuncs):  # type: ignore[attr-defined]
+        with contextlib.suppress(Exception):
+            finish()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
