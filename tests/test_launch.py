@@ -114,6 +114,7 @@ def test_a_death_is_an_outcome_and_the_next_training_goes_on(local, tmp_path, do
         assert word in failure.message
     if do == "segfault":
         assert "in _segfault" in failure.traceback
+        assert "in _segfault" in failure.message.splitlines()[2]  # below string_at, which it calls
     assert train(workers, task("square", x=2.0)).loss == 4.0
 
 

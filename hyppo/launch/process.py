@@ -5,12 +5,13 @@ Nothing here blocks and nothing runs in a thread: the owner of a `TrainingProces
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from socket import gethostname
 
@@ -53,6 +54,19 @@ REAPED_WITHIN = 5.0  # s to wait for a killed process
 GROWTH = 0.4
 SLACK = 1 << 27
 SETTLED = 10
+
+
+def _calls_of_crash(lines: Sequence[str]) -> Sequence[str]:
+    """The innermost calls of the thread that crashed, which faulthandler prints first, and which matter most.
+
+    >>> _calls_of_crash(["Current thread 0x1 (most recent call first):", '  File "a.py"'])
+    ['  File "a.py"']
+    >>> _calls_of_crash(["epoch 1", "epoch 2"])
+    []
+    """
+    crashed = [number for number, line in enumerate(lines) if line.startswith("Current thread 0x")]
+    calls = lines[crashed[-1] + 1 :] if crashed else []
+    return list(itertools.takewhile(lambda line: line.startswith("  File "), calls))[:MESSAGE_LINES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +396,11 @@ class TrainingProcess:
         return self._with_tail("Stalled", f"no report for stall_timeout={stall:g} s; the training was killed")
 
     def _with_tail(self, kind: str, message: str) -> Failure:
-        last = [line for line in self._output.tail if line.strip()]
-        if last:
-            message += "; last lines of its output:\n" + "\n".join(last[-MESSAGE_LINES:])
+        lines = [line for line in self._output.tail if line.strip()]
+        if calls := _calls_of_crash(lines):
+            message += "; innermost calls first:\n" + "\n".join(calls)
+        elif lines:
+            message += "; last lines of its output:\n" + "\n".join(lines[-MESSAGE_LINES:])
         return Failure(kind, message, "\n".join(self._output.tail))
 
     def _finish(self) -> None:
