@@ -806,3 +806,27 @@ def test_a_panel_on_a_terminal(tmp_path):
     text = shown.decode()
     for words in ("╭─", "2 of 2 trials, 2 trainings", "replica 0", ", loss 0.5", "[bold]done"):
         assert words in text
+
+
+class WordlessError(Exception):
+    """An error with a mistake in its own `__str__`."""
+
+    def __str__(self):
+        return "at epoch " + 3
+
+
+def fail_without_words(replica):
+    if replica.index:
+        raise WordlessError
+    return 0.5
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["in process", "child process"])
+def test_an_error_without_words_fails_its_replica_alone(tmp_path, isolate):
+    with quick(fail_without_words, log=tmp_path / "study.h5", isolate=isolate) as study:
+        study.run(trials=2, progress=False)
+    for trial in study.trials:
+        good, bad = trial.replicas
+        assert good.loss == 0.5
+        assert bad.failure.type == "WordlessError"
+        assert "raise WordlessError" in bad.failure.traceback

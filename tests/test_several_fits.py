@@ -9,6 +9,7 @@ import pytest
 
 import hyppo
 from hyppo.training.call import train as train_once
+from hyppo.training.criterion import pack
 from hyppo.training.replica import Replica, Task
 
 pytestmark = [pytest.mark.timeout(100), pytest.mark.filterwarnings("ignore")]
@@ -149,6 +150,54 @@ def test_predictions_and_network_are_those_of_the_last_fit(names, tmp_path, monk
     (trial,) = study.trials
     assert trial.mean is not None, trial.replicas[0].failure.traceback
     np.testing.assert_allclose(study.predictions(0).mean, rows[0], rtol=1e-5)
+
+
+def squared_error(prediction, targets):
+    """Of one column, as of a regression; other targets do not fit."""
+    return np.mean((prediction[:, 0] - targets.reshape(len(prediction))) ** 2)
+
+
+@pytest.mark.parametrize("last", ["regression", "autoencoder"])
+@pytest.mark.parametrize("names", [keras_names, lightning_names])
+def test_the_ensemble_loss_is_that_of_the_last_fit(names, last, tmp_path, monkeypatch):
+    """The criterion cannot be computed for an autoencoder. That matters only if nothing is fitted after it."""
+    monkeypatch.chdir(tmp_path)
+    names = names()
+
+    def autoencode(replica):
+        if "keras" in names:
+            keras, x = names["keras"], names["x"]
+            network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+            network.compile("adam", "mse")
+            names["hyppo_keras"].fit(replica, network, x, x, epochs=1, validation_split=0.25, verbose=0)
+        else:
+            import torch
+            from torch.utils.data import DataLoader, TensorDataset
+
+            network = names["Pretrained"](0.01)
+            network.head = torch.nn.Linear(4, 3)
+            x = names["val_loader"].dataset.tensors[0]
+            loader = DataLoader(TensorDataset(x, x), 16)
+            options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+            trainer = names["lightning"].Trainer(max_epochs=1, callbacks=[names["HyppoCallback"](replica)], **options)
+            trainer.fit(network, loader, loader)
+
+    def train(replica):
+        if last == "regression":
+            autoencode(replica)
+            fits(names, replica, (2,))
+        else:
+            fits(names, replica, (2,))
+            autoencode(replica)
+
+    replica = Replica(Task(0, 0, 1, {"lr": 0.01}, str(tmp_path / "r"), 1, "ensemble_loss", pack(squared_error)))
+    outcome = train_once(train, replica)
+    if last == "regression":
+        assert outcome.failure is None, outcome.failure.traceback
+        assert outcome.losses.mean == pytest.approx(outcome.loss, rel=1e-4)
+    else:
+        assert outcome.failure.type == "ObjectiveError"
+        assert "raised ValueError: cannot reshape" in outcome.failure.message
 
 
 @pytest.mark.parametrize("names", [keras_names, lightning_names])

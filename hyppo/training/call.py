@@ -132,7 +132,7 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
             keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
         if replica.target == ENSEMBLE_LOSS and replica.rank == 0:
             if replica.losses is None:
-                raise ObjectiveError(
+                raise replica.no_losses or ObjectiveError(
                     f'{name_of(objective)} left no predictions, which target="ensemble_loss" needs: use HyppoCallback '
                     "or hyppo_keras.fit, or return hyppo.Result(loss, prediction=..., targets=...)"
                 )

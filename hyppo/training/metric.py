@@ -104,7 +104,7 @@ class Monitor:
         self._reported = len(replica.curve)
         if replica.fits:
             self._steps = replica.curve[-1][0] + 1 if replica.curve else 0
-            replica.losses, replica.rows = None, ""
+            replica.losses, replica.no_losses, replica.rows = None, None, ""
             if replica.rank == 0:
                 discard(replica.location)
 

@@ -122,7 +122,11 @@ class Failure:
     @staticmethod
     def of(error: BaseException) -> "Failure":
         text = "".join(traceback.format_exception(error))
-        return Failure(type(error).__name__, str(error), text)
+        try:
+            message = str(error)
+        except Exception:  # an error whose own __str__ raises; the traceback has the same words
+            message = "<exception str() failed>"
+        return Failure(type(error).__name__, message, text)
 
     @staticmethod
     def of_loss(loss: float) -> "Failure":
@@ -194,6 +198,8 @@ class Replica:
         The study's criterion: the loss of predictions on all validation data.
     losses : LossStats or None
         Losses of the kept predictions by `criterion`.
+    no_losses : Exception or None
+        Why there are none, if the target needs them.
     metrics : dict
         The numbers given to `log`.
     fits : int
@@ -226,6 +232,7 @@ class Replica:
         self.data_seed = task.data_seed
         self.fold = task.fold
         self.losses: LossStats | None = None
+        self.no_losses: Exception | None = None
         self._packed = task.criterion
         self.devices = devices
         self.rank = rank

@@ -43,8 +43,8 @@ def asked_for(replica: Replica, mc_dropout: int, predict: bool | None) -> bool |
 def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
     """Predict batch by batch and keep the predictions in the replica's directory; with a criterion, their losses too.
 
-    After an error here the training still keeps its loss: a notice says that predictions are missing, and why. An error
-    of the criterion makes the training fail only if the study optimises the ensemble loss.
+    After an error here the training still keeps its loss: a notice says that predictions are missing, and why. If the
+    study optimises the ensemble loss, the training fails with the error at its end, unless a later fit counts instead.
     """
     collection = Collection()
     spool = None if replica.criterion is None else Spool(replica.directory)
@@ -70,7 +70,8 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
             replica.losses = _single_losses(replica, collection, spool)
     except Exception as error:
         if replica.target == ENSEMBLE_LOSS:
-            raise
+            replica.losses, replica.no_losses = None, error
+            return
         warnings.warn(
             f"{'no losses of the predictions are known' if (replica.directory / FILE).is_file() else NO_PREDICTIONS}: "
             f"{type(error).__name__}: {error}; the loss of the training counts (predict=False silences this notice)",
