@@ -473,6 +473,29 @@ def compiled_loss_of_the_mean_prediction(folder):
 
 
 @check
+def compiled_loss_of_the_last_fit(folder):
+    """A training that compiles another loss for its second fit: the ensemble loss is that of the second."""
+    import hyppo
+
+    def objective(replica):
+        model = net()
+        for loss in ("mse", "mae"):
+            model.compile("sgd", loss)
+            hyppo_keras.fit(replica, model, *data(), verbose=0, validation_data=data(24, 1))
+
+    folder.mkdir(exist_ok=True)
+    space, log = hyppo.Space(x=hyppo.Real(0, 1)), folder / "study.h5"
+    with hyppo.Study(space, objective, log=log, target="ensemble_loss", replicas=2, isolate=False) as study:
+        study.run(trials=1, progress=False)
+        (trial,) = study.trials
+        assert trial.state == "done", trial
+        for record in trial.replicas:
+            close(record.losses.mean, record.loss, 1e-4)
+        found = study.predictions(0)
+        close(trial.ensemble_loss, float(np.mean(np.abs(found.mean - found.targets))), 1e-4)
+
+
+@check
 def ensemble_predicts_what_the_replicas_did(folder):
     import hyppo
 

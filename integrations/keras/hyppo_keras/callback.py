@@ -123,7 +123,8 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         replica = self._monitor.replica
-        if replica.target == "ensemble_loss" and replica.criterion is None:
+        if replica.target == "ensemble_loss" and (replica.criterion is None or replica.own_criterion is not None):
+            # the study has none; one that is there belongs to an earlier fit of this training
             replica.criterion = CompiledLoss.of(getattr(self.model, "loss", None))
         TENSORFLOW.addFilter(is_no_tracing_advice)
         self._reset()
