@@ -264,6 +264,13 @@ def test_the_first_budget_that_is_spent_ends_the_run():
     assert (len(study.trials), trained(study)) == (2, 4)
 
 
+def test_workers_without_processes_are_a_notice(capsys):
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda r: r.params["x"], isolate=False)
+    for trainings, workers, times in ((2, None, 0), (4, 1, 0), (6, 2, 1)):
+        study.run(trainings=trainings, workers=workers, progress=False)
+        assert capsys.readouterr().err.count("workers=2 has no effect: with isolate=False") == times
+
+
 def test_an_exhausted_space_ends_a_run_of_trials(capsys):
     study = hyppo.Study(hyppo.Space(n=hyppo.Integer(1, 3)), lambda r: float(r.params["n"]), replicas=2, isolate=False)
     study.run(trials=8, progress=False)

@@ -51,6 +51,8 @@ def workers_for(
         return mpi.workers(objective, options, limits, replicas, say, root, temporary)
     if not isolate:
         _refuse_limits(limits, "trainings in this process (isolate=False)")
+        if options.workers is not None and options.workers > 1:
+            say(f"workers={options.workers} has no effect: with isolate=False one training at a time runs, here")
         return InProcess(objective), "trainings in this process"
     count = options.workers or 1
     output = None if options.output == "relay" else OUTPUT
