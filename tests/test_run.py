@@ -773,6 +773,18 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     )
 
 
+def test_no_line_is_shown_twice(capsys):
+    """The last line of a run may be due just before its end, which shows it in any case."""
+    from hyppo.loop.protocols import Status
+    from hyppo.run.progress import Progress
+
+    with Progress(quick(), Options(trials=3)) as progress:
+        for settled in (2, 3, 3):
+            progress.show(Status(3, settled, 2 * settled, 0, (), 1.0), force=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" trials")[0] for line in lines] == ["hyppo: 2 of 3", "hyppo: 3 of 3"]
+
+
 def test_quiet(capsys):
     quick().run(trials=2, progress=False)
     assert capsys.readouterr() == ("", "")

@@ -46,6 +46,7 @@ class Progress:
         self._live: Live | None = None
         self._console: Console | None = None
         self._shown = 0.0
+        self._line = ""  # shown last
         self._lines_from = time.monotonic()
         self._best: Any = None
         self._best_at = -1  # number of settled trainings at the last computation of the incumbent
@@ -107,8 +108,10 @@ class Progress:
                 self._cell.update(self._bundle(status), raw=True)
                 self._shown = now
         elif force or changed or now - max(self._shown, self._lines_from) >= LINE_EVERY:
-            self.say("; ".join(filter(None, [self._counts(status), self._incumbent()])))
-            self._shown = now
+            line = "; ".join(filter(None, [self._counts(status), self._incumbent()]))
+            if line != self._line:  # at the end of a run it may have been shown already
+                self.say(line)
+            self._line, self._shown = line, now
 
     def _bundle(self, status: Status) -> dict[str, str]:
         """The output of a notebook's cell, replaced at each update."""
