@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
 from hyppo.text import counted, interval, number
@@ -14,7 +15,14 @@ from hyppo.trial import Trial
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hyppo.study import Study
+
 LOSS = Goal("loss")  # of a study whose losses no callback monitored
+
+
+def goal_of(study: "Study") -> Goal:
+    """The metric that a callback monitored, whose name and sign texts and figures show; else the loss."""
+    return LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
 
 
 @dataclass(frozen=True, slots=True)

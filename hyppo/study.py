@@ -29,6 +29,7 @@ from hyppo.seeds import seed_for
 from hyppo.space import Space
 from hyppo.stats import Score
 from hyppo.stopping import Rule
+from hyppo.text import open_closed_streams
 from hyppo.training.criterion import Criterion, has_default
 from hyppo.training.replica import Failure, Goal, Replica
 from hyppo.trial import ENQUEUED, Asked, Began, Event, Note, ReplicaRecord, Settled, State, Trial
@@ -48,17 +49,6 @@ BEST = "best"  # the recommended trial, by name
 MOST_ASKED = 100_000  # trials in one call
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def _open_closed_standard_streams() -> None:
-    """Open the null device for stdin, stdout and stderr if they are closed, as by `python tune.py <&-` in a daemon.
-
-    Otherwise the next file to be opened, such as the study file, gets the number 0, 1 or 2, and a training process
-    reads from it or prints into it.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
 
 
 def _locked(method: "Callable[Concatenate[Study, P], R]") -> "Callable[Concatenate[Study, P], R]":
@@ -174,7 +164,7 @@ class Study:
                 'target="ensemble_loss" needs criterion=f, the loss f(mean prediction, targets) as a number; only '
                 "Keras has a default, the compiled loss (then import hyppo_keras before the Study)"
             )
-        _open_closed_standard_streams()
+        open_closed_streams()
         self._space = space
         self._objective = objective
         if log is not None:

@@ -108,15 +108,22 @@ def digits_of(values: Iterable[float], fewest: int) -> int:
     return max(fewest, _needed(ordered[0], (ordered[len(ordered) // 2] - ordered[0]) / 10)) if ordered else fewest
 
 
+def between(low: float, high: float, digits: int = 4) -> str:
+    """The two ends of an interval, with the digits that its width needs.
+
+    >>> between(0.25, 0.5), between(1000000.1, 1000000.2)
+    ('0.25 to 0.5', '1000000.1 to 1000000.2')
+    """
+    return f"{number(low, digits, high - low)} to {number(high, digits, high - low)}"
+
+
 def interval(low: float, high: float, digits: int = 4) -> str:
     """A 90 % interval in words.
 
     >>> interval(0.25, 0.5), interval(-math.inf, math.inf), interval(1000000.1, 1000000.2)
     ('90 % interval 0.25 to 0.5', 'interval unknown', '90 % interval 1000000.1 to 1000000.2')
     """
-    if not math.isfinite(high - low):
-        return "interval unknown"
-    return f"90 % interval {number(low, digits, high - low)} to {number(high, digits, high - low)}"
+    return f"90 % interval {between(low, high, digits)}" if math.isfinite(high - low) else "interval unknown"
 
 
 def shortened(text: str, most: int) -> str:
@@ -166,6 +173,17 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def open_closed_streams() -> None:
+    """Open the null device for stdin, stdout and stderr if they are closed, as by `python tune.py <&-` in a daemon.
+
+    Otherwise the next file to be opened, such as the study file, gets the number 0, 1 or 2, and a training process
+    reads from it or prints into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 class Stream:

@@ -268,5 +268,7 @@ def test_a_script_of_its_own_is_written_over(folder):
 
 def test_help_shows_a_command_to_copy(folder):
     text = hyppo("--help", directory=folder).stdout
+    assert "hyppo slurm tune.py --nodes 2 --gpus-per-node 4" in text
+    assert "--trials" in text
     lines = [line.strip() for line in text.splitlines()]
-    assert "hyppo slurm tune.py -N 2 --gpus-per-node 4 -t 4:00:00 --trials 100" in lines
+    assert "hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -t 4:00:00 --trials 100" in lines

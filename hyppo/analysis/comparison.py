@@ -181,7 +181,7 @@ def _variances(
 ) -> tuple[Estimate, Estimate, float] | None:
     """Variances of single trainings of two trials without the effects of blocks; None if nothing tells them.
 
-    The third number is the degrees of freedom behind both together, which share what the other trials tell.
+    The third number is their total of degrees of freedom, in which those of the other trials count once.
     """
     if pooled is not None and pooled.data > 0.0:
         # The variance without block effects is known only from all trials together.

@@ -10,10 +10,10 @@ from hyppo._version import __version__
 from hyppo.analysis.comparison import LEVEL, Comparison, compare, compare_ensembles
 from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN, MEDIAN, TRIMMED, Config
 from hyppo.errors import StudyError
-from hyppo.results import LOSS
+from hyppo.results import goal_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, summary
-from hyppo.text import counted, number, printable
+from hyppo.text import between, counted, number, printable
 from hyppo.training.replica import Goal
 from hyppo.trial import ReplicaRecord, State, Trial
 
@@ -199,22 +199,20 @@ def _measured(trial: Trial, count: int, config: Config, goal: Goal) -> str:
     stats, value = LossStats.of(confirmed(trial, count).values()), _stats(trial, count, config)
     assert stats is not None
     assert value is not None
-    around = interval_of(value)
-    width = around[1] - around[0]
-    low, high = (number(end, 4, width) for end in goal.interval(*around))
-    mean = number(goal.shown(value.mean), 4, width)
+    low, high = goal.interval(*interval_of(value))
+    around, mean = between(low, high), number(goal.shown(value.mean), 4, high - low)
     if config.target == ENSEMBLE_LOSS:
         single = "one network" if stats.n == 1 else f"{stats.n} networks with a mean loss of {stats.mean:.4g}"
         return (
             f"{mean} for the mean prediction of {counted(config.ensemble_size, 'network')} (from {single}, "
-            f"90 % interval {low} to {high})"
+            f"90 % interval {around})"
         )
     if stats.std is None:
         return f"{mean} (one training)"
     name = WORDS.get(config.score, "score") if isinstance(config.score, str) else "score"
     return (
         f"{mean} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
-        f"{name} {low} to {high})"
+        f"{name} {around})"
     )
 
 
@@ -228,7 +226,7 @@ def _paragraph(
 ) -> str:
     """The verdict in words."""
     trial, losses = trials[0], confirmed(trials[0], count)
-    goal = LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
+    goal = goal_of(study)
     params = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
     failed = sum(r.state is State.FAILED and r.index < CONFIRMATION + count for r in trial.confirmations)
     sentences = [
@@ -240,19 +238,17 @@ def _paragraph(
         sentences.append(f"Of these trainings {failed} failed and {'has' if failed == 1 else 'have'} no loss.")
     if math.isfinite(predicted[1] - predicted[0]):
         verdict = "which the new trainings confirm" if held else "which the new trainings do not confirm"
-        low, high = (number(end, 4, predicted[1] - predicted[0]) for end in goal.interval(*predicted))
-        sentences.append(f"The search had predicted {low} to {high} (90 %), {verdict}.")
+        sentences.append(f"The search had predicted {between(*goal.interval(*predicted))} (90 %), {verdict}.")
     if versus is not None:
         other = trials[1]
         name = f'"{other.name}" (trial {other.number})' if other.name else f"trial {other.number}"
-        width = versus.interval[1] - versus.interval[0]
-        low, high = (number(end, 4, width) for end in goal.interval(*versus.interval))
+        low, high = goal.interval(*versus.interval)
         theirs = _measured(other, count, study.config, goal)
-        difference = number(goal.shown(versus.difference), 4, width)
+        difference = number(goal.shown(versus.difference), 4, high - low)
         sentences.append(
             f"The {printable(goal.metric)} of {name}, trained as often and in turn with it, was {theirs}. The "
-            f"difference of the two is {difference} (90 % interval {low} to {high}): the recommended configuration is "
-            f"the better one with probability {versus.probability:.3g}."
+            f"difference of the two is {difference} (90 % interval {between(low, high)}): the recommended "
+            f"configuration is the better one with probability {versus.probability:.3g}."
         )
     sentences.append(
         f"Root seed {study.seed}, confirmations 0 to {count - 1}; hyppo {__version__}, Python "

@@ -9,7 +9,7 @@ from hyppo.analysis.confirmation import interval_of
 from hyppo.errors import StudyError
 from hyppo.results import LOSS
 from hyppo.stats import LossStats
-from hyppo.text import number
+from hyppo.text import between, number
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
 
@@ -86,9 +86,8 @@ class Front(Sequence[FrontTrial]):
         if column == LOSS_COLUMN:
             name, value, interval = self.goal.metric, self.goal.shown(value), self.goal.interval(*interval)
         low, high = interval
-        width = high - low
-        around = f" ({number(low, 4, width)} to {number(high, 4, width)})" if math.isfinite(width) and width > 0 else ""
-        return f"{name} {number(value, 4, width)}{around}"
+        around = f" ({between(low, high)})" if math.isfinite(high - low) and high > low else ""
+        return f"{name} {number(value, 4, high - low)}{around}"
 
 
 def front(study: "Study", first: str, second: str) -> Front:

@@ -149,9 +149,8 @@ def slurm(
     requeues itself, and the same command continues with the study file. It ends when the study's budget is spent, or
     when it fails.
 
-    [bold]Two nodes with four GPUs each, 100 trials; read it, then submit it:[/bold]
-      hyppo slurm tune.py -N 2 --gpus-per-node 4 -t 4:00:00 --trials 100
-      hyppo slurm tune.py -N 2 --gpus-per-node 4 -t 4:00:00 --trials 100 --submit
+    [bold]Two nodes with four GPUs each, 100 trials; read it, then add --submit:[/bold]
+      hyppo slurm tune.py --nodes 2 --gpus-per-node 4 -t 4:00:00 --trials 100
 
     [bold]CPUs only, eight trainings at a time, arguments of the script after --:[/bold]
       hyppo slurm tune.py --ranks-per-node 8 -t 1-0 -o job.sh -- --data scans/

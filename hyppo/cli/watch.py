@@ -20,7 +20,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, study_of
-from hyppo.text import counted, duration, number, printable, shown
+from hyppo.text import between, counted, duration, number, printable, shown
 from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -241,7 +241,7 @@ class Watched:
         if self._study is not None and self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
-        ends = f" ({number(low, 4, best.width)} to {number(high, 4, best.width)})" if math.isfinite(best.width) else ""
+        ends = f" ({between(low, high)})" if math.isfinite(best.width) else ""
         text = f"recommended: trial {best.number}, {value}{ends}"
         mean = number(best.goal.shown(best.mean), 5, best.width)
         return f"{text}, observed {mean}{spread} over {counted(best.replicas, 'replica')}"
@@ -268,22 +268,25 @@ class Watched:
         step = (high - low) / (len(BARS) - 1) or 1.0
         return "".join(BARS[round((value - low) / step)] for value in best) + f"  best mean {number(low)}"
 
-    def _cut_short(self) -> str:
-        """That the run did not close the study; empty if it did, or goes on."""
-        writer = self._reader.left_by
-        return f"cut short: its process ({writer['pid']} on {printable(writer['host'])}) is gone" if writer else ""
+    @property
+    def _hindrance(self) -> str:
+        """Why the file cannot be read now, or that its run was cut short; empty if neither holds."""
+        if self.trouble or not (writer := self._reader.left_by):
+            return self.trouble
+        return f"cut short: its process ({writer['pid']} on {printable(writer['host'])}) is gone"
 
     def line(self) -> str:
         """Everything in one line, which changes only if the study does."""
         if self._study is None:
             return f"{printable(self.path)}: {self.trouble or 'nothing read yet'}"
-        trouble = f"; {self.trouble or self._cut_short()}" if self.trouble or self._cut_short() else ""
-        return f"{printable(self.path)}: {self._progress()}; {self._headline()}{trouble}"
+        return "; ".join(
+            filter(None, [f"{printable(self.path)}: {self._progress()}", self._headline(), self._hindrance])
+        )
 
     def lines(self, width: int, height: int) -> list[Text]:
         """The view, in at most `height` lines."""
         now = time.time()
-        state = self.trouble or self._cut_short() or ("no process has it open" if self.ended else "running")
+        state = self._hindrance or ("no process has it open" if self.ended else "running")
         title = Text.assemble((printable(self.path.name), "bold"), f"  {state}")
         title.append(f"  {time.strftime('%H:%M:%S')} on {printable(socket.gethostname())}", "dim")
         if self._study is None:

@@ -19,6 +19,7 @@ from hyppo.plots.style import (
     refuse_empty,
     rounded,
 )
+from hyppo.results import goal_of
 from hyppo.study import Study
 from hyppo.text import number, printable
 
@@ -56,7 +57,7 @@ def convergence(study: Study) -> Figure:
     alt = altair()
     pairs = tables.ended(study)
     refuse_empty(pairs, "no training has a loss yet")
-    best, goal = tables.best_number(study), tables.goal_of(study)
+    best, goal = tables.best_number(study), goal_of(study)
     every = [
         {"n": n, "loss": tables.as_shown(goal, r.loss), "trial": t.number, "replica": r.index,
          "kind": "of the recommended" if t.number == best else "a training"}

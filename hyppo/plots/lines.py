@@ -22,6 +22,7 @@ from hyppo.plots.style import (
     refuse_empty,
     rounded,
 )
+from hyppo.results import goal_of
 from hyppo.study import Study
 from hyppo.text import digits_of, number, shortened, shown
 from hyppo.trial import State
@@ -45,7 +46,7 @@ def parallel(study: Study) -> Figure:
     trials = [t for t in tables.in_space(study) if tables.value_of(t, study) is not None]
     refuse_empty(trials, "no trial has a loss yet")
     drawn = tables.worth_drawing(study, trials, tables.LINES)
-    goal = tables.goal_of(study)
+    goal = goal_of(study)
     losses = [goal.shown(tables.value_of(t, study) or 0.0) for t in drawn]
     best, middle = goal.shown(min(map(goal.shown, losses))), float(np.median(losses))
     # from gold (the best) to blue (the middle and everything worse)
@@ -135,7 +136,7 @@ def _lines(
     best = tables.best_number(study)
     axes = [*names, tables.loss_name(study)] if with_loss else names
     if with_loss:
-        goal = tables.goal_of(study)
+        goal = goal_of(study)
         losses = np.array([goal.shown(tables.value_of(t, study) or 0.0) for t in trials])
         ends = (float(losses.min()), float(losses.max()))
         steep = ends[0] > 0.0 and ends[1] > STEEP * ends[0]

@@ -8,6 +8,7 @@ from hyppo.arguments import one_of, takes_study
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import BLUE, RED, SKY, Figure, altair, data, finished, loss_scale, refuse_empty, rounded, span
+from hyppo.results import goal_of
 from hyppo.study import Study
 from hyppo.text import number, shown
 from hyppo.training.replica import Goal
@@ -102,7 +103,7 @@ def _parameter(study: Study, name: str) -> Any:
     except StudyError:
         found = None
     if found is not None:
-        layers = _dependence(found, field, x, scale, tables.goal_of(study))
+        layers = _dependence(found, field, x, scale, goal_of(study))
     return alt.layer(*layers[:1], points, *layers[1:], mark)
 
 

@@ -16,7 +16,7 @@ from hyppo.analysis.front import Front
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots.style import LOSS_DIGITS, rounded
-from hyppo.results import LOSS
+from hyppo.results import goal_of
 from hyppo.space import Choice, FloatArray, Ordinal
 from hyppo.study import Study
 from hyppo.text import printable, shown
@@ -52,11 +52,6 @@ def value_of(trial: Trial, study: Study) -> float | None:
     """The number of a trial that the study minimises, without its risk: such as the mean of its losses."""
     observed = trial.observed(study.target, study.config.score)
     return None if observed is None else observed.mean
-
-
-def goal_of(study: Study) -> Goal:
-    """The metric that a callback monitored: its name and sign are those of every figure; else the loss."""
-    return LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
 
 
 def as_shown(goal: Goal, loss: float | None) -> float | None:

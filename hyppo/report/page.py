@@ -20,6 +20,7 @@ from hyppo.plots import tables
 from hyppo.plots.style import finished
 from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
 from hyppo.report.answer import Answer, text
+from hyppo.results import goal_of
 from hyppo.study import Study
 from hyppo.text import counted, digits_of, metric, number, printable, shown
 from hyppo.trial import State, Trial
@@ -297,7 +298,7 @@ def trials_table(study: Study, trials: Sequence[Trial]) -> str:
     """Numbers, parameters and metrics of trials; empty without any."""
     if not trials:
         return ""
-    metrics, goal = tables.metric_names(study), tables.goal_of(study)
+    metrics, goal = tables.metric_names(study), goal_of(study)
     digits = digits_of((study.score(t) for t in trials), 6)
     headings = ["trial", tables.loss_name(study), "spread", "replicas", *map(text, study.space.names)]
     headings += [f"metrics.{text(name)}" for name in metrics]

@@ -139,7 +139,7 @@ def estimated(known: Known, index: IntArray) -> Estimated:
         # A sharp optimum looks like noise to a smooth process, whose interval then misses the one training there is.
         low, high = np.minimum(low, score), np.maximum(high, score)
     low, high = np.minimum(low, value), np.maximum(high, value)
-    # Beyond the ends of the transform all losses are equal, so an interval that gets there goes on to the observed one.
+    # Beyond the ends of the transform all losses are equal to the fit: the interval of such a loss ends at the loss.
     least, most = evidence.outputs.ends
     low, high = np.where(score < least, score, low), np.where(score > most, score, high)
     if shared := Z * math.sqrt(known.data.common):
