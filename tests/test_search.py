@@ -311,6 +311,29 @@ def test_a_lucky_observation_is_not_recommended():
     assert "luck" in best.reason
 
 
+def test_the_reason_names_the_best_observed_of_all_points():
+    space, unit = Space(a=Real(0, 1)), np.linspace(0, 1, 11)[:, None]
+    noise = 0.2 * np.random.default_rng(1).standard_normal((11, 4))
+    losses = [[float((u - 0.7) ** 2 + e) for e in row] for u, row in zip(unit[:, 0], noise, strict=True)]
+    losses[1] = [-0.3]
+    reason = recommend(known(space, observations(unit, losses))).reason
+    assert reason.startswith("the best observed loss (-0.3 over 1 training) is more likely luck")
+    reason = recommend(known(space, observations(unit, losses), risk=1.0)).reason
+    assert reason.startswith("the best observed score (")
+    losses[1] = [-0.3] * 4
+    failed = np.where(np.arange(11) == 1, 5, 0)
+    reason = recommend(known(space, observations(unit, losses)), failed=failed).reason
+    assert reason == "the best observed loss (-0.3 over 4 trainings) is of a point of which 5 trainings failed"
+
+
+def test_of_equally_good_points_each_is_the_best_observed():
+    unit = np.linspace(0, 1, 11)[:, None]
+    losses = [[0.0 if 0.3 < u < 0.8 else 1.0] * (2 if k == 4 else 1) for k, u in enumerate(unit[:, 0])]
+    best = recommend(known(Space(a=Real(0, 1)), observations(unit, losses)))
+    assert losses[best.row][0] == 0.0
+    assert best.reason == "the best observed, and the surrogate agrees"
+
+
 def test_risk_prefers_the_steady_point():
     generator = np.random.default_rng(0)
     unit = np.linspace(0, 1, 24)[:, None]

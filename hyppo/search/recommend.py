@@ -12,6 +12,7 @@ from hyppo.search.evidence import Evidence
 from hyppo.search.known import Known
 from hyppo.search.threads import on_one_thread
 from hyppo.space import FloatArray, IntArray
+from hyppo.text import counted
 
 if TYPE_CHECKING:
     from hyppo.surrogates.gp import GP
@@ -94,19 +95,10 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     if known.data.mean.size == 0:
         return None
     evidence = known.evidence
-    able = _able(known, required, _failures_of(evidence, failed))
+    failures = _failures_of(evidence, failed)
+    able = _able(known, required, failures)
     index = int(able[np.argmin(_caution(known, able))])
-    observed = int(able[np.argmin(evidence.score[able])])
-    if not known.enough:
-        reason = "the best observed; too little is known for a model of the loss"
-    elif index == observed:
-        reason = "the best observed, and the surrogate agrees"
-    else:
-        reason = (
-            f"the best observed mean ({evidence.score[observed]:.6g}) is more likely luck: "
-            f"its neighbours are worse than those of this point"
-        )
-    reason += _failures(evidence, _failures_of(evidence, failed), index)
+    reason = _reason(known, index, failures) + _failures(evidence, failures, index)
     found = estimated(known, np.array([index]))
     interval = float(found.low[0]), float(found.high[0])
     return Recommendation(int(evidence.row[index]), float(found.value[0]), interval, reason)
@@ -169,6 +161,25 @@ def _able(known: Known, required: int, failures: IntArray) -> IntArray:
     once = np.flatnonzero(enough & ~twice)
     clear = once[_caution(known, once, CLEAR) < best]
     return np.sort(np.concatenate([np.flatnonzero(twice), clear]))
+
+
+def _reason(known: Known, index: int, failures: IntArray) -> str:
+    """Why the point is recommended and, if another one has a lower observed loss, why not that one."""
+    evidence = known.evidence
+    settled = np.flatnonzero(evidence.settled)
+    lowest = int(settled[np.argmin(evidence.score[settled])])
+    if evidence.score[index] <= evidence.score[lowest]:
+        agrees = ", and the surrogate agrees" if known.enough else "; too little is known for a model of the loss"
+        return f"the best observed{agrees}"
+    count, quantity = int(evidence.count[lowest]), "loss" if evidence.added is None else "score"
+    other = f"the best observed {quantity} ({evidence.score[lowest]:.6g} over {counted(count, 'training')})"
+    if failures[lowest] > count:
+        return f"{other} is of a point of which {failures[lowest]} trainings failed"
+    if known.enough:
+        expected, _ = _posterior(evidence, known.fitted[0], np.array([index, lowest]))
+        if expected[1] > expected[0]:
+            return f"{other} is more likely luck: the surrogate expects a higher one there than at this point"
+    return f"{other} is too uncertain"
 
 
 def _failures(evidence: Evidence, failures: IntArray, index: int) -> str:
