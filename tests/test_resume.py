@@ -13,7 +13,18 @@ import hyppo
 
 pytestmark = [pytest.mark.timeout(200), pytest.mark.slow]
 
+# The frameworks are imported where the training runs, so that the process that asks starts at once.
 STUDY = """
+import os, sys
+import hyppo
+
+
+def train(replica):
+    import training
+
+    training.train(replica)
+
+
 class Rule:
     \"\"\"Writes down what a rule is told of each report; gives up at the fifth where the environment says so.\"\"\"
 
@@ -33,7 +44,7 @@ if __name__ == "__main__":
 
 LIGHTNING = """
 import os, sys, time
-import hyppo, torch
+import torch
 import lightning.pytorch as L
 from hyppo_lightning import HyppoCallback
 from lightning.pytorch.callbacks import EarlyStopping
@@ -85,7 +96,7 @@ def train(replica):
 
 KERAS = """
 import os, sys, time
-import hyppo, hyppo_keras, keras, numpy as np
+import hyppo_keras, keras, numpy as np
 
 EPOCHS = 8
 
@@ -121,23 +132,28 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(params=SCRIPTS)
-def script(request):
-    """Source and backend."""
-    pytest.importorskip(request.param.split()[-1])
-    source, values, backend = SCRIPTS[request.param]
+def written(framework, folder):
+    """The script of a study in this folder, and the environment that it needs."""
+    source, values, backend = SCRIPTS[framework]
     for name, value in values.items():
         source = source.replace(name, value)
-    return source + STUDY, backend
+    (folder / "training.py").write_text(source)
+    script = folder / "tune.py"
+    script.write_text(STUDY)
+    return script, {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 
-def start(script, path, sleep, **environ):
-    source, backend = script
-    file = path.parent / "tune.py"
-    file.write_text(source)
+@pytest.fixture(params=SCRIPTS)
+def framework(request):
+    pytest.importorskip(request.param.split()[-1])
+    return request.param
+
+
+def start(framework, path, sleep, **environ):
+    script, needed = written(framework, path.parent)
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(file), str(path), str(sleep)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"} | environ,
+        [sys.executable, str(script), str(path), str(sleep)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | needed | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -154,9 +170,9 @@ def told(path):
     return [tuple(map(float, line.split())) for line in path.with_name(path.name + ".rule").read_text().splitlines()]
 
 
-def interrupted(script, path, sleep=0.5, epoch=2, **environ):
+def interrupted(framework, path, sleep=0.5, epoch=2, **environ):
     """Run until some epochs are trained, then as a batch system's warning does."""
-    run = start(script, path, sleep, **environ)
+    run = start(framework, path, sleep, **environ)
     try:
         while len(epochs(path)) <= epoch and run.poll() is None:
             time.sleep(0.02)
@@ -168,8 +184,8 @@ def interrupted(script, path, sleep=0.5, epoch=2, **environ):
     return out
 
 
-def finished(script, path, **environ):
-    run = start(script, path, 0.0, **environ)
+def finished(framework, path, **environ):
+    run = start(framework, path, 0.0, **environ)
     out, _ = run.communicate(timeout=90)
     assert run.returncode == 0, out
     (trial,) = hyppo.load(path).trials
@@ -178,15 +194,15 @@ def finished(script, path, **environ):
     return replica
 
 
-def test_goes_on_from_its_epoch_to_the_same_loss(script, tmp_path):
+def test_goes_on_from_its_epoch_to_the_same_loss(framework, tmp_path):
     """Dropout, shuffling, Adam and a learning rate's schedule: all that was random or had a state goes on."""
-    whole = finished(script, tmp_path / "whole.h5")
+    whole = finished(framework, tmp_path / "whole.h5")
     path = tmp_path / "cut.h5"
-    interrupted(script, path)
+    interrupted(framework, path)
     trained = epochs(path)
     assert 3 <= len(trained) < 8
     assert list(tmp_path.rglob("resume.*"))
-    again = finished(script, path)
+    again = finished(framework, path)
     assert epochs(path) == list(range(8))
     assert [step for step, _ in again.curve] == list(range(8))
     assert again.curve == whole.curve
@@ -197,25 +213,25 @@ def test_goes_on_from_its_epoch_to_the_same_loss(script, tmp_path):
     assert told(path)[-8:] == told(tmp_path / "whole.h5")
 
 
-def test_where_no_validation_is_left(script, tmp_path):
+def test_where_no_validation_is_left(framework, tmp_path):
     """Validated after epoch 4 alone: the loss is that of the weights in the end, as without an interruption."""
-    whole = finished(script, tmp_path / "whole.h5", EVERY="5")
+    whole = finished(framework, tmp_path / "whole.h5", EVERY="5")
     path = tmp_path / "cut.h5"
-    interrupted(script, path, epoch=5, EVERY="5")
+    interrupted(framework, path, epoch=5, EVERY="5")
     assert 6 <= len(epochs(path)) < 8
-    again = finished(script, path, EVERY="5")
+    again = finished(framework, path, EVERY="5")
     assert epochs(path) == list(range(8))
     assert again.loss == whole.loss
 
 
-@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
-def test_a_trial_that_is_given_up_leaves_no_state(script, tmp_path):
+@pytest.mark.parametrize("framework", ["lightning", "keras on torch"], indirect=True)
+def test_a_trial_that_is_given_up_leaves_no_state(framework, tmp_path):
     """Two replicas of it are interrupted; the first is given up as it goes on, and the second is dropped."""
     path = tmp_path / "cut.h5"
-    interrupted(script, path, epoch=5, REPLICAS="2", HYPPO_WORKERS="2")
+    interrupted(framework, path, epoch=5, REPLICAS="2", HYPPO_WORKERS="2")
     assert len({file.parent for file in tmp_path.rglob("resume.*")}) == 2
     trained = len(epochs(path))
-    again = finished(script, path, REPLICAS="2", GIVE_UP="1")
+    again = finished(framework, path, REPLICAS="2", GIVE_UP="1")
     (trial,) = hyppo.load(path).trials
     assert (trial.state, len(trial.replicas)) == ("pruned", 1)
     assert [step for step, _ in again.curve] == list(range(len(again.curve)))
@@ -223,28 +239,28 @@ def test_a_trial_that_is_given_up_leaves_no_state(script, tmp_path):
     assert not list(tmp_path.rglob("resume.*"))
     assert len(epochs(path)) <= trained + 4
     trained = epochs(path)
-    assert finished(script, path, REPLICAS="2") == again  # nothing left to do
+    assert finished(framework, path, REPLICAS="2") == again  # nothing left to do
     assert epochs(path) == trained
 
 
-@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
-def test_the_state_of_another_study_is_not_taken(script, tmp_path):
+@pytest.mark.parametrize("framework", ["lightning", "keras on torch"], indirect=True)
+def test_the_state_of_another_study_is_not_taken(framework, tmp_path):
     """A study file was deleted, and its folder was not."""
     path = tmp_path / "cut.h5"
-    interrupted(script, path)
+    interrupted(framework, path)
     trained = len(epochs(path))
     path.unlink()
-    again = finished(script, path, SEED="1")
+    again = finished(framework, path, SEED="1")
     assert epochs(path)[trained:] == list(range(8))
     assert len(again.curve) == 8
 
 
-def test_a_checkpoint_that_does_not_load_says_what_to_do(script, tmp_path):
+def test_a_checkpoint_that_does_not_load_says_what_to_do(framework, tmp_path):
     path = tmp_path / "cut.h5"
-    interrupted(script, path)
+    interrupted(framework, path)
     (file,) = (path for path in tmp_path.rglob("resume.*") if path.suffix in (".ckpt", ".h5"))
     file.write_bytes(file.read_bytes()[:200])
-    out, _ = start(script, path, 0.0).communicate(timeout=90)
+    out, _ = start(framework, path, 0.0).communicate(timeout=90)
     (replica,) = hyppo.load(path).trials[0].replicas
     assert "delete it to train from the beginning" in str(replica.failure), out
 
@@ -259,10 +275,10 @@ class Code:
         return os.mkdir, (self.folder,)
 
 
-@pytest.mark.parametrize("script", ["lightning", "keras on torch"], indirect=True)
-def test_state_from_a_stranger_runs_no_code(script, tmp_path):
+@pytest.mark.parametrize("framework", ["lightning", "keras on torch"], indirect=True)
+def test_state_from_a_stranger_runs_no_code(framework, tmp_path):
     path, made = tmp_path / "cut.h5", tmp_path / "made"
-    interrupted(script, path)
+    interrupted(framework, path)
     trained = len(epochs(path))
     (file,) = (path for path in tmp_path.rglob("resume.*") if path.suffix in (".ckpt", ".json"))
     if file.suffix == ".ckpt":
@@ -271,7 +287,7 @@ def test_state_from_a_stranger_runs_no_code(script, tmp_path):
         torch.save(state | {"hyper_parameters": Code(made)}, file)
     else:
         file.write_bytes(pickle.dumps(Code(made)))
-    out, _ = start(script, path, 0.0).communicate(timeout=90)
+    out, _ = start(framework, path, 0.0).communicate(timeout=90)
     assert not made.exists()
     (replica,) = hyppo.load(path).trials[0].replicas
     if file.suffix == ".ckpt":

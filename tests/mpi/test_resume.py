@@ -6,7 +6,7 @@ import pytest
 
 import hyppo
 
-from ..test_resume import SCRIPTS, STUDY, epochs, told
+from ..test_resume import epochs, told, written
 from .test_mpi import MPICH, MPIEXEC, finish, start, until
 
 pytestmark = [
@@ -22,13 +22,8 @@ APART = {"REPLICAS": "2", "HYPPO_REPLICA_GROUPS": "2"}  # a replica on each
 
 
 def job(folder, framework, name, sleep, environ):
-    source, values, backend = SCRIPTS[framework]
-    for word, value in values.items():
-        source = source.replace(word, value)
-    script = folder / "tune.py"
-    script.write_text(source + STUDY)
-    quiet = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    return start(3, script, folder / name, sleep, **quiet, **environ)
+    script, needed = written(framework, folder)
+    return start(3, script, folder / name, sleep, **needed, **environ)
 
 
 def trained(log):
