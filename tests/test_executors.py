@@ -30,12 +30,14 @@ MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathse
 
 # A user's script: the function lives in it, and each executor has its own way to the function.
 SCRIPT = """
-import os, sys
+import os, sys, time
 import numpy as np
 import hyppo
 
 def train(replica):
     (replica.directory / "pid").write_text(str(os.getpid()))
+    while len({path.read_text() for path in replica.directory.parent.parent.glob("*/*/pid")}) < PROCESSES:
+        time.sleep(0.01)  # the second one may start late
     if replica.trial == 1 and replica.index == 0:
         raise ArithmeticError("diverged")
     return replica.params["x"] ** 2 + 0.01 * np.random.default_rng(replica.seed).normal()
@@ -80,7 +82,8 @@ with MPICommExecutor(MPI.COMM_WORLD, root=0) as executor:
 def study_on(kind, folder, *command):
     """Trials of the script on an executor, and the processes that trained."""
     script, log = folder / "script.py", folder / "s.h5"
-    script.write_text(SCRIPT + textwrap.indent(RUNS[kind], "    "))
+    source = SCRIPT.replace("PROCESSES", "1" if kind == "alone" else "2")
+    script.write_text(source + textwrap.indent(RUNS[kind], "    "))
     run = subprocess.run(
         [*command, str(script), str(log)], env=ENVIRON, cwd=folder, capture_output=True, text=True, timeout=80
     )
