@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-import hyppo
-
 from .torchrun import free_ports, two_ranks
 
 pytest.importorskip("torch")
