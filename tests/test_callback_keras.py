@@ -659,6 +659,9 @@ def outputs_as_dict_and_generators_of_data(folder):
     mean = combine([folder]).mean
     assert (mean["a"].shape, mean["b"].shape) == ((15, 1), (15, 2))
     assert combine([folder]).targets["b"].shape == (15, 2)
+    kept = keras.models.load_model(folder / "weights.keras")
+    batches = list(hyppo_keras.weights.forward(kept, Rows(), 0))
+    assert [prediction["b"].shape for prediction, _, _ in batches] == [(5, 2)] * 3
 
 
 @check

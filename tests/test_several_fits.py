@@ -225,6 +225,24 @@ def test_an_interruption_in_the_second_fit_is_made_up_for(names, tmp_path, monke
     assert [step for step, _ in again.curve] == list(range(5))
 
 
+def test_a_second_fit_of_an_interrupted_network_trains_all_its_epochs(tmp_path):
+    names = keras_names()
+
+    def train(replica):
+        network = names["pretrained"]()
+        network.compile(names["keras"].optimizers.SGD(0.01), "mse")
+        for epochs in (3, 2):
+            data = names["x"], names["y"]
+            names["hyppo_keras"].fit(replica, network, *data, epochs=epochs, validation_split=0.25, verbose=0)
+
+    task = Task(0, 0, 5, {}, str(tmp_path))
+    cut = Replica(task, stop_asked=lambda: len(cut.curve) == 2)
+    assert not train_once(train, cut).whole
+    again = train_once(train, Replica(task))
+    assert again.whole
+    assert [step for step, _ in again.curve] == list(range(5))
+
+
 def test_a_stop_in_an_early_fit_leaves_the_training_incomplete(tmp_path):
     names = keras_names()
     one = Replica(Task(0, 0, 5, {"lr": 0.01}, str(tmp_path)), stop_asked=lambda: len(one.curve) == 1)

@@ -221,6 +221,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._history is not None:
             del self._history.on_train_end
         self.model.__dict__.pop("_should_eval", None)
+        self.model._initial_epoch = None  # that of a restored state; else a later fit of this model would skip epochs
         if self._group is not None:
             self._group.leave(self.model)
         replica, monitor = self._monitor.replica, self._monitor

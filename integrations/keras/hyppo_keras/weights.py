@@ -136,13 +136,11 @@ def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
 
 
 def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(data, keras.utils.PyDataset):
-        data = (data[index] for index in range(len(data)))
-    elif hasattr(data, "shape") or isinstance(data, Mapping | list):
+    if hasattr(data, "shape") or isinstance(data, Mapping | list):
         rows = len(keras.tree.flatten(data)[0])
         for start in range(0, rows, ROWS):
             yield keras.tree.map_structure(lambda array, start=start: array[start : start + ROWS], data), None
         return
-    for batch in data:
+    for batch in map(data.__getitem__, range(len(data))) if isinstance(data, keras.utils.PyDataset) else data:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
         yield x, y
