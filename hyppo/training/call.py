@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +98,13 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     LaunchError
         Another thread of this process is training.
     """
+    with _only_training(), _restored_surroundings(), restored_switches():
+        seed_everything(replica.seed)
+        return _train(objective, replica)
+
+
+@contextmanager
+def _only_training() -> Iterator[None]:
     if not _one_at_a_time.acquire(blocking=False):
         raise LaunchError(
             "two trainings run at a time in one process, where each would change the seeds, the working directory and "
@@ -104,18 +112,22 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
             "or threads_per_worker=1 under dask"
         )
     try:
-        here, environ = os.getcwd(), dict(os.environ)
-        try:
-            with restored_switches():
-                seed_everything(replica.seed)
-                return _train(objective, replica)
-        finally:
-            os.chdir(here)  # a function that changes directory does not move the next one
-            for name in os.environ.keys() - environ.keys():
-                del os.environ[name]
-            os.environ.update(environ)
+        yield
     finally:
         _one_at_a_time.release()
+
+
+@contextmanager
+def _restored_surroundings() -> Iterator[None]:
+    """Restore the working directory and the environment, so that a training does not change those of the next."""
+    here, environ = os.getcwd(), dict(os.environ)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        for name in os.environ.keys() - environ.keys():
+            del os.environ[name]
+        os.environ.update(environ)
 
 
 def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
