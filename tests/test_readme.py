@@ -1,5 +1,6 @@
 """The README's code runs as it stands, and what it names exists."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -64,3 +65,13 @@ def test_links_and_pictures_exist(page):
     targets = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'src="([^"]+)"', text)
     missing = [t for t in targets if not t.startswith(("http:", "https:")) and not (page.parent / t).exists()]
     assert not missing
+
+
+def with_errors(text):
+    return {(value, error) for value, error in itertools.pairwise(text.split()) if error.startswith("±")}
+
+
+def test_speed_ups_are_those_of_the_page():
+    quoted = with_errors(README)
+    assert quoted
+    assert quoted <= with_errors((ROOT / "docs" / "benchmarks.md").read_text())
