@@ -19,6 +19,15 @@ PROBE = (1.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # losses whose score tells one f
 DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
 
 
+def named(index: int) -> str:
+    """A replica or confirmation by its index.
+
+    >>> named(3), named(CONFIRMATION + 3)
+    ('replica 3', 'confirmation 3')
+    """
+    return f"replica {index}" if index < CONFIRMATION else f"confirmation {index - CONFIRMATION}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The settings of a study, checked.

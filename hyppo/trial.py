@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
-from hyppo.config import CONFIRMATION, MEAN, MEAN_LOSS
+from hyppo.config import CONFIRMATION, MEAN, MEAN_LOSS, named
 from hyppo.curve import EMPTY, Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats, Score, summary
@@ -364,7 +364,7 @@ def _merged(trial: Trial, records: Iterable[ReplicaRecord]) -> Trial:
         if before is not None and before.state is State.FAILED and record.state is State.PENDING:
             record = replace(record, attempts=before.attempts + 1)  # a failed replica is trained again
         elif before is not None and before.state is not State.PENDING:
-            raise StudyError(f"trial {trial.number} replica {record.index} is settled already")
+            raise StudyError(f"trial {trial.number} {named(record.index)} is settled already")
         known[record.index] = record
     ordered = [known[index] for index in sorted(known)]
     return replace(

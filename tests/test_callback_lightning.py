@@ -577,7 +577,7 @@ def test_best_epoch_counts(tmp_path):
 
 
 def test_a_returned_score_counts(tmp_path):
-    """Also as a tensor, in the metric's own sign; a notice says which weights are kept."""
+    """Also as a tensor, as the metric or as the loss; a notice says which weights are kept."""
 
     def objective(score, mode):
         def train_once(replica):
@@ -595,6 +595,11 @@ def test_a_returned_score_counts(tmp_path):
     with pytest.warns(UserWarning, match="The returned loss counts"):
         outcome = train(objective(torch.tensor(0.75), "max"), replica(tmp_path))
     assert (outcome.loss, outcome.goal.shown(outcome.loss)) == (-0.75, 0.75)
+    with pytest.warns(UserWarning, match="The returned loss counts"):
+        assert train(objective(torch.tensor(-0.75), "max"), replica(tmp_path)).loss == -0.75
+    with pytest.warns(UserWarning, match="The returned loss counts"):
+        first = train(objective(lambda one: one.curve[0][1], "max"), replica(tmp_path))
+    assert first.loss == first.curve[0][1] != first.curve[-1][1]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for sign, mode in ((1, "min"), (-1, "max"), (1, "max")):

@@ -8,10 +8,12 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hyppo.config import CONFIRMATION
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch import output, process, surroundings, wire
 from hyppo.launch.executor import OnExecutor
@@ -334,7 +336,7 @@ def test_notices_of_a_training_are_shown_once(local, notices, tmp_path):
     workers = local()
     for trial in range(2):
         train(workers, task("notice", trial=trial, folder=tmp_path))
-    assert notices == ["mode= was left out"]
+    assert notices == ["shapes (0, 2) do not fit"]  # nor of each trial with its own shapes
     assert "of another package" in (tmp_path / "output.txt").read_text()
 
 
@@ -353,6 +355,12 @@ def test_lines_that_every_training_prints_are_relayed_once():
             relay(task("print", trial=trial), line)
     first = ["GPU available: False", "loss 0.5", "GPU available: False", "at 0x7f00aacd30"]
     assert shown == [*((0, line) for line in first), (1, "loss 1.5")]
+
+
+def test_output_of_a_confirmation_is_named_so(capsys):
+    output.relay(task("print", trial=3), "epoch 1")
+    output.relay(replace(task("print", trial=3), index=CONFIRMATION + 2), "epoch 1")
+    assert capsys.readouterr().out == "[trial 3 replica 0] epoch 1\n[trial 3 confirmation 2] epoch 1\n"
 
 
 def test_gpus_are_handed_out_in_turn(monkeypatch):

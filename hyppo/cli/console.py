@@ -7,7 +7,6 @@ from typing import IO, Annotated, cast
 import typer
 from rich.console import Console
 
-from hyppo.config import CONFIRMATION
 from hyppo.text import Stream
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file, e.g. study.h5; it may be in use.", show_default=False)]
@@ -16,8 +15,3 @@ StudyFile = Annotated[Path, typer.Argument(help="The study file, e.g. study.h5; 
 def console() -> Console:
     """A console on standard output that prints text as it is: no markup, no emoji codes, no colours by guess."""
     return Console(file=cast(IO[str], Stream(sys.stdout)), markup=False, emoji=False, highlight=False)
-
-
-def named(index: int) -> str:
-    """A replica or confirmation by its index."""
-    return f"replica {index}" if index < CONFIRMATION else f"confirmation {index - CONFIRMATION}"

@@ -16,8 +16,8 @@ from rich.text import Text
 from hyppo.analysis.calibration import calibration
 from hyppo.analysis.comparison import compare_with_named
 from hyppo.analysis.confirmation import in_short, recommendation_confirmed
-from hyppo.cli.console import StudyFile, console, named
-from hyppo.config import ENSEMBLE_LOSS, MEAN
+from hyppo.cli.console import StudyFile, console
+from hyppo.config import ENSEMBLE_LOSS, MEAN, named
 from hyppo.errors import StudyError
 from hyppo.results import LOSS, Best
 from hyppo.study import Study, load

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from hyppo.cli.console import StudyFile, console, named
-from hyppo.config import ENSEMBLE_LOSS
+from hyppo.cli.console import StudyFile, console
+from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
 from hyppo.results import LOSS, Best

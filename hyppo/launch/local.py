@@ -8,7 +8,7 @@ from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport
-from hyppo.launch.output import OUTPUT, OnOutput
+from hyppo.launch.output import OUTPUT, OnOutput, ShowOnce
 from hyppo.launch.process import Ending, Limits, ObjectiveUnavailable, TrainingProcess
 from hyppo.launch.surroundings import environment, usable_cpus, visible_gpus
 from hyppo.launch.wire import Place, readable
@@ -137,8 +137,7 @@ class LocalProcesses:
         self._transport = ObjectiveTransport(objective)
         self._here = InProcess(objective)
         self._limits = limits or Limits()
-        self._say = say
-        self._said: set[str] = set()
+        self._say = ShowOnce(say)
         self._slots = []
         for slot in range(count):
             environ = environment(threads, share, {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else None)
@@ -161,19 +160,14 @@ class LocalProcesses:
                     )
                 )
                 return
-            self._say_once(f"trains in this process, without protection from crashes: {self._transport.why_not}")
+            self._say(f"trains in this process, without protection from crashes: {self._transport.why_not}")
             self._here.adopt(task, future)
         else:
             slot.process.train(task, self._transport.key, self._transport.reference, self._place)
             slot.future, slot.key = future, self._transport.key
 
     def _notice(self, task: Task, text: str) -> None:
-        self._say_once(text)
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._say(text)
+        self._say(text)
 
     def wait(self, timeout: float) -> None:
         if self._here.busy:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from hyppo.config import named
 from hyppo.training.replica import Task
 
 OUTPUT = "output.txt"
@@ -17,13 +18,14 @@ PIECES = 64  # chunks read at most at the end of a training, since the process m
 TAIL_LINES = 50
 REMEMBERED_LINES = 10_000
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")  # of an object
+NUMBER = re.compile(r"\d+")
 
 OnOutput = Callable[[Task, str], None]
 
 
 def relay(task: Task, line: str) -> None:
     """Print one line of a training's output, prefixed with its trial and replica."""
-    print(f"[trial {task.trial} replica {task.index}] {line}", flush=True)
+    print(f"[trial {task.trial} {named(task.index)}] {line}", flush=True)
 
 
 class RelayOnce:
@@ -44,6 +46,20 @@ class RelayOnce:
             self._first.setdefault(key, own)
         if self._first.get(key, own) == own:
             self._show(task, line)
+
+
+class ShowOnce:
+    """Shows notices, except those that differ from an earlier one only in numbers, as shapes and folders of trials."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._shown: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        key = NUMBER.sub("", text)
+        if key not in self._shown:
+            self._shown.add(key)
+            self._show(text)
 
 
 class Output:

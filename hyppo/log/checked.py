@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hyppo.config import named
 from hyppo.curve import Curve
 from hyppo.errors import StudyError
 from hyppo.stats import LossStats
@@ -140,7 +141,7 @@ def check(event: Event) -> None:
             _check_fields(record)
             if (record.loss is not None) is not (record.state is State.DONE):
                 raise StudyError(
-                    f"trial {event.number} replica {record.index} is {record.state}: "
+                    f"trial {event.number} {named(record.index)} is {record.state}: "
                     f"expected {'a' if record.state is State.DONE else 'no'} loss, got {record.loss!r}"
                 )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from hyppo.config import named
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.loop.checks import ReplicaChecks
 from hyppo.loop.evaluations import Evaluations
@@ -388,7 +389,7 @@ class Loop:
             return None  # a framework turned the stop into an exception
         if self._worth_a_retry(task, outcome):
             again = replace(task, attempt=task.attempt + 1)
-            self.view.say(f"trial {task.trial} replica {task.index}: {outcome.failure}; attempt {again.attempt}")
+            self.view.say(f"trial {task.trial} {named(task.index)}: {outcome.failure}; attempt {again.attempt}")
             self.queue.add(again, first=True)
             return None
         return outcome

@@ -15,6 +15,7 @@ from typing import Any
 
 from hyppo import plots
 from hyppo._version import __version__
+from hyppo.config import named
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import finished
@@ -324,7 +325,7 @@ def _failures_table(study: Study) -> str:
             if r.failure is not None:
                 last[printable(r.failure.type)] = (t.number, r.index, r.failure.message)
     rows = [
-        [escape(kind), str(count), f"trial {last[kind][0]} replica {last[kind][1]}", text(last[kind][2][:400])]
+        [escape(kind), str(count), f"trial {last[kind][0]} {named(last[kind][1])}", text(last[kind][2][:400])]
         for kind, count in counts.items()
     ]
     return table(["failure", "trainings", "last", "message"], rows, numeric=(1,), wide=(3,))

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from hyppo.config import ENSEMBLE_LOSS
+from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status
 from hyppo.results import LOSS
@@ -89,7 +89,7 @@ class Progress:
         failure = outcome.failure
         if failure is None or (self._failures > 1 and not self._options.progress):
             return
-        text = f"trial {task.trial} replica {task.index} failed: {failure}"
+        text = f"trial {task.trial} {named(task.index)} failed: {failure}"
         if self._failures == 1 and failure.traceback:
             text += f"\n{failure.traceback.rstrip()}"
         self.say(text)
@@ -180,7 +180,7 @@ class Progress:
         for one in status.running[:RUNNING_SHOWN]:
             goal = LOSS if self._best is None else self._best.goal
             last = "" if one.loss is None else f"step {one.step}, {printable(goal.metric)} {goal.shown(one.loss):.4g}"
-            running.add_row(f"trial {one.task.trial}", f"replica {one.task.index}", duration(now - one.since), last)
+            running.add_row(f"trial {one.task.trial}", named(one.task.index), duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:
             running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")
         body = Group(Text(self._counts(status)), Text(self._incumbent() or "no incumbent yet", style="bold"), running)

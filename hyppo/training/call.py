@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,8 +30,8 @@ _one_at_a_time = threading.RLock()  # reentrant, because a training may run a st
 def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
     """The result of a training, from the returned value of its function and the result of a callback.
 
-    A returned loss overrides that of the callback, because the user computed it last. Beside a callback, a returned
-    number has the sign of the monitored metric: with mode="max", return the best accuracy itself.
+    A returned loss overrides that of the callback, because the user computed it last. Beside a callback with
+    mode="max", a returned number may be the metric or the loss, its negative.
     """
     handed = replica.result
     if returned is None:
@@ -55,12 +55,11 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
         replica.log(name, value)
     if handed is None:
         return result
+    losses = [handed.loss, *(loss for _, loss in replica.curve)]
+    if replica.goal is not None and not isinstance(returned, Result) and not _is_loss(result.loss, losses):
+        result = replace(result, loss=replica.goal.sign * result.loss)
     if _same(result.loss, handed.loss):
         return replace(result, loss=handed.loss)
-    if replica.goal is not None and not isinstance(returned, Result):
-        result = replace(result, loss=replica.goal.sign * result.loss)
-        if _same(result.loss, handed.loss):
-            return replace(result, loss=handed.loss)
     warnings.warn(
         f"{objective_name} returned a loss that is not the one of the weights at the end of "
         f"{'the last fit' if replica.fits > 1 else 'fit'}. The returned loss counts, but kept predictions and networks "
@@ -75,6 +74,18 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
         stacklevel=2,
     )
     return result
+
+
+def _is_loss(number: float, losses: Sequence[float]) -> bool:
+    """Whether a number is one of the known losses of its training, or has the sign of all of them.
+
+    >>> [_is_loss(number, [-0.6, -0.7]) for number in (-0.6, -0.9, 0.6)]
+    [True, True, False]
+    >>> [_is_loss(number, [0.5, -0.3]) for number in (-0.3, 0.3, -0.4)]
+    [True, False, False]
+    """
+    signs = {math.copysign(1.0, loss) for loss in losses if loss}
+    return any(_same(number, loss) for loss in losses) or signs == {math.copysign(1.0, number)}
 
 
 def _same(loss: float, handed: float) -> bool:

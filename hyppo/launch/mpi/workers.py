@@ -23,7 +23,7 @@ from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
 from hyppo.launch.mpi.partition import Plan, devices, notice_of_folders, partition
 from hyppo.launch.mpi.rank import introduction
 from hyppo.launch.objective import ObjectiveTransport
-from hyppo.launch.output import OUTPUT
+from hyppo.launch.output import OUTPUT, ShowOnce
 from hyppo.launch.process import Limits, ObjectiveUnavailable
 from hyppo.launch.wire import Place
 from hyppo.loop import Options, Progressed
@@ -109,8 +109,7 @@ class MpiWorkers:
         say: Callable[[str], None],
         root: int,
     ) -> None:
-        self._say = say
-        self._said: set[str] = set()
+        self._say = ShowOnce(say)
         self._units = [unit for group in plan.groups for unit in group]
         self.groups: Sequence[int] = [number for number, group in enumerate(plan.groups) for _ in group]
         self._nodes = nodes
@@ -201,9 +200,7 @@ class MpiWorkers:
         if sender != self._units[its.slot][0]:
             return False
         if isinstance(message, Noticed):
-            if message.text not in self._said:
-                self._said.add(message.text)
-                self._say(message.text)
+            self._say(message.text)
             return False
         if isinstance(message, Reported):
             self._reports.append(Progressed(its.task.trial, its.task.index, message.step, message.loss))
