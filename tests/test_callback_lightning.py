@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -420,6 +421,44 @@ def test_test_and_validate_after_fit_are_left_alone(tmp_path):
 
     outcome = train(objective, one)
     assert outcome.loss == outcome.curve[-1][1]
+
+
+def test_a_network_and_its_data_may_hold_the_replica(tmp_path):
+    """As hyperparameters in checkpoints, as an attribute that is copied, and in processes of a loader."""
+    reported = []
+    lock = threading.Lock()  # as the connection of a training process has: neither copied nor pickled
+
+    def report(step, loss):
+        with lock:
+            reported.append((step, loss))
+
+    class Holder(Net):
+        def __init__(self, replica):
+            super().__init__()
+            self.save_hyperparameters()
+            self.replica = replica
+
+    one = replica(tmp_path, on_report=report)
+    loader = data(num_workers=1, multiprocessing_context="spawn")
+    loader.dataset.replica = one
+    saved = L.callbacks.ModelCheckpoint(dirpath=tmp_path / "mine")
+    averaged = L.callbacks.StochasticWeightAveraging(0.05, swa_epoch_start=1)
+    outcome, kept = fit(
+        one,
+        lambda: Holder(one),
+        loaders=lambda: (loader, data(seed=2)),
+        before=[saved, averaged],
+        enable_checkpointing=True,
+    )
+    assert outcome.failure is None
+    assert reported == list(outcome.curve)
+    loaded = Holder.load_from_checkpoint(saved.best_model_path, weights_only=False)
+    assert (loaded.replica.trial, loaded.replica.should_stop) == (3, False)
+    assert copy.deepcopy(kept["net"]).replica is one
+    other = copy.copy(one)
+    other.params = {"lr": 1}
+    other.report(5, 0.5)
+    assert (one.params, reported[-1]) == ({}, (5, 0.5))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

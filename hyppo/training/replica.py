@@ -251,6 +251,21 @@ class Replica:
     def __repr__(self) -> str:
         return f"Replica(trial={self.trial}, index={self.index}, seed={self.seed}, params={self.params})"
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Replica":
+        """The replica itself: a copy of a network or data set that holds it belongs to the same training."""
+        return self
+
+    def __copy__(self) -> "Replica":
+        other = Replica.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a checkpoint or a data loader's process gets: its reports reach nobody, and nobody asks it to stop."""
+        own = vars(self) | {"_on_report": None, "_stop_asked": None}
+        own.pop("criterion", None)  # made from its packed form
+        return own
+
     @cached_property
     def criterion(self) -> Criterion | None:
         return None if self._packed is None else unpack(self._packed)
