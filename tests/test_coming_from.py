@@ -179,6 +179,15 @@ def test_no_network_is_trained_twice(tmp_path):
     assert hyppo.load(tmp_path / "study.h5").best.params == again.best.params
 
 
+def test_a_space_with_further_parameters():
+    network = hyppo_keras.from_build(layers_and_dropout)
+    space = hyppo.Space(network.space, batch=hyppo.Ordinal([16, 32]))
+    assert space.size == 2 * network.space.size
+    params = space.decode(np.zeros(space.dimension))
+    own = {name: value for name, value in params.items() if name != "batch"}
+    assert network(replica(**params)) == network(replica(**own))
+
+
 def test_the_best_network_is_built():
     def build(hp):
         model = keras.Sequential([keras.Input((2,))])

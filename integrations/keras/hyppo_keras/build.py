@@ -380,7 +380,8 @@ class Build:
     def __call__(self, replica: Any) -> Any:
         hp = _Asked(replica.params, self.space)
         network = self._build(hp)
-        for name in hp.active.intersection(self.space.inactive(replica.params)):
+        own = {name: value for name, value in replica.params.items() if name in self.space.parameters}
+        for name in hp.active.intersection(self.space.inactive(own)):  # the study's space may have further parameters
             warnings.warn(
                 f"build asks for {name!r} with {dict(replica.params)}, which seemed to make it inactive while the "
                 "parameters were collected: it has its default in all such trials; ask for it whatever the other "
