@@ -636,6 +636,23 @@ def kinds_of_dropout(folder):
 
 
 @check
+def passes_leave_the_state_of_recurrent_layers(folder):
+    """A stateful network predicts as `predict_on_batch` does after a reset, with passes in between or not."""
+    layers = [keras.layers.LSTM(4, stateful=True, dropout=0.5), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input(batch_shape=(8, 4, 3)), *layers])
+    model.compile(loss="mse")
+    x = np.random.default_rng(0).normal(size=(16, 4, 3)).astype("float32")
+    expected = np.concatenate([model.predict_on_batch(part) for part in (x[:8], x[8:])])
+    for _ in range(2):  # the second time from the state at the end of the first
+        found = []
+        for prediction, passes, _ in hyppo_keras.weights.forward(model, x, 2):
+            found.append(prediction)
+            one, other = passes
+            assert abs(one - other).max() > 1e-4
+        np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-5)
+
+
+@check
 def outputs_as_dict_and_generators_of_data(folder):
     inputs = keras.Input((4,))
     hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(4)(inputs))

@@ -36,18 +36,40 @@ def _rate(cell: Any) -> float:
 
 
 class Passes:
-    """The network with only `layers` in training mode; each call with inputs gives one pass.
+    """The predictions of a network batch by batch, and passes with only `layers` in training mode: each call is one.
 
     During a pass, the `call` of these layers is replaced, and so is the function that Keras traces of the network.
+    Stateful recurrent layers are reset first; their state goes on from prediction to prediction, and every pass starts
+    from the state with which the prediction of its batch started.
     """
 
     def __init__(self, model: Any, layers: list[Any]) -> None:
         self.model = model
         self.layers = layers
         self.traced: Any = None
+        recurrent = [
+            layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN) and layer.stateful
+        ]
+        for layer in recurrent:
+            layer.reset_state()
+        self._states = [state for layer in recurrent for state in keras.tree.flatten(layer.states)]
+        self._start = self._states_now()
+
+    def _states_now(self) -> list[Any]:
+        return [keras.ops.convert_to_numpy(state).copy() for state in self._states]
+
+    def _set_states(self, values: list[Any]) -> None:
+        for state, value in zip(self._states, values, strict=True):
+            state.assign(value)
+
+    def prediction(self, x: Any) -> Any:
+        """The output for a batch, without dropout."""
+        self._start = self._states_now()
+        return self.model.predict_on_batch(x)
 
     def __call__(self, x: Any) -> Any:
-        model = self.model
+        model, states = self.model, self._states_now()
+        self._set_states(self._start)
         own, model.predict_function = model.predict_function, self.traced
         for layer in self.layers:
             layer.__dict__["call"] = functools.partial(_call_in_training, layer.call)
@@ -58,6 +80,7 @@ class Passes:
             for layer in self.layers:
                 del layer.__dict__["call"]
             model.predict_function = own
+            self._set_states(states)
         return output
 
 
@@ -85,4 +108,4 @@ def batches(model: Any, validation: Any, passes: int) -> Iterator[Batch]:
     data = validation.data_adapter
     for batch in islice(data.get_numpy_iterator(), validation.steps_per_epoch or data.num_batches):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
-        yield model.predict_on_batch(x), (one_pass(x) for _ in range(passes)), y
+        yield one_pass.prediction(x), (one_pass(x) for _ in range(passes)), y

@@ -17,7 +17,7 @@ from hyppo_keras.predict import Passes, dropout_layers
 
 WHOLE = "weights.keras"  # the network with its configuration
 WEIGHTS = "weights.weights.h5"  # only its weights
-ROWS = 256  # of an array that are predicted at a time
+ROWS = 256  # of an array that are predicted at a time, if the network's batches have no size of their own
 
 
 def load_ensemble(
@@ -120,7 +120,8 @@ class Unbuilt:
 def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each batch of a data set, or of rows of inputs."""
     one_pass: Passes | None = None
-    for x, y in _batches(data):
+    inputs = getattr(model, "inputs", None)
+    for x, y in _batches(data, (inputs[0].shape[0] if inputs else None) or ROWS):
         if one_pass is None:
             model = model.built_for(x) if isinstance(model, Unbuilt) else model
             layers = dropout_layers(model) if passes else []
@@ -132,14 +133,13 @@ def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
                 )
                 passes = 0
             one_pass = Passes(model, layers)
-        yield model.predict_on_batch(x), map(one_pass, itertools.repeat(x, passes)), y
+        yield one_pass.prediction(x), map(one_pass, itertools.repeat(x, passes)), y
 
 
-def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
+def _batches(data: Any, rows: int) -> Iterator[tuple[Any, Any]]:
     if hasattr(data, "shape") or isinstance(data, Mapping | list):
-        rows = len(keras.tree.flatten(data)[0])
-        for start in range(0, rows, ROWS):
-            yield keras.tree.map_structure(lambda array, start=start: array[start : start + ROWS], data), None
+        for start in range(0, len(keras.tree.flatten(data)[0]), rows):
+            yield keras.tree.map_structure(lambda array, start=start: array[start : start + rows], data), None
         return
     for batch in map(data.__getitem__, range(len(data))) if isinstance(data, keras.utils.PyDataset) else data:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
