@@ -3,16 +3,18 @@
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 # A replacement for each character that our own lines use and that a terminal may lack.
 ASCII = {"±": "+/-", "…": "...", "–": "-", "—": "-", "−": "-", "·": "-", "×": "x", "≤": "<=", "≥": ">=", "→": "->"}
 ASCII |= dict(zip("▁▂▃▄▅▆▇█", "_..--==#", strict=True))
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # and bold text: Keras writes its errors so
 
 
 def printable(text: object, lines: bool = False) -> str:
-    r"""Escape every character of `text` that a terminal would obey or cannot show.
+    r"""Remove colours from `text`, and escape every other character that a terminal would obey or cannot show.
 
     A study file may come from anybody: its names, values and failures must not move the cursor or change a colour.
 
@@ -25,14 +27,16 @@ def printable(text: object, lines: bool = False) -> str:
 
     Examples
     --------
-    >>> printable("[bold] \x1b[2J ± \ud800")
-    '[bold] \\x1b[2J ± \\ud800'
+    >>> printable("[bold] \x1b[2J ± \ud800 \x1b[1;31mred\x1b[0m")
+    '[bold] \\x1b[2J ± \\ud800 red'
     """
     string = str(text)
     if string.isprintable():
         return string
     kept = "\n\t" if lines else ""
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in string)
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in COLOUR.sub("", string)
+    )
 
 
 def encodable(text: str, encoding: str | None) -> str:
@@ -135,6 +139,15 @@ def shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     return f"{text[: most - most // 2]}…{text[len(text) - most // 2 + 1 :]}"
+
+
+def error_line(error: BaseException, most: int = 500) -> str:
+    """Type and message of an exception on one line, of at most about `most` characters.
+
+    >>> error_line(ValueError("\\nno such\\n\\nlayer"))
+    'ValueError: no such layer'
+    """
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), most)}"
 
 
 def metric(name: str, value: float | None) -> str:

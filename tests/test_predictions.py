@@ -235,6 +235,19 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+def test_a_network_that_cannot_be_kept_is_told_in_one_line(tmp_path):
+    def save(path):
+        raise NotImplementedError("\nNo get_config.\n\nclass Example:\n" + "    pass\n" * 1000)
+
+    with pytest.warns(
+        hyppo.HyppoWarning, match="not kept: NotImplementedError: No get_config. class Example"
+    ) as caught:
+        keep_weights(Replica(Task(0, 0, 1, {}, str(tmp_path))), {"weights.keras": save}, 1000, None)
+    (notice,) = map(str, (one.message for one in caught))
+    assert "\n" not in notice
+    assert len(notice) < 800
+
+
 def test_networks_that_nobody_asked_for_are_bounded_for_the_study(tmp_path, monkeypatch):
     """Those of the worst trials go first; files that were asked for and the user's stay; a restart knows them."""
     monkeypatch.setattr(unasked, "STUDY_BYTES", 3500)

@@ -164,7 +164,7 @@ class Monitor:
         names = sorted(logged)
         there_are = f"logged were: {', '.join(names)}" if names else "nothing was logged"
         hint = (
-            "; a val_ metric needs validation data"
+            "; a val_ metric needs validation data, and a validation before the fit ends"
             if metric.startswith("val") and not any(name.startswith("val") for name in names)
             else ""
         )

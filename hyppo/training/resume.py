@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hyppo.errors import HyppoWarning
+from hyppo.text import error_line
 from hyppo.training.frameworks import imported
 from hyppo.training.replica import Replica
 
@@ -62,8 +63,8 @@ class Saves:
             write()
         except Exception as error:
             warnings.warn(
-                "the state of this training is not saved, so it starts again if it is interrupted:  "
-                f"{type(error).__name__}: {error} (resume=False silences this notice)",
+                "the state of this training is not saved, so it starts again if it is interrupted: "
+                f"{error_line(error)} (resume=False silences this notice)",
                 category=HyppoWarning,
                 stacklevel=2,
             )

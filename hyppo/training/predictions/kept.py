@@ -10,6 +10,7 @@ from hyppo.arguments import whole
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import HyppoWarning, ObjectiveError, StudyError
 from hyppo.stats import LossStats
+from hyppo.text import error_line
 from hyppo.training.criterion import loss_of
 from hyppo.training.predictions.collection import FILE, Batch, Collection
 from hyppo.training.predictions.output import unflatten
@@ -74,7 +75,7 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
             return
         warnings.warn(
             f"{'no losses of the predictions are known' if (replica.directory / FILE).is_file() else NO_PREDICTIONS}: "
-            f"{type(error).__name__}: {error}; the loss of the training counts (predict=False silences this notice)",
+            f"{error_line(error)}; the loss of the training counts (predict=False silences this notice)",
             category=HyppoWarning,
             stacklevel=2,
         )
@@ -133,7 +134,7 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
                 mark_unasked(replica.directory / name)
             return
         except Exception as error:  # a framework raises nearly anything here
-            errors.append(f"{type(error).__name__}: {error}")
+            errors.append(error_line(error))
         finally:
             part.unlink(missing_ok=True)
     warnings.warn(
