@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -137,6 +138,100 @@ def test_an_executor_must_say_how_many_it_trains():
 
     with pytest.raises(StudyError, match="workers=n"):
         OnExecutor(perform, Mute())
+
+
+@pytest.mark.parametrize("given", [4, "process", concurrent.futures.ProcessPoolExecutor])
+def test_what_is_no_executor_is_refused_before_a_training(given):
+    with pytest.raises(StudyError, match=r"expected a concurrent\.futures\.Executor"):
+        OnExecutor(perform, given, 2)
+
+
+class OtherFutures:
+    """As dask's client has: it submits, and what it returns is no future of the standard library."""
+
+    def submit(self, function, *arguments):
+        return object()
+
+
+def test_other_futures_are_an_error_that_names_them():
+    workers = OnExecutor(perform, OtherFutures(), 2)
+    with pytest.raises(StudyError, match=r"OtherFutures.*submit returns a builtins\.object"):
+        train(workers, task("square"))
+
+
+class Cancels(concurrent.futures.Executor):
+    """As a cluster that is restarted: it cancels a training that nobody asked it to cancel."""
+
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_training_that_an_executor_cancels_or_refuses_is_a_launch_error():
+    with pytest.raises(LaunchError, match="cancelled"):
+        train(OnExecutor(perform, Cancels(), 1), task("square"))
+    with concurrent.futures.ProcessPoolExecutor(1) as executor:
+        pass
+    with pytest.raises(LaunchError, match=r"refused a training: RuntimeError.*after shutdown"):
+        train(OnExecutor(perform, executor), task("square"))
+
+
+def test_losses_are_kept_when_an_executor_refuses_the_next_training(tmp_path):
+    class Twice(concurrent.futures.ThreadPoolExecutor):
+        left = 2
+
+        def submit(self, function, /, *arguments):
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("no more jobs today")
+            return super().submit(function, *arguments)
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: 1.0, log=tmp_path / "s.h5", replicas=2)
+    with Twice(1) as executor, pytest.raises(LaunchError, match="no more jobs today"):
+        study.run(trials=3, executor=executor, progress=False)
+    assert [replica.loss for trial in study.trials for replica in trial.replicas][:2] == [1.0, 1.0]
+    study.run(trials=3, progress=False)
+    assert [trial.mean for trial in study.trials] == [1.0, 1.0, 1.0]
+
+
+SLEEPS = """
+import concurrent.futures, multiprocessing, sys, time
+import hyppo
+
+def train(replica):
+    replica.directory
+    time.sleep(60 if replica.trial else 0)
+    return 1.0
+
+study = hyppo.Study(hyppo.Space(x=hyppo.Real(-1, 1)), train, log="s.h5", replicas=1)
+if __name__ == "__main__":
+    with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1])) as executor:
+        study.run(trials=6, executor=executor)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "number"), [("spawn", signal.SIGINT), ("spawn", signal.SIGTERM), ("fork", signal.SIGTERM)]
+)
+def test_a_signal_to_a_run_and_the_workers_of_its_executor_stops_the_run(tmp_path, method, number):
+    """A terminal and a batch system signal both."""
+    (tmp_path / "script.py").write_text(SLEEPS)
+    command = [sys.executable, "script.py", method]
+    running = subprocess.Popen(
+        command, env=ENVIRON, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while len(list(tmp_path.glob("s.h5.d/*/*"))) < 3 and running.poll() is None:
+        time.sleep(0.05)
+    os.killpg(running.pid, number)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == (130 if number == signal.SIGINT else 0), errors
+    assert f"stopped by {number.name}" in errors
+    assert "trainings stay pending" in errors
+    assert "LaunchError" not in errors
+    first, *others = (str(trial.state) for trial in hyppo.load(tmp_path / "s.h5").trials)
+    assert (first, set(others)) == ("done", {"pending"})
 
 
 def test_an_executor_that_breaks_is_a_launch_error():

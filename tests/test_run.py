@@ -205,6 +205,19 @@ def test_a_hang_up_asks_for_a_stop_unless_it_is_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_pool_that_a_training_forks_in_the_process_of_the_run_ends_with_the_training(tmp_path):
+    train = """
+    import multiprocessing
+
+    def train(replica):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return float(sum(pool.map(abs, [-1, 2])))
+    """
+    study = "hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, isolate=False)"
+    done = python(write(tmp_path, train, f"study = {study}\nstudy.run(trials=2)\nprint(study.trials[1].mean)"))
+    assert (done.returncode, done.stdout) == (0, "3.0\n"), done.stderr
+
+
 def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_path):
     top = "import numpy\nsplit = int(numpy.random.permutation(10**6)[0])\ndef train(replica):\n    return float(split)"
     script = write(tmp_path, top, "study.run(trials=int(sys.argv[1]), workers=2)", log=tmp_path / "s.h5")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from hyppo.arguments import quoted
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport, find
 from hyppo.launch.wire import Reference, Unready
@@ -15,6 +16,8 @@ from hyppo.training.replica import Failure, Outcome, Replica, Task
 
 Objective = Callable[[Replica], Any]
 
+EXPECTED = "executor: expected a concurrent.futures.Executor (ProcessPoolExecutor(4), client.get_executor() of dask)"
+
 
 def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
     """One training on an executor's worker."""
@@ -23,6 +26,12 @@ def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
     except Exception as error:  # the user's modules cannot be imported, or the pickle cannot be loaded
         return Unready(Failure.of(error))
     return train(objective, Replica(task))
+
+
+def _lost(what: str, error: BaseException) -> LaunchError:
+    lost = LaunchError(f"the executor {what}: {type(error).__name__}: {error}")
+    lost.__cause__ = error
+    return lost
 
 
 class OnExecutor:
@@ -40,6 +49,8 @@ class OnExecutor:
     """
 
     def __init__(self, objective: Objective, executor: concurrent.futures.Executor, count: int | None = None) -> None:
+        if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+            raise StudyError(f"{EXPECTED}, got {quoted(executor)}")
         if count is None:
             count = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
         if not isinstance(count, int) or count < 1:
@@ -62,7 +73,15 @@ class OnExecutor:
         if self._transport.reference is None:
             future.set_exception(LaunchError(self._transport.why_not))
             return
-        remote = self._executor.submit(_train_elsewhere, self._transport.reference, task)
+        try:
+            remote = self._executor.submit(_train_elsewhere, self._transport.reference, task)
+        except Exception as error:  # it was shut down, has lost its workers, or has no place
+            future.set_exception(_lost("refused a training", error))
+            return
+        if not isinstance(remote, Future):
+            what = f"{type(remote).__module__}.{type(remote).__qualname__}"
+            future.set_exception(StudyError(f"{EXPECTED}, got {quoted(self._executor)}, whose submit returns a {what}"))
+            return
         self._running[remote] = task, self._transport.key, future
 
     def wait(self, timeout: float) -> None:
@@ -73,13 +92,9 @@ class OnExecutor:
         for remote in done:
             task, key, future = self._running.pop(remote)
             if remote.cancelled():
-                future.set_exception(Stopped())
+                future.set_exception(LaunchError("the executor cancelled a training"))
             elif (error := remote.exception()) is not None:
-                if not isinstance(error, LaunchError):
-                    lost = LaunchError(f"the executor lost a training: {type(error).__name__}: {error}")
-                    lost.__cause__ = error
-                    error = lost
-                future.set_exception(error)
+                future.set_exception(error if isinstance(error, LaunchError) else _lost("lost a training", error))
             elif isinstance(ending := remote.result(), Unready):
                 self._transport.fall_back(key, ending.failure)
                 self._start(task, future)
@@ -92,8 +107,10 @@ class OnExecutor:
     def request_stop(self, task: Task | None = None) -> None:
         """Cancel waiting trainings; a training that runs on an executor cannot be reached."""
         if task is None:
-            for remote in self._running:
-                remote.cancel()
+            for remote, (_, _, future) in tuple(self._running.items()):
+                if remote.cancel():
+                    del self._running[remote]
+                    future.set_exception(Stopped())
 
     def on_report(self, callback: Callable[[], None]) -> None:
         pass

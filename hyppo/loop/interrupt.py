@@ -1,5 +1,6 @@
 """Signals that ask a run to stop: Ctrl-C, and the warning of a batch system before the time limit."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -11,7 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 class Interrupt:
     """While entered, SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop instead of ending this process.
 
-    A SIGHUP that is ignored, as under nohup, stays ignored.
+    A SIGHUP that is ignored, as under nohup, stays ignored. A process that is forked meanwhile (by a pool, a data
+    loader) inherits the handlers. SIGTERM ends it all the same, because a pool ends its workers so and waits for them.
 
     `asked` holds the signal. A Ctrl-C after the first signal raises `KeyboardInterrupt` at once.
     """
@@ -19,6 +21,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self._before: dict[int, Any] = {}
+        self._pid = os.getpid()
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
@@ -30,11 +33,19 @@ class Interrupt:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            # None: it was not set from Python, and only the default can be set again.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in self._before:
+            self._restore(number)
+
+    def _restore(self, number: int) -> None:
+        handler = self._before[number]
+        # None: it was not set from Python, and only the default can be set again.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and os.getpid() != self._pid:
+            self._restore(number)
+            os.kill(os.getpid(), number)
+            return
         if self.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = self.asked or signal.Signals(number)

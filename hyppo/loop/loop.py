@@ -339,6 +339,8 @@ class Loop:
                     stopped.append((task, error.outcome))
                 elif (outcome := self._after_interruption(task, error.outcome)) is not None:
                     ended.append((task, outcome))
+            elif error is not None and self.interrupt.asked is not None:
+                self.interrupted.add(task.trial)  # the signal has reached the workers of an executor too
             elif error is not None:
                 impossible = impossible or error
             elif (outcome := self._after_end(task, future.result(), self.clock() - began)) is not None:
