@@ -423,8 +423,8 @@ def test_test_and_validate_after_fit_are_left_alone(tmp_path):
     assert outcome.loss == outcome.curve[-1][1]
 
 
-def test_a_network_and_its_data_may_hold_the_replica(tmp_path):
-    """As hyperparameters in checkpoints, as an attribute that is copied, and in processes of a loader."""
+def test_a_network_may_hold_the_replica(tmp_path):
+    """Checkpoints pickle it with the hyperparameters, and averaging of weights copies it with the network."""
     reported = []
     lock = threading.Lock()  # as the connection of a training process has: neither copied nor pickled
 
@@ -439,17 +439,9 @@ def test_a_network_and_its_data_may_hold_the_replica(tmp_path):
             self.replica = replica
 
     one = replica(tmp_path, on_report=report)
-    loader = data(num_workers=1, multiprocessing_context="spawn")
-    loader.dataset.replica = one
     saved = L.callbacks.ModelCheckpoint(dirpath=tmp_path / "mine")
     averaged = L.callbacks.StochasticWeightAveraging(0.05, swa_epoch_start=1)
-    outcome, kept = fit(
-        one,
-        lambda: Holder(one),
-        loaders=lambda: (loader, data(seed=2)),
-        before=[saved, averaged],
-        enable_checkpointing=True,
-    )
+    outcome, kept = fit(one, lambda: Holder(one), before=[saved, averaged], enable_checkpointing=True)
     assert outcome.failure is None
     assert reported == list(outcome.curve)
     loaded = Holder.load_from_checkpoint(saved.best_model_path, weights_only=False)

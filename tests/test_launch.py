@@ -357,6 +357,23 @@ def test_lines_that_every_training_prints_are_relayed_once():
     assert shown == [*((0, line) for line in first), (1, "loss 1.5")]
 
 
+def test_a_progress_bar_prints_its_last_state_also_from_a_notebook(local, monkeypatch, tmp_path):
+    """Notebooks set FORCE_COLOR, with which rich animates into a pipe."""
+
+    def objective(replica):
+        from rich.progress import track
+
+        for _ in track(range(50)):
+            time.sleep(0.01)
+        return 1.0
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    train(local(objective), task("", folder=tmp_path))
+    (line,) = (tmp_path / "output.txt").read_text().splitlines()
+    assert "100%" in line
+    assert "\x1b" not in line
+
+
 def test_output_of_a_confirmation_is_named_so(capsys):
     output.relay(task("print", trial=3), "epoch 1")
     output.relay(replace(task("print", trial=3), index=CONFIRMATION + 2), "epoch 1")

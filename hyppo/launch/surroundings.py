@@ -21,6 +21,9 @@ LAUNCHER = re.compile(
     r"|FLUX_(TASK_|PMI_|JOB_SIZE$|JOB_NNODES$)"
     rf"|HYPPO_({'|'.join(name.upper() for name in (*OVERRIDES, 'confirm'))})$)"
 )
+# Variables that ask for colours and live displays although the output is no terminal; notebooks set the first two. The
+# output of a training is read by line: each frame of a progress bar would be a line.
+TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
 THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -35,14 +38,14 @@ SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCAT
 
 
 def environment(threads: int | None, default: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment of a training process: this one's, without the ranks of a launcher, and with its number of threads.
+    """Environment of a training process: this one's, without a launcher's ranks and a terminal, with its threads.
 
     `threads` None keeps the variables that are set; the others get OMP_NUM_THREADS if that is set, else `default`.
 
     >>> environment(2, 1)["OMP_NUM_THREADS"]
     '2'
     """
-    environ = {name: value for name, value in os.environ.items() if not LAUNCHER.match(name)}
+    environ = {name: value for name, value in os.environ.items() if not (LAUNCHER.match(name) or name in TERMINAL)}
     if threads is None:
         # All are set, because the variable of MPICH that limited torch to one thread was removed above.
         environ = dict.fromkeys(THREADS, environ.get("OMP_NUM_THREADS", str(default))) | environ
