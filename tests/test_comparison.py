@@ -152,6 +152,26 @@ def test_replicas_of_one_index_share_the_seed_of_the_data_and_the_fold():
     assert len({data for data, _, _ in seen.values()}) == 4
 
 
+def test_choosing_contenders_by_their_first_losses_is_no_effect_of_the_first_data_seed():
+    """Trainings of equal expected loss, of which the luckiest eight of forty are repeated."""
+    generator = np.random.default_rng(0)
+    shares, differences = [], []
+    for _ in range(30):
+        study = Study(SPACE, surrogate="random")
+        first = list(generator.standard_normal(40))
+        for loss in first:
+            study.tell(study.ask().number, loss)
+        ranked = np.argsort(first)
+        for number in ranked[:8]:
+            study.tell(int(number), list(generator.standard_normal(5)))
+        source = spread_by_source(study)
+        shares.append(source.data**2 / source.total**2)
+        differences.append(study.compare(int(ranked[0]), int(ranked[20])).difference)
+    assert np.mean(shares) < 0.1
+    # The first loss of the luckiest of forty is 2.16 too low on average, and one of its six.
+    assert np.mean(differences) == pytest.approx(-2.16 / 6, abs=0.25)
+
+
 def test_the_search_sees_no_effects_of_folds_and_of_data_seeds():
     """The best trials alone were trained on all folds or data seeds, of which the first is easy."""
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from hyppo.config import ENSEMBLE_LOSS, MEAN, Config
 from hyppo.errors import StudyError
-from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of
+from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of, unchosen_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, Score, summary
 from hyppo.text import interval, number
@@ -77,7 +77,7 @@ def compare_trials(a: "Trial", b: "Trial", trials: "Sequence[Trial]", config: Co
         return compare_ensembles(*pair, config)
     if confirmed:
         return compare(confirmed_of(a), confirmed_of(b), [], config)
-    others = [losses_of(t) for t in trials if t.number not in (a.number, b.number)]
+    others = [unchosen_of(t, config) for t in trials if t.number not in (a.number, b.number)]
     return compare(losses_of(a), losses_of(b), others, config)
 
 

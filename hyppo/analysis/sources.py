@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hyppo.arguments import takes_study
 from hyppo.errors import StudyError
-from hyppo.search.blocks import better, confirmed_of, fit_blocks, losses_of
+from hyppo.search.blocks import better, confirmed_of, fit_blocks, unchosen_of
 
 if TYPE_CHECKING:
     from hyppo.study import Study
@@ -51,8 +51,9 @@ class SpreadBySource:
 def spread_by_source(study: "Study") -> SpreadBySource:
     """How much of the spread of the loss is due to the data, and how much to training.
 
-    The estimate is from the better half of the trials with several replicas, confirmations included. The function that
-    trains must use `replica.data_seed` or `replica.fold`, otherwise all spread is due to training.
+    The estimate is from the better half of the trials with several replicas, confirmations included, without the losses
+    that contenders were chosen by for further replicas. The function that trains must use `replica.data_seed` or
+    `replica.fold`, otherwise all spread is due to training.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def spread_by_source(study: "Study") -> SpreadBySource:
     >>> source.data > 10 * source.training
     True
     """
-    several = better([{**losses_of(t), **confirmed_of(t)} for t in study.trials], fewest=2)
+    several = better([{**unchosen_of(t, study.config), **confirmed_of(t)} for t in study.trials], fewest=2)
     blocks = fit_blocks(several, study.config.block_of)
     if blocks is None:
         raise StudyError(

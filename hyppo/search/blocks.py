@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hyppo.config import Config
 from hyppo.trial import Trial
 
 FloatArray = npt.NDArray[np.float64]
@@ -135,6 +136,17 @@ def losses_of(trial: Trial) -> dict[int, float]:
 def confirmed_of(trial: Trial) -> dict[int, float]:
     """Losses of a trial's confirmations by index."""
     return {r.index: r.loss for r in trial.confirmations if r.loss is not None}
+
+
+def unchosen_of(trial: Trial, config: Config) -> dict[int, float]:
+    """Losses of a trial's replicas by index, without those that it was chosen by for further replicas.
+
+    Contenders are chosen by their first losses, which are therefore too low, and their replicas tell of an effect of
+    the first blocks that is none.
+    """
+    fewest, most = config.replicas
+    first = 0 if fewest == most or trial.origin.get("by") == "added" else fewest
+    return {index: loss for index, loss in losses_of(trial).items() if index >= first}
 
 
 def better(trials: Iterable[Losses], fewest: int = 2) -> list[Losses]:

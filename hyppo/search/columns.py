@@ -188,6 +188,11 @@ class Columns:
         removed only if they are clear. A fresh training has another data seed, but never another fold: the std keeps
         the effects of data seeds, and loses those of folds. The losses do not show the mean effect of the
         data seeds that were used: it is an error that all means share.
+
+        The first losses of contenders are too low, since contenders are chosen by them. This looks like an effect of
+        the first data seed in 42 and 53 % of studies of 100 trainings without any (40 each, of two levels of noise).
+        To remove it makes estimates less optimistic: the interval covers in 88 and 90 % of these studies, and in 78
+        and 80 % if effects must be clear from the later replicas alone.
         """
         several = np.flatnonzero(self._count[rows] > 1)
         ranked = several[np.argsort(mean[several], kind="stable")]
