@@ -374,6 +374,19 @@ def test_a_progress_bar_prints_its_last_state_also_from_a_notebook(local, monkey
     assert "\x1b" not in line
 
 
+def test_a_process_group_that_a_training_leaves_is_destroyed(local, tmp_path):
+    pytest.importorskip("torch")
+
+    def objective(replica):
+        from torch import distributed
+
+        distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+        return float(distributed.get_world_size())
+
+    workers = local(objective)
+    assert [train(workers, task("", trial=trial, folder=tmp_path)).loss for trial in range(3)] == [1.0, 1.0, 1.0]
+
+
 def test_output_of_a_confirmation_is_named_so(capsys):
     output.relay(task("print", trial=3), "epoch 1")
     output.relay(replace(task("print", trial=3), index=CONFIRMATION + 2), "epoch 1")

@@ -1,5 +1,6 @@
 """The same trial, index and seed gives the same loss in any process, after any other training."""
 
+import multiprocessing
 import sys
 
 import numpy as np
@@ -28,11 +29,13 @@ def with_torch(replica):
         torch.set_grad_enabled(False)
         torch.set_num_threads(3)
         np.seterr(all="raise")
+        multiprocessing.set_start_method("spawn")
         raise_if_left = 0.0
     else:
         assert torch.get_float32_matmul_precision() == "highest"
         assert torch.is_grad_enabled()
         assert torch.get_num_threads() != 3
+        assert multiprocessing.get_start_method(allow_none=True) is None
         raise_if_left = float(np.float64(1e-300) * np.float64(1e-300))  # underflows
     return float(torch.rand(1000).sum()) + raise_if_left
 

@@ -305,9 +305,9 @@ class Server:
                 stream.flush()
         del replica
         self._count += 1
+        with contextlib.suppress(Exception):  # the training is done, even if its framework cannot be cleared
+            clear()
         if place.world_size > 1 or outcome.end - outcome.start > 1.0 or self._count % COLLECT_EVERY == 0:
-            with contextlib.suppress(Exception):  # the training is done, even if its framework cannot be cleared
-                clear()
             gc.collect()
         # A framework turns a stop into its own exception; the training did not fail.
         cut = self._signals.came() and outcome.failure is not None and not outcome.diverged

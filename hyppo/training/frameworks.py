@@ -80,6 +80,18 @@ class NumPy(Framework):
         module.seterr(**value)
 
 
+class Multiprocessing(Framework):
+    """No framework, but data loaders use it: setting its start method a second time is an error."""
+
+    name = "multiprocessing"
+
+    def switches(self, module: Any) -> dict[str, Any]:
+        return {"start_method": module.get_start_method(allow_none=True)}
+
+    def set_switch(self, module: Any, name: str, value: Any) -> None:
+        module.set_start_method(value, force=True)
+
+
 class Torch(Framework):
     name = "torch"
 
@@ -262,7 +274,7 @@ class Lightning(Framework):
 
 
 FRAMEWORKS: dict[str, Framework] = {
-    entry.name: entry for entry in (NumPy(), Torch(), TensorFlow(), Keras(), Jax(), Lightning())
+    entry.name: entry for entry in (NumPy(), Multiprocessing(), Torch(), TensorFlow(), Keras(), Jax(), Lightning())
 }
 
 
