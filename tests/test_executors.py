@@ -271,6 +271,34 @@ def test_what_a_worker_does_not_find_by_name_goes_by_value():
         assert workers._transport.reference != name
 
 
+ANOTHER_PROGRAM = """
+import concurrent.futures, multiprocessing, sys, types
+import hyppo
+
+def main(replica):
+    return 3.0
+
+def become_another_program():
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.modules["__main__"].main = lambda replica: 4.0
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context, become_another_program) as executor:
+        study = hyppo.Study(hyppo.Space(x=hyppo.Real(-1, 1)), main, replicas=1)
+        study.run(trials=2, executor=executor, progress=False)
+        print([trial.mean for trial in study.trials])
+"""
+
+
+def test_a_function_of_the_same_name_in_the_program_of_a_worker_is_not_trained(tmp_path):
+    """As `main` of dask's workers."""
+    (tmp_path / "script.py").write_text(ANOTHER_PROGRAM)
+    command = [sys.executable, "script.py"]
+    run = subprocess.run(command, env=ENVIRON, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.stdout == "[3.0, 3.0]\n", run.stderr
+
+
 def test_what_no_worker_can_load_is_a_launch_error():
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         workers = OnExecutor(Unloadable(), executor)

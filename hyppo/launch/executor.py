@@ -8,8 +8,8 @@ from typing import Any
 
 from hyppo.arguments import quoted
 from hyppo.errors import LaunchError, StudyError
-from hyppo.launch.objective import ObjectiveTransport, find
-from hyppo.launch.wire import Reference, Unready
+from hyppo.launch.objective import ObjectiveTransport, find, script
+from hyppo.launch.wire import ByName, Reference, Unready
 from hyppo.loop import Progressed, Stopped
 from hyppo.training.call import train
 from hyppo.training.replica import Failure, Outcome, Replica, Task
@@ -19,13 +19,23 @@ Objective = Callable[[Replica], Any]
 EXPECTED = "executor: expected a concurrent.futures.Executor (ProcessPoolExecutor(4), client.get_executor() of dask)"
 
 
-def _train_elsewhere(reference: Reference, task: Task) -> Outcome | Unready:
-    """One training on an executor's worker."""
+def _train_elsewhere(reference: Reference, main: str | None, task: Task) -> Outcome | Unready:
+    """One training on an executor's worker; `main` is the path of the script that runs the study.
+
+    Workers such as dask's run a program of their own as `__main__`, which may have a function of the same name.
+    """
     try:
+        if isinstance(reference, ByName) and reference.module == "__main__" and _path_of_main() != main:
+            raise ImportError(f"__main__ of a worker is not {main}")
         objective = find(reference)
     except Exception as error:  # the user's modules cannot be imported, or the pickle cannot be loaded
         return Unready(Failure.of(error))
     return train(objective, Replica(task))
+
+
+def _path_of_main() -> str | None:
+    main = script()
+    return None if main is None else main.path
 
 
 def _lost(what: str, error: BaseException) -> LaunchError:
@@ -60,6 +70,7 @@ class OnExecutor:
         self.groups: Sequence[int] = (0,) * count
         self._executor = executor
         self._transport = ObjectiveTransport(objective)
+        self._main = _path_of_main()
         self._running: dict[Future[Outcome | Unready], tuple[Task, int, Future[Outcome]]] = {}
         if self._transport.reference is None:
             raise LaunchError(self._transport.why_not)
@@ -74,7 +85,7 @@ class OnExecutor:
             future.set_exception(LaunchError(self._transport.why_not))
             return
         try:
-            remote = self._executor.submit(_train_elsewhere, self._transport.reference, task)
+            remote = self._executor.submit(_train_elsewhere, self._transport.reference, self._main, task)
         except Exception as error:  # it was shut down, has lost its workers, or has no place
             future.set_exception(_lost("refused a training", error))
             return
