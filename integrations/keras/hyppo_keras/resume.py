@@ -5,9 +5,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from hyppo.errors import StudyError
 from hyppo.training.metric import Monitor
 from hyppo.training.resume import random_state, set_random_state, state_name
+
+
+def seeds(model: Any) -> list[Any]:
+    """The states of the network's random generators (`keras.random.SeedGenerator`), which are none of its weights."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.non_trainable_variables if id(variable) not in weights]
 
 
 def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> None:
@@ -18,6 +26,7 @@ def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> No
     model.save_weights(replica.directory / weights, overwrite=True)
     state: dict[str, Any] = {"epoch": epoch, "weights": weights, "curve": monitor.curve, "random": random_state()}
     state |= {"loss": monitor.loss, "beside": monitor.beside, "best": None}
+    state["seeds"] = [keras.ops.convert_to_numpy(seed).tolist() for seed in seeds(model)]
     if best is not None:
         state["best"] = f"{name}.{epoch}.best.weights.h5"
         now = [weight.copy() for weight in model.get_weights()]
@@ -54,6 +63,8 @@ def restore_state(model: Any, monitor: Monitor) -> Any:
             model.load_weights(folder / Path(state["best"]).name)
             best = [weight.copy() for weight in model.get_weights()]
         model.load_weights(folder / Path(state["weights"]).name)
+        for seed, value in zip(seeds(model), state["seeds"], strict=True):
+            seed.assign(value)
     except Exception as error:  # Keras raises nearly anything here
         raise StudyError(
             f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): the network or the "
