@@ -303,6 +303,7 @@ def _regret_figure(races: Races, order: Sequence[str], path: Path) -> None:
             if o == "hyppo":
                 axis.fill_between(n, mean * np.exp(-error), mean * np.exp(error), color=colour, alpha=0.12, lw=0)
         axis.set_yscale("log")
+        _plain_numbers(axis.yaxis)
         axis.set_title(family, fontsize=10)
         axis.set_xlabel("evaluations")
         axis.grid(alpha=0.25)
@@ -325,10 +326,22 @@ def _speed_up_figure(races: Races, order: Sequence[str], path: Path) -> None:
         bar = [[value * (1.0 - np.exp(-log_error))], [value * (np.exp(log_error) - 1.0)]]
         axis.errorbar(value, i, xerr=bar, fmt="o", color=_colour(o, order), capsize=3)
     axis.set_yticks(range(len(order)), list(reversed(order)))
+    axis.set_ylim(-0.5, len(order) - 0.5)
     axis.set_xscale("log")
+    _plain_numbers(axis.xaxis)
     axis.set_xlabel("random-equivalent speed-up, all families, and its standard error")
     axis.grid(axis="x", alpha=0.25)
     _save(figure, path)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Label a logarithmic axis with 0.2 instead of 2 x 10^-1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Any, path: Path) -> None:
