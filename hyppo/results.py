@@ -29,6 +29,8 @@ def goal_of(study: "Study") -> Goal:
 class Best:
     """The recommended configuration.
 
+    Its replicas are those of all trials with these parameters: results that were added one by one are several trials.
+
     Attributes
     ----------
     number : int

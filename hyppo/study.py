@@ -27,7 +27,7 @@ from hyppo.search.policy import Further, Policy
 from hyppo.search.propose import Proposal
 from hyppo.seeds import seed_for
 from hyppo.space import Space
-from hyppo.stats import Score
+from hyppo.stats import LossStats, Score
 from hyppo.stopping import Rule
 from hyppo.text import open_closed_streams
 from hyppo.training.criterion import Criterion, has_default
@@ -741,7 +741,8 @@ class Study:
             more = f", {outside} with a loss but outside the space" if outside else ""
             raise StudyError(f"no trial has a finite loss yet ({len(trials)} trials, {failed} failed{more})")
         trial, recommendation = found
-        stats = trial.stats
+        records = [record for same in self._columns.equal(trial) for record in same.replicas]
+        stats = LossStats.of(record.loss for record in records if record.loss is not None)
         assert stats is not None
         return Best(
             trial.number,
@@ -750,7 +751,7 @@ class Study:
             stats.mean,
             stats.std,
             stats.n,
-            sum(r.state is State.FAILED for r in trial.replicas),
+            sum(record.state is State.FAILED for record in records),
             recommendation.interval,
             recommendation.reason,
             trial.ensemble_loss,

@@ -196,6 +196,7 @@ def test_the_search_sees_no_effects_of_folds_and_of_data_seeds():
     assert with_folds.spread[0] < 0.05
     assert with_seeds.spread[0] > 1.0, "a fresh training has another data seed"
     assert study.best.params["x"] <= 0.2
+    assert study.best.reason == "the best observed without the effects of folds, and the surrogate agrees"
     low, high = study.best.interval
     assert low < 4 / 3 + study.best.params["x"] ** 2 < high
 

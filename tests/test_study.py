@@ -116,6 +116,17 @@ def test_add_takes_in_what_is_known_elsewhere():
         study.add({"x": 0.0, "n": 99, "act": "a", "batch": 16}, [0.1])
 
 
+def test_results_of_one_point_that_are_added_one_by_one_are_its_replicas():
+    study = Study(SPACE)
+    for loss in (1.0, 2.0, float("nan"), 3.0):
+        study.add({"x": 0.0, "n": 1, "act": "a", "batch": 16}, loss)
+    for x in (0.5, 1.0, 1.5, 2.0):
+        study.add({"x": x, "n": 1, "act": "a", "batch": 16}, 3.0 + x)
+    best = study.best
+    assert (best.number, best.mean, best.spread, best.replicas, best.failed) == (0, 2.0, 1.0, 3, 1)
+    assert best.interval[0] <= best.mean <= best.interval[1]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -20,6 +20,7 @@ for trials that are new objects, since a changed trial is a new object.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,6 +165,12 @@ class Columns:
         """Trials with a loss, in that order."""
         return [self.trials[number] for number in self.settled()]
 
+    def equal(self, trial: Trial) -> list[Trial]:
+        """The trials of the same point, this one among them, whose trainings are all taken together."""
+        inside = np.flatnonzero(self._inside[: len(self.trials)])
+        keys = dict(zip(inside.tolist(), self._space.keys(self._unit[inside]), strict=True))
+        return [self.trials[number] for number, key in keys.items() if key == keys[trial.number]]
+
     def observations(self) -> "Observations":
         """Trials with a loss in the order of `settled`, and the pruned ones as censored rows after them."""
         from hyppo.search.evidence import Observations, with_censored
@@ -171,21 +178,20 @@ class Columns:
         rows = self.settled()
         pruned = np.flatnonzero(self._pruned[: len(self.trials)])
         mean, std = self._mean[rows], self._std[rows]
+        losses = Observations(self._unit[rows], mean, std, self._count[rows])
         if self._config.target == MEAN_LOSS:
-            mean, std, common = self._without_blocks(rows, mean, std)
+            losses = self._without_blocks(rows, losses)
         else:
-            mean, common = at_size(self._count[rows], mean, self._alone[rows], self._config.ensemble_size), 0.0
-        losses = Observations(self._unit[rows], mean, std, self._count[rows], common=common)
+            of_size = at_size(self._count[rows], mean, self._alone[rows], self._config.ensemble_size)
+            losses = replace(losses, mean=of_size)
         return with_censored(losses, self._unit[pruned])
 
-    def _without_blocks(
-        self, rows: IntArray, mean: FloatArray, std: FloatArray
-    ) -> tuple[FloatArray, FloatArray, float]:
-        """Mean and std of the trials `rows` without the effects of folds or data seeds, and their shared variance.
+    def _without_blocks(self, rows: IntArray, data: "Observations") -> "Observations":
+        """The losses of the trials `rows`, which `data` holds, without the effects of folds or data seeds.
 
         A trial with one replica has seen the first fold or data seed only, and the contenders have seen others too.
         Folds always have effects; seeds only if the training function uses `replica.data_seed`, so their effects are
-        removed only if they are clear. A fresh training has another data seed, but never another fold: the std keeps
+        removed only if they are clear. A fresh training has another data seed, but never another fold: the spread keeps
         the effects of data seeds, and loses those of folds. The losses do not show the mean effect of the
         data seeds that were used: it is an error that all means share.
 
@@ -195,13 +201,13 @@ class Columns:
         and 80 % if effects must be clear from the later replicas alone.
         """
         several = np.flatnonzero(self._count[rows] > 1)
-        ranked = several[np.argsort(mean[several], kind="stable")]
+        ranked = several[np.argsort(data.mean[several], kind="stable")]
         chosen = ranked[: min(max(FEWEST_BETTER, several.size // 2), MOST_BETTER)]
         block, folds = self._config.block_of, self._config.folds is not None
         blocks = fit_blocks([losses_of(self.trials[rows[i]]) for i in chosen], block)
         if blocks is None or blocks.data == 0.0 or not (folds or blocks.evidence > CLEAR):
-            return mean, std, 0.0
-        mean, std = mean.copy(), std.copy()
+            return data
+        mean, std = data.mean.copy(), data.spread.copy()
         for i, row in enumerate(rows):
             own = losses_of(self.trials[row])
             effects, _ = blocks.on([block(index) for index in own])
@@ -210,7 +216,9 @@ class Columns:
                 mean[i] = stats.mean
                 if folds:
                     std[i] = np.nan if stats.std is None else stats.std
-        return mean, std, 0.0 if folds else float(blocks.covariance.mean())
+        if folds:
+            return replace(data, mean=mean, spread=std, without="folds")
+        return replace(data, mean=mean, common=float(blocks.covariance.mean()), without="data seeds")
 
     def outcomes(self) -> "Outcomes":
         """How the trials ended, those with a failure among them."""

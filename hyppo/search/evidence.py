@@ -36,6 +36,7 @@ class Observations:
     count: IntArray  # (n,) finite replicas
     censored: int = 0  # rows at the end that are pruned trials: shown to surrogates, and no more
     common: float = 0.0  # variance of an error that all means share: the level of the data seeds used so far
+    without: str = ""  # "folds" or "data seeds" if their effects are removed from mean and spread
 
 
 def with_censored(data: Observations, unit: FloatArray) -> Observations:

@@ -168,11 +168,12 @@ def _reason(known: Known, index: int, failures: IntArray) -> str:
     evidence = known.evidence
     settled = np.flatnonzero(evidence.settled)
     lowest = int(settled[np.argmin(evidence.score[settled])])
+    effects = f" without the effects of {known.data.without}" if known.data.without else ""
     if evidence.score[index] <= evidence.score[lowest]:
         agrees = ", and the surrogate agrees" if known.enough else "; too little is known for a model of the loss"
-        return f"the best observed{agrees}"
+        return f"the best observed{effects}{agrees}"
     count, quantity = int(evidence.count[lowest]), "loss" if evidence.added is None else "score"
-    other = f"the best observed {quantity} ({evidence.score[lowest]:.6g} over {counted(count, 'training')})"
+    other = f"the best observed {quantity}{effects} ({evidence.score[lowest]:.6g} over {counted(count, 'training')})"
     if failures[lowest] > count:
         return f"{other} is of a point of which {failures[lowest]} trainings failed"
     if known.enough:
