@@ -174,8 +174,22 @@ def test_a_training_that_an_executor_cancels_or_refuses_is_a_launch_error():
         train(OnExecutor(perform, Cancels(), 1), task("square"))
     with concurrent.futures.ProcessPoolExecutor(1) as executor:
         pass
-    with pytest.raises(LaunchError, match=r"refused a training: RuntimeError.*after shutdown"):
+    with pytest.raises(LaunchError, match=r"refused trial 0 replica 0: RuntimeError.*after shutdown"):
         train(OnExecutor(perform, executor), task("square"))
+
+
+class Summarises(concurrent.futures.Executor):
+    """An adapter that looks into the result, and forgets to return it."""
+
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        future.set_result(print(function(*arguments).loss))
+        return future
+
+
+def test_an_executor_that_returns_something_else_is_a_launch_error():
+    with pytest.raises(LaunchError, match="not None"):
+        train(OnExecutor(perform, Summarises(), 1), task("square"))
 
 
 def test_losses_are_kept_when_an_executor_refuses_the_next_training(tmp_path):
@@ -239,7 +253,7 @@ def test_an_executor_that_breaks_is_a_launch_error():
         workers = OnExecutor(perform, executor)
         future = workers.submit(task("kill"), 0)
         until(workers, future.done)
-        with pytest.raises(LaunchError, match="BrokenProcessPool"):
+        with pytest.raises(LaunchError, match="lost trial 0 replica 0: BrokenProcessPool"):
             future.result()
 
 

@@ -38,6 +38,10 @@ def _path_of_main() -> str | None:
     return None if main is None else main.path
 
 
+def _named(task: Task) -> str:
+    return f"trial {task.trial} replica {task.index}"
+
+
 def _lost(what: str, error: BaseException) -> LaunchError:
     lost = LaunchError(f"the executor {what}: {type(error).__name__}: {error}")
     lost.__cause__ = error
@@ -87,7 +91,7 @@ class OnExecutor:
         try:
             remote = self._executor.submit(_train_elsewhere, self._transport.reference, self._main, task)
         except Exception as error:  # it was shut down, has lost its workers, or has no place
-            future.set_exception(_lost("refused a training", error))
+            future.set_exception(_lost(f"refused {_named(task)}", error))
             return
         if not isinstance(remote, Future):
             what = f"{type(remote).__module__}.{type(remote).__qualname__}"
@@ -103,14 +107,18 @@ class OnExecutor:
         for remote in done:
             task, key, future = self._running.pop(remote)
             if remote.cancelled():
-                future.set_exception(LaunchError("the executor cancelled a training"))
+                future.set_exception(LaunchError(f"the executor cancelled {_named(task)}"))
             elif (error := remote.exception()) is not None:
-                future.set_exception(error if isinstance(error, LaunchError) else _lost("lost a training", error))
+                future.set_exception(error if isinstance(error, LaunchError) else _lost(f"lost {_named(task)}", error))
             elif isinstance(ending := remote.result(), Unready):
                 self._transport.fall_back(key, ending.failure)
                 self._start(task, future)
-            else:
+            elif isinstance(ending, Outcome):
                 future.set_result(ending)
+            else:
+                future.set_exception(
+                    LaunchError(f"the executor must return the function's result, not {quoted(ending)}")
+                )
 
     def reports(self) -> list[Progressed]:
         return []
