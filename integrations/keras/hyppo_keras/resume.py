@@ -14,8 +14,7 @@ from hyppo.training.resume import random_state, set_random_state, state_name
 
 def seeds(model: Any) -> list[Any]:
     """The states of the network's random generators (`keras.random.SeedGenerator`), which are none of its weights."""
-    weights = {id(weight) for weight in model.weights}
-    return [variable for variable in model.non_trainable_variables if id(variable) not in weights]
+    return [generator.state for layer in model._flatten_layers() for generator in layer._seed_generators]
 
 
 def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> None:
