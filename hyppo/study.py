@@ -693,7 +693,7 @@ class Study:
             ends the confirmation.
         against : int or str, optional
             Number or name of a trial to compare with, such as "baseline". It is trained as often, in turn with the
-            recommended one.
+            recommended one. If it is the recommended one itself, there is no comparison.
         **options
             As for `run`, without a budget.
 
@@ -705,7 +705,7 @@ class Study:
         Raises
         ------
         StudyError
-            No objective, no loss yet, `against` is no other trial, or every confirmation failed.
+            No objective, no loss yet, `against` is no trial or "best", or every confirmation failed.
 
         Examples
         --------

@@ -69,6 +69,15 @@ def test_what_it_is_compared_with_trains_in_turn():
     assert f"trial {found.number} of 8" in str(found)
 
 
+def test_a_baseline_that_is_the_recommendation_is_confirmed_alone():
+    study = Study(SPACE, noisy, replicas=3, isolate=False, surrogate="random")
+    study.enqueue({"x": 0.0}, name="baseline")
+    study.run(trials=3, progress=False)
+    found = study.confirm(replicas=4, against="baseline", progress=False)
+    assert (found.number, len(found.losses), found.versus) == (0, 4, None)
+    assert 'The recommended configuration ("baseline", trial 0 of 3: ' in found.text
+
+
 def test_a_confirmation_made_again_trains_nothing_and_more_replicas_add():
     calls = []
     study = searched(lambda replica: calls.append(replica.index) or noisy(replica))

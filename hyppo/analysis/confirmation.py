@@ -48,7 +48,7 @@ class Confirmation:
     held : bool
         Whether the two intervals meet.
     versus : Comparison or None
-        The trial compared with another one, trained as often with new seeds.
+        The trial compared with another one, trained as often with new seeds; None without another one.
     text : str
         A paragraph for the methods section of a paper.
     ensemble_loss : float or None
@@ -228,9 +228,10 @@ def _paragraph(
     trial, losses = trials[0], confirmed(trials[0], count)
     goal = goal_of(study)
     params = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
+    named = f'"{trial.name}", ' if trial.name else ""
     failed = sum(r.state is State.FAILED and r.index < CONFIRMATION + count for r in trial.confirmations)
     sentences = [
-        f"The recommended configuration (trial {trial.number} of {len(study.trials)}: {params}) was trained "
+        f"The recommended configuration ({named}trial {trial.number} of {len(study.trials)}: {params}) was trained "
         f"{counted(len(losses) + failed, 'more time')} with seeds that the search had not used.",
         f"Its {printable(goal.metric)} was {_measured(trial, count, study.config, goal)}.",
     ]

@@ -134,9 +134,10 @@ def confirm(
     numbers = [best.number]
     if against is not None:
         other = study._named(against)
-        if other.number == best.number:
+        if against == "best":
             raise StudyError(f"against: trial {other.number} is the recommended one; compare it with another trial")
-        numbers.append(other.number)
+        if other.number != best.number:  # or the search found nothing better than the baseline
+            numbers.append(other.number)
     if retry_failed:
         ConfirmSession(study, numbers, fewest).retry_failed()
     count = fewest
