@@ -176,8 +176,10 @@ def test_fresh_finds_the_last_point_of_a_large_space():
     generator = np.random.default_rng(0)
     everything = candidates.enumerate_points(space, 0, 40_000)
     taken = set(space.keys(everything)) - set(space.keys(everything[[31_007]]))
-    np.testing.assert_array_equal(candidates.fresh(space, generator, taken, 100), everything[[31_007]])
-    assert candidates.fresh(space, generator, taken | set(space.keys(everything)), 100).shape == (0, 2)
+    np.testing.assert_array_equal(
+        candidates.fresh(space, generator, taken, 100, np.empty((0, 2))), everything[[31_007]]
+    )
+    assert candidates.fresh(space, generator, taken | set(space.keys(everything)), 100, everything).shape == (0, 2)
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,7 +195,7 @@ def test_candidates_are_free_lattice_points(seed, count):
     ):
         assert pool.shape == (count, MIXED.dimension)
         on_lattice(MIXED, pool)
-    fresh = candidates.fresh(MIXED, generator, taken, count)
+    fresh = candidates.fresh(MIXED, generator, taken, count, np.empty((0, MIXED.dimension)))
     chosen = candidates.evolve(MIXED, generator, fresh, lambda u: -np.abs(u - 0.3).sum(axis=1), taken)
     on_lattice(MIXED, chosen[None, :])
     assert not taken & set(MIXED.keys(chosen[None, :]))

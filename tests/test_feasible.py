@@ -43,6 +43,17 @@ def test_a_small_feasible_region_is_found():
     assert study.ask().params["batch"] == 7
 
 
+def test_a_region_too_small_to_be_met_by_chance_is_searched_from_a_point_in_it():
+    space = hyppo.Space(x=hyppo.Real(0, 1), y=hyppo.Real(0, 1))
+    study = hyppo.Study(space, feasible=lambda p: abs(p["x"] - 0.5) + abs(p["y"] - 0.5) < 0.003, replicas=1)
+    study.enqueue({"x": 0.5, "y": 0.5})
+    for _ in range(6):
+        trial = study.ask()
+        study.tell(trial.number, trial.params["x"] + trial.params["y"])
+    assert len(study.trials) == 6
+    assert study.best.estimate < 0.999
+
+
 @pytest.mark.parametrize(
     ("feasible", "told"),
     [(lambda params: None, "expected True or False, got None"), (lambda params: params["no"], "raised KeyError: 'no'")],

@@ -51,8 +51,13 @@ def uniform(space: Space, generator: np.random.Generator, count: int) -> FloatAr
     return space.spread(generator.random((count, space.dimension)))
 
 
-def fresh(space: Space, generator: np.random.Generator, taken: Set[bytes], count: int) -> FloatArray:
-    """Up to `count` free points, near to uniform; none if a long search finds no free point."""
+def fresh(
+    space: Space, generator: np.random.Generator, taken: Set[bytes], count: int, visited: FloatArray
+) -> FloatArray:
+    """Up to `count` free points, near to uniform; none if a long search finds no free point.
+
+    If almost all of a space is refused, the free points are found around the `visited` ones, (v, d).
+    """
     size = space.combinations
     if size is not None and size <= ENUMERATED:
         points = free(space, enumerate_points(space, 0, size), taken)
@@ -67,6 +72,11 @@ def fresh(space: Space, generator: np.random.Generator, taken: Set[bytes], count
             points = free(space, enumerate_points(space, start, min(start + step, size)), taken)
             if points.shape[0]:
                 return points[generator.permutation(points.shape[0])[:count]]
+    elif visited.shape[0]:
+        for _ in range(DRAWS):
+            points = free(space, around(space, generator, generator.permutation(visited), count), taken)
+            if points.shape[0]:
+                return points
     return np.empty((0, space.dimension))
 
 

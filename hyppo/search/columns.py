@@ -241,5 +241,6 @@ class Columns:
         return self._unit[rows]
 
     def units(self) -> FloatArray:
-        """Coordinates of all trials, (n, d)."""
-        return self._unit[: len(self.trials)].copy()
+        """Coordinates of the trials in the space, (m, d)."""
+        count = len(self.trials)
+        return self._unit[:count][self._inside[:count]]

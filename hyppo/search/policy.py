@@ -120,7 +120,7 @@ class Policy:
         from hyppo.acquisition.candidates import POOL, fresh
 
         generator = generator_for(self.config.seed, Purpose.FEASIBLE, len(columns.trials))
-        return not len(fresh(self.space, generator, columns.taken, POOL))
+        return not len(fresh(self.space, generator, columns.taken, POOL, columns.units()))
 
     def _contenders(self, columns: Columns, known: Known, count: int, left: Left) -> list[Further]:
         """Contenders for which a further training is worth more than a new point, `count` trainings at most."""
@@ -150,7 +150,10 @@ class Policy:
         free = [t for t in columns.trials if not t.pending and t.state is State.DONE and t.params in self.space]
         if not free:
             if not columns.trials:
-                raise SpaceExhausted("feasible refused every point that was looked at: it may refuse all of the space")
+                raise SpaceExhausted(
+                    "feasible refused every point that was looked at: it may refuse all of the space; if not, "
+                    "study.enqueue(params) begins at a point that it accepts"
+                )
             pending = any(t.pending for t in columns.trials)
             why = "tell the losses of a pending one first" if pending else "each failed or was stopped early"
             tried = counted(len(columns.trials), "trial")

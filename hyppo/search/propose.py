@@ -117,7 +117,8 @@ def _proposal(known: Known, point: Any, by: Proposer) -> Proposal:
 def _free(known: Known, count: int, generator: np.random.Generator) -> FloatArray:
     """Free points, near to uniform, (q, d); none if the space has no more."""
     wanted = max(acquisition.candidates.POOL, count)
-    return acquisition.candidates.fresh(known.space, generator, known.taken, wanted)
+    visited = np.vstack([known.data.unit, known.pending])
+    return acquisition.candidates.fresh(known.space, generator, known.taken, wanted, visited)
 
 
 class Uniform:
