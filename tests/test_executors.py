@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import hyppo
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.executor import OnExecutor
 from hyppo.launch.surroundings import LAUNCHER
+from hyppo.loop import Stopped
 
 from .workers_contract import perform, task, train, until
 
@@ -246,6 +248,31 @@ def test_a_signal_to_a_run_and_the_workers_of_its_executor_stops_the_run(tmp_pat
     assert "LaunchError" not in errors
     first, *others = (str(trial.state) for trial in hyppo.load(tmp_path / "s.h5").trials)
     assert (first, set(others)) == ("done", {"pending"})
+
+
+class OnThreads(concurrent.futures.Executor):
+    """As those of dask and Ray: its futures are pending until they are done."""
+
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        threading.Thread(target=lambda: future.set_result(function(*arguments))).start()
+        return future
+
+
+def test_a_stop_waits_for_trainings_that_run_and_cancels_those_that_wait():
+    workers = OnExecutor(perform, OnThreads(), 1)
+    future = workers.submit(task("sleep", x=0.3), 0)
+    workers.request_stop()
+    until(workers, future.done)
+    assert future.result().loss == 0.0
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        workers = OnExecutor(perform, executor, 2)
+        runs, waits = (workers.submit(task("sleep", x=0.3), slot) for slot in (0, 1))
+        workers.request_stop()
+        until(workers, lambda: runs.done() and waits.done())
+    assert runs.result().loss == 0.0
+    with pytest.raises(Stopped):
+        waits.result()
 
 
 def test_an_executor_that_breaks_is_a_launch_error():

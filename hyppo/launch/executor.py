@@ -124,8 +124,11 @@ class OnExecutor:
         return []
 
     def request_stop(self, task: Task | None = None) -> None:
-        """Cancel waiting trainings; a training that runs on an executor cannot be reached."""
-        if task is None:
+        """Cancel waiting trainings; a training that runs on an executor cannot be reached.
+
+        The futures of dask and Ray never say that they run: then each may run, and none is cancelled.
+        """
+        if task is None and any(remote.running() for remote in self._running):
             for remote, (_, _, future) in tuple(self._running.items()):
                 if remote.cancel():
                     del self._running[remote]
@@ -135,5 +138,6 @@ class OnExecutor:
         pass
 
     def close(self) -> None:
-        self.request_stop()
+        for remote in self._running:
+            remote.cancel()
         self._running.clear()
