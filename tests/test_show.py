@@ -14,6 +14,7 @@ import hyppo
 from hyppo.cli.script_command import distance
 from hyppo.text import Stream, printable
 from hyppo.training.predictions import Predictions
+from hyppo.training.replica import Goal
 
 HOSTILE = ("[bold]", "[/data/a]", "[conv,pool]", ":smile:")
 
@@ -96,7 +97,8 @@ def test_json_says_the_same(wide):
 def test_the_number_that_is_optimised_is_shown(tmp_path):
     def train(replica):
         x = replica.params["x"]
-        return hyppo.Result(x, prediction=np.full(4, x + 0.001 * replica.index), targets=np.zeros(4))
+        replica.goal = Goal("score", "max")  # as a callback does
+        return hyppo.Result(-x, prediction=np.full(4, x + 0.001 * replica.index), targets=np.zeros(4))
 
     path = tmp_path / "study.h5"
     study = hyppo.Study(
@@ -107,7 +109,9 @@ def test_the_number_that_is_optimised_is_shown(tmp_path):
     text, _ = command("show", path)
     assert "best observed, by ensemble loss" in text
     first = min(study.trials, key=study.score)
-    assert re.search(rf"^ +{first.number} +{first.ensemble_loss:.6g} ", text, re.MULTILINE)
+    row = re.search(rf"^ +{first.number} +{first.ensemble_loss:.6g} +\S+ +(\S+) ", text, re.MULTILINE)
+    observed = re.search(r"observed +mean (\S+),", text)
+    assert float(row[1]) == pytest.approx(float(observed[1])), "the same number has the same sign everywhere"
 
 
 def test_a_score_with_risk_is_shown(tmp_path):

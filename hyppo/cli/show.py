@@ -19,7 +19,7 @@ from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.cli.console import StudyFile, console
 from hyppo.config import ENSEMBLE_LOSS, MEAN, named
 from hyppo.errors import StudyError
-from hyppo.results import LOSS, Best
+from hyppo.results import Best, goal_of
 from hyppo.study import Study, load
 from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
 from hyppo.trial import ReplicaRecord, State, Trial
@@ -103,7 +103,7 @@ class Columns:
         numbers: dict[str, Cell] = {"trial": lambda t: str(t.number)}
         criterion = "mean"
         digits = digits_of((study.score(t) for t in listed), 6)
-        goal = study.goal or LOSS
+        goal = goal_of(study)
         if study.target == ENSEMBLE_LOSS:
             numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, digits)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
