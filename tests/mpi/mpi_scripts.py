@@ -173,6 +173,14 @@ def exit_code():
     sys.exit(3)
 
 
+def finalize():
+    from mpi4py import MPI
+
+    study_of(lambda replica: 1.0).run(trials=2)
+    MPI.Finalize()
+    say("finalized")
+
+
 def idle():
     study_of(lambda replica: 1.0).run(trials=4)
     say("idle")

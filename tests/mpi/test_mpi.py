@@ -257,6 +257,11 @@ def test_the_exit_code_of_the_script_is_that_of_the_job(tmp_path):
     assert finish(start(2, SCENES, "exit_code", tmp_path))[0] == 3
 
 
+def test_a_script_may_finalise_mpi_itself(tmp_path):
+    code, out, errors = finish(start(3, SCENES, "finalize", tmp_path))
+    assert (code, out) == (0, "finalized\n"), errors
+
+
 def test_a_message_wakes_a_rank_that_sleeps(tmp_path):
     code, out, errors = finish(start(2, SCENES, "bell", tmp_path))
     assert code == 0, errors

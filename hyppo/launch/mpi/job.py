@@ -12,7 +12,7 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Bye, Hello, Release
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.mpi.rank import Rank
-from hyppo.launch.mpi.world import Launcher, join_world, watch_for_collective_calls
+from hyppo.launch.mpi.world import Launcher, before_finalize, join_world, watch_for_collective_calls
 
 FORWARDED = 0.5  # s for mpiexec to pass an error message on before the job is aborted, which drops buffered output
 MISSED_AFTER = 30.0  # s until a notice names the ranks that are missing
@@ -34,7 +34,7 @@ class Job:
         self.workers_present: dict[int, Hello] = {}
         self.own_rank: Rank | None = None
         self.launcher = Launcher()
-        self._guarded = self._releases = False
+        self._guarded = self._releases = self._released = False
 
     @cached_property
     def communicator(self) -> Any:
@@ -96,6 +96,7 @@ class Job:
         if not self._releases:
             self._releases = True
             atexit.register(self._release)
+            before_finalize(self._release)
             if self.size > 1:
                 watch_for_collective_calls(lambda text: print(f"hyppo: {text}", file=sys.stderr, flush=True))
 
@@ -135,7 +136,13 @@ class Job:
         return self.workers_present
 
     def _release(self) -> None:
-        """Release the other ranks, and receive their last messages: MPI's finalisation would wait for these."""
+        """Release the other ranks, and receive their last messages: MPI's finalisation would wait for these.
+
+        It runs once: before the script's own `MPI.Finalize`, or at its exit.
+        """
+        if self._released:
+            return
+        self._released = True
         if self.own_rank is not None:
             self.own_rank.close()
         for rank in range(1, self.size):

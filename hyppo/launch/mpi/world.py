@@ -80,6 +80,14 @@ def join_world() -> Any:
     return world
 
 
+def before_finalize(call: Callable[[], None]) -> None:
+    """Call `call` when `MPI.Finalize` begins; MPI still works then: it deletes the attributes of `COMM_SELF` first."""
+    from mpi4py import MPI
+
+    key = MPI.Comm.Create_keyval(delete_fn=lambda *_: call())
+    MPI.COMM_SELF.Set_attr(key, None)
+
+
 def _library(mpi: Any) -> str:
     return str(mpi.Get_library_version()).splitlines()[0].strip(" \0")
 
