@@ -19,13 +19,13 @@ PROBE = (1.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # losses whose score tells one f
 DEFAULT_REPLICAS = (1, 8)  # trainings of a point if the user does not say: one, and more of the contenders
 
 
-def named(index: int) -> str:
-    """A replica or confirmation by its index.
+def named(trial: int, index: int) -> str:
+    """A training by the numbers of its trial and replica, in messages.
 
-    >>> named(3), named(CONFIRMATION + 3)
-    ('replica 3', 'confirmation 3')
+    >>> named(7, 3), named(7, CONFIRMATION + 3)
+    ('trial 7 replica 3', 'trial 7 confirmation 3')
     """
-    return f"replica {index}" if index < CONFIRMATION else f"confirmation {index - CONFIRMATION}"
+    return f"trial {trial} " + (f"replica {index}" if index < CONFIRMATION else f"confirmation {index - CONFIRMATION}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -364,7 +364,7 @@ def _merged(trial: Trial, records: Iterable[ReplicaRecord]) -> Trial:
         if before is not None and before.state is State.FAILED and record.state is State.PENDING:
             record = replace(record, attempts=before.attempts + 1)  # a failed replica is trained again
         elif before is not None and before.state is not State.PENDING:
-            raise StudyError(f"trial {trial.number} {named(record.index)} is settled already")
+            raise StudyError(f"{named(trial.number, record.index)} is settled already")
         known[record.index] = record
     ordered = [known[index] for index in sorted(known)]
     return replace(

@@ -308,12 +308,12 @@ def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
     if all_of_them:
         for trial, record in failed:
             assert record.failure is not None
-            screen.print(Text(f"trial {trial.number} {named(record.index)}", "bold"))
+            screen.print(Text(named(trial.number, record.index), "bold"))
             screen.print(Text(printable(record.failure, lines=True), "red"), soft_wrap=True)
             screen.print(Text(printable(record.failure.traceback, lines=True)), soft_wrap=True)
         return
     trial, record = failed[-1]
-    text = printable(f"last failure: trial {trial.number} {named(record.index)}: {record.failure}")
+    text = printable(f"last failure: {named(trial.number, record.index)}: {record.failure}")
     screen.print(Text(text, "red"))
     screen.print(Text("--failures lists them all with their tracebacks", "dim"))
 

@@ -254,7 +254,7 @@ class Watched:
                     continue
                 since = self._asked.get((trial.number, r.index))
                 waited = "" if not since else f"  {duration(max(now - since, 0.0))}"
-                rows.append(f"trial {trial.number} {named(r.index)}{waited}")
+                rows.append(f"{named(trial.number, r.index)}{waited}")
         return rows
 
     def _sparkline(self, width: int) -> str:
@@ -303,9 +303,7 @@ class Watched:
             lines.append(Text(spark, "cyan"))
         failed = [(t.number, r) for t in self._trials() for r in (*t.replicas, *t.confirmations) if r.failure]
         failed.sort(key=lambda pair: pair[1].end or 0.0)
-        bottom = [
-            Text(printable(f"failed: trial {at} {named(r.index)}: {r.failure}"), "red") for at, r in failed[-FAILURES:]
-        ]
+        bottom = [Text(printable(f"failed: {named(at, r.index)}: {r.failure}"), "red") for at, r in failed[-FAILURES:]]
         room = height - len(lines) - len(bottom) - (3 if bottom else 2)
         pending = self._pending(now)
         if pending and room > 0:

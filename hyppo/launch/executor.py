@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from hyppo.arguments import quoted
+from hyppo.config import named
 from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport, find, script
 from hyppo.launch.wire import ByName, Reference, Unready
@@ -36,10 +37,6 @@ def _train_elsewhere(reference: Reference, main: str | None, task: Task) -> Outc
 def _path_of_main() -> str | None:
     main = script()
     return None if main is None else main.path
-
-
-def _named(task: Task) -> str:
-    return f"trial {task.trial} replica {task.index}"
 
 
 def _lost(what: str, error: BaseException) -> LaunchError:
@@ -91,7 +88,7 @@ class OnExecutor:
         try:
             remote = self._executor.submit(_train_elsewhere, self._transport.reference, self._main, task)
         except Exception as error:  # it was shut down, has lost its workers, or has no place
-            future.set_exception(_lost(f"refused {_named(task)}", error))
+            future.set_exception(_lost(f"refused {named(task.trial, task.index)}", error))
             return
         if not isinstance(remote, Future):
             what = f"{type(remote).__module__}.{type(remote).__qualname__}"
@@ -106,10 +103,11 @@ class OnExecutor:
         done, _ = concurrent.futures.wait(self._running, timeout, concurrent.futures.FIRST_COMPLETED)
         for remote in done:
             task, key, future = self._running.pop(remote)
+            training = named(task.trial, task.index)
             if remote.cancelled():
-                future.set_exception(LaunchError(f"the executor cancelled {_named(task)}"))
+                future.set_exception(LaunchError(f"the executor cancelled {training}"))
             elif (error := remote.exception()) is not None:
-                future.set_exception(error if isinstance(error, LaunchError) else _lost(f"lost {_named(task)}", error))
+                future.set_exception(error if isinstance(error, LaunchError) else _lost(f"lost {training}", error))
             elif isinstance(ending := remote.result(), Unready):
                 self._transport.fall_back(key, ending.failure)
                 self._start(task, future)

@@ -25,7 +25,7 @@ OnOutput = Callable[[Task, str], None]
 
 def relay(task: Task, line: str) -> None:
     """Print one line of a training's output, prefixed with its trial and replica."""
-    print(f"[trial {task.trial} {named(task.index)}] {line}", flush=True)
+    print(f"[{named(task.trial, task.index)}] {line}", flush=True)
 
 
 class RelayOnce:

@@ -141,7 +141,7 @@ def check(event: Event) -> None:
             _check_fields(record)
             if (record.loss is not None) is not (record.state is State.DONE):
                 raise StudyError(
-                    f"trial {event.number} {named(record.index)} is {record.state}: "
+                    f"{named(event.number, record.index)} is {record.state}: "
                     f"expected {'a' if record.state is State.DONE else 'no'} loss, got {record.loss!r}"
                 )
 

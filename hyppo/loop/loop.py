@@ -391,7 +391,7 @@ class Loop:
             return None  # a framework turned the stop into an exception
         if self._worth_a_retry(task, outcome):
             again = replace(task, attempt=task.attempt + 1)
-            self.view.say(f"trial {task.trial} {named(task.index)}: {outcome.failure}; attempt {again.attempt}")
+            self.view.say(f"{named(task.trial, task.index)}: {outcome.failure}; attempt {again.attempt}")
             self.queue.add(again, first=True)
             return None
         return outcome

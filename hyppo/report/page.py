@@ -319,13 +319,10 @@ def trials_table(study: Study, trials: Sequence[Trial]) -> str:
 
 def _failures_table(study: Study) -> str:
     _, counts = tables.failure_rows(study)
-    last: dict[str, tuple[int, int, str]] = {}
+    last: dict[str, tuple[str, str]] = {}
     for t in study.trials:
         for r in t.replicas:
             if r.failure is not None:
-                last[printable(r.failure.type)] = (t.number, r.index, r.failure.message)
-    rows = [
-        [escape(kind), str(count), f"trial {last[kind][0]} {named(last[kind][1])}", text(last[kind][2][:400])]
-        for kind, count in counts.items()
-    ]
+                last[printable(r.failure.type)] = named(t.number, r.index), r.failure.message
+    rows = [[escape(kind), str(count), last[kind][0], text(last[kind][1][:400])] for kind, count in counts.items()]
     return table(["failure", "trainings", "last", "message"], rows, numeric=(1,), wide=(3,))

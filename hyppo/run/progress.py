@@ -89,7 +89,7 @@ class Progress:
         failure = outcome.failure
         if failure is None or (self._failures > 1 and not self._options.progress):
             return
-        text = f"trial {task.trial} {named(task.index)} failed: {failure}"
+        text = f"{named(task.trial, task.index)} failed: {failure}"
         if self._failures == 1 and failure.traceback:
             text += f"\n{failure.traceback.rstrip()}"
         self.say(text)
@@ -180,9 +180,9 @@ class Progress:
         for one in status.running[:RUNNING_SHOWN]:
             goal = LOSS if self._best is None else self._best.goal
             last = "" if one.loss is None else f"step {one.step}, {printable(goal.metric)} {goal.shown(one.loss):.4g}"
-            running.add_row(f"trial {one.task.trial}", named(one.task.index), duration(now - one.since), last)
+            running.add_row(named(one.task.trial, one.task.index), duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:
-            running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "", "")
+            running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "")
         body = Group(Text(self._counts(status)), Text(self._incumbent() or "no incumbent yet", style="bold"), running)
         # Room at the right for the "^C" that a terminal shows: at a line's end it would push the panel down.
         width = None if self._console is None else max(self._console.width - 8, 20)
