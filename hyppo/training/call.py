@@ -27,15 +27,16 @@ from hyppo.training.seeding import restored_switches, seed_everything
 _one_at_a_time = threading.RLock()  # reentrant, because a training may run a study of its own with isolate=False
 
 
-def _settle(objective_name: str, returned: Any, replica: Replica) -> Result:
+def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | None:
     """The result of a training, from the returned value of its function and the result of a callback.
 
     A returned loss overrides that of the callback, because the user computed it last. Beside a callback with
-    mode="max", a returned number may be the metric or the loss, its negative.
+    mode="max", a returned number may be the metric or the loss, its negative. Only the first of data-parallel ranks
+    needs a result.
     """
     handed = replica.result
     if returned is None:
-        if handed is None:
+        if handed is None and replica.rank == 0:
             raise ObjectiveError(
                 f"{objective_name} returned None, and no callback stored a result; return the loss as a float, "
                 "or a hyppo.Result, or give HyppoCallback(replica, ...) to the trainer"
@@ -151,7 +152,7 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
         if replica.rank == 0:
             discard(replica.location)
         result = _settle(name_of(objective), objective(replica), replica)
-        if result.prediction is not None and replica.rank == 0:
+        if result is not None and result.prediction is not None and replica.rank == 0:
             keep(replica, [(result.prediction, result.passes or (), result.targets)], asked=True)
         if replica.target == ENSEMBLE_LOSS and replica.rank == 0:
             if replica.losses is None:
@@ -160,12 +161,13 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
                     "or hyppo_keras.fit, or return hyppo.Result(loss, prediction=..., targets=...)"
                 )
             criterion = replica.own_criterion
-        if replica.goal is not None:
-            replica.metrics[replica.goal.metric] = replica.goal.shown(result.loss)
-        if math.isfinite(result.loss):
-            loss = result.loss
-        else:
-            failure = Failure.of_loss(result.loss)
+        if result is not None:
+            if replica.goal is not None:
+                replica.metrics[replica.goal.metric] = replica.goal.shown(result.loss)
+            if math.isfinite(result.loss):
+                loss = result.loss
+            else:
+                failure = Failure.of_loss(result.loss)
     except (Exception, SystemExit) as error:
         failure = Failure.of(error)
     end = time.time()

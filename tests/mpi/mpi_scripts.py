@@ -250,6 +250,22 @@ def one_leaves(replica):
     return 1.0
 
 
+def one_rank_raises():
+    study = study_of(raise_on_one_rank, log=folder / "s.h5")
+    study.run(trials=2, data_parallel=2)
+
+
+def raise_on_one_rank(replica):
+    import torch
+    import torch.distributed as distributed
+
+    distributed.init_process_group("gloo")
+    if replica.trial == 0 and replica.rank == 1:
+        raise ValueError("no such file on this rank")
+    distributed.all_reduce(torch.ones(1))
+    return 1.0 if replica.rank == 0 else None
+
+
 def pruning():
     study = study_of(descent, replicas=2, stopping="halving", log=folder / "s.h5")
     study.run(trials=12, trial_groups=2, data_parallel=2)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 import hyppo
+from hyppo.cli.slurm_script import Job
 from hyppo.launch.surroundings import LAUNCHER
 from hyppo.log import read_log
 from hyppo.trial import Note
@@ -229,6 +231,14 @@ def test_a_rank_that_dies_fails_the_training_of_its_group_alone(tmp_path):
     assert len(groups) == 3  # the other group's first two, those that replaced them, and the neighbours
 
 
+def test_the_first_failure_of_a_group_is_kept_and_the_loss_of_its_first_rank_counts(tmp_path):
+    code, _, errors = finish(start(3, SCENES, "one_rank_raises", tmp_path))
+    assert code == 0, errors
+    first, second = (trial.replicas[0] for trial in hyppo.load(tmp_path / "s.h5").trials)
+    assert str(first.failure) == "ValueError: no such file on this rank"
+    assert (second.loss, second.failure) == (1.0, None)
+
+
 def test_an_objective_that_no_rank_can_have_is_refused(tmp_path):
     code, _, errors = finish(start(2, SCENES, "refused", tmp_path))
     assert code != 0
@@ -320,6 +330,15 @@ def test_a_stop_is_clean_and_the_same_command_goes_on(tmp_path, serial):
     assert 3 <= sum(r.loss is not None for t in hyppo.load(log).trials for r in t.replicas) < 10
     assert finish(start(2, TUNE, log, 5, **one_group))[0] == 0
     assert trials_of(log) == serial
+
+
+def test_jobs_that_the_warning_kills_after_the_run_are_requeued(tmp_path):
+    job = start(5, SCENES, "idle", tmp_path)
+    assert job.stdout.readline() == "idle\n"
+    job.send_signal(signal.SIGUSR1)
+    code = finish(job, 20)[0]
+    script = Job(["tune.py"], 3600, "/home/me", sys.executable, "tune", ranks_per_node=4, mpi="mpiexec").script()
+    assert f"1:{code}" in re.search(r"case .*\n\s*(.*)\) ;;", script)[1].split(" | ")
 
 
 def log_has(log, number):

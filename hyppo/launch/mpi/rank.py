@@ -276,9 +276,10 @@ class Rank:
 def _decisive(endings: Sequence[Ending]) -> Ending:
     """The ending of a group, from the endings of its ranks, the leader's first.
 
-    A process that died explains the exceptions of the others; a stop or a failure of any is one of all.
+    A process that died explains the exceptions of the others, and the first exception those that follow when the
+    connections of its rank close. A stop or a failure of any rank is one of all.
     """
-    failed = [e for e in endings if isinstance(e, Outcome) and e.failure is not None]
+    failed = sorted((e for e in endings if isinstance(e, Outcome) and e.failure is not None), key=lambda e: e.end)
     died = [e for e in failed if e.failure is not None and e.failure.type in PROCESS_FAILURES]
     cut = [e for e in endings if not isinstance(e, Outcome)]
     return [*died, *cut, *failed, *endings][0]
