@@ -906,7 +906,7 @@ class Study:
         Raises
         ------
         StudyError
-            altair or vl-convert-python is not installed, or the file cannot be written.
+            altair or vl-convert-python is not installed, or the file cannot be written or is a study file.
         """
         from hyppo.report import write
 

@@ -182,3 +182,7 @@ def test_a_closed_pipe_and_a_full_standard_output(study_file):
         )
     assert run.returncode == 2
     assert b"standard output cannot be written" in run.stderr
+    command = f"{sys.executable} -m hyppo export {study_file} >&-"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.startswith(b"hyppo: standard output is closed")

@@ -283,6 +283,20 @@ def test_an_output_that_cannot_be_written_is_said(study, tmp_path):
         study.report(tmp_path / "missing" / "report.html")
 
 
+def test_a_page_replaces_no_study(study, tmp_path):
+    """Neither by its name nor through a link; and a page that cannot be written leaves no other file."""
+    path = small_study(tmp_path / "study.h5", trials=2)
+    (tmp_path / "link.html").symlink_to("study.h5")
+    before = path.read_bytes()
+    for name in ("study.h5", "link.html"):
+        with pytest.raises(hyppo.StudyError, match="not overwritten"):
+            study.report(tmp_path / name)
+    with pytest.raises(hyppo.StudyError, match="cannot be written: No space left on device"):
+        study.report("/dev/full")
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.html", "study.h5"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("trials", "replicas", "most"), [(1000, 1, 5e6), (10_000, 3, 15e6)])
 def test_a_large_study_has_a_small_page_soon(trials, replicas, most, tmp_path):

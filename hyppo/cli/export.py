@@ -6,18 +6,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hyppo.cli.console import StudyFile
 from hyppo.config import CONFIRMATION
 from hyppo.errors import LogError, StudyError
-from hyppo.log import Header, is_study_or_journal, read_log
+from hyppo.log import Header, read_log
+from hyppo.log.output import replaced
 from hyppo.study import Study, study_of
 from hyppo.text import counted, printable
 from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, Trial
@@ -68,8 +68,7 @@ def export(
     if output is None:
         _print(content)
         return
-    _refuse_to_overwrite(output, study_file)
-    with _replaced(output) as stream:
+    with replaced(output) as stream:
         stream.write(content)
     trained = counted(sum(len(t.replicas) for t in study.trials), "replica")
     if confirmations := sum(len(t.confirmations) for t in study.trials):
@@ -100,33 +99,9 @@ def _format(output: Path | None, form: Format | None) -> Format:
 # -- output -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_to_overwrite(output: Path, study_file: Path) -> None:
-    if is_study_or_journal(output) or (output.exists() and output.samefile(study_file)):
-        raise LogError(
-            f"{output} is a study file or its journal, which is not overwritten; give the output another name"
-        )
-
-
-@contextmanager
-def _replaced(output: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name once it is complete: on a full disk the old file stays."""
-    output = Path(os.path.realpath(output))
-    direct = output.exists() and not output.is_file()  # a pipe, /dev/null
-    part = output if direct else output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        if not direct:
-            part.replace(output)
-    except OSError as error:
-        raise LogError(f"{output} cannot be written: {error.strerror or error}") from error
-    finally:
-        if not direct:
-            with suppress(OSError):  # none is there if it could not be opened
-                part.unlink()
-
-
 def _print(content: bytes) -> None:
+    if sys.stdout is None:  # as with `>&-`
+        raise LogError("standard output is closed; name a file with --output")
     try:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()

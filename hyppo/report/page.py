@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from hyppo import plots
 from hyppo._version import __version__
 from hyppo.config import named
 from hyppo.errors import StudyError
+from hyppo.log.output import refuse_study, replaced
 from hyppo.plots import tables
 from hyppo.plots.style import finished
 from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
@@ -36,7 +35,7 @@ def write(study: Study, path: str | Path) -> Path:
     Raises
     ------
     StudyError
-        altair or vl-convert-python is not installed, or the file cannot be written.
+        altair or vl-convert-python is not installed, or the file cannot be written or is a study file.
     """
     try:
         target = Path(path)
@@ -45,17 +44,10 @@ def write(study: Study, path: str | Path) -> Path:
         usable = False
     if not usable:  # before the page is made, which takes seconds
         raise StudyError(f"the report cannot be written to {str(path)!r}: expected a file in a folder that exists")
-    content = page(study)
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, delete=False) as stream:
-            stream.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(stream.name).chmod(0o666 & ~mask)
-        Path(stream.name).replace(target)
-    except (OSError, ValueError) as error:  # ValueError: characters that no file name has
-        reason = getattr(error, "strerror", None) or error
-        raise StudyError(f"the report cannot be written to {printable(str(target))}: {reason}") from None
+    refuse_study(target)
+    content = page(study).encode()
+    with replaced(target) as stream:
+        stream.write(content)
     return target
 
 
