@@ -110,6 +110,14 @@ def test_a_metric_that_is_better_when_higher_keeps_its_sign(tmp_path):
     assert "mean val_acc" in html
 
 
+def test_losses_that_are_all_equal_have_no_colours():
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), seed=0)
+    for _ in range(6):
+        study.tell(study.ask().number, 0.5)
+    front = hyppo.plots.parallel(study).to_dict()["layer"][2]
+    assert front["encoding"]["color"]["legend"] is None
+
+
 @pytest.fixture(scope="module")
 def energies(tmp_path_factory):
     """A study whose losses, energies, differ by a millionth of themselves; it was confirmed."""

@@ -141,6 +141,39 @@ def test_a_tooltip_shows_the_training(browser, page, study):
     assert float(shown["loss"]) == pytest.approx(record.loss, rel=1e-5)
 
 
+def texts(driver, figure):
+    """The labels of a figure's axes."""
+    return driver.execute_script(
+        f"return [...document.querySelectorAll('#figure-{figure} .role-axis-label text')].map(e => e.textContent)"
+    )
+
+
+def test_the_smallest_study_and_an_interval_below_zero_are_drawn(browser, tmp_path):
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), seed=0)
+    study.tell(study.ask().number, 0.5)
+    opened(browser, study.report(tmp_path / "one.html"))
+    assert browser.get_log("browser") == []
+    labels = texts(browser, "convergence")
+    assert labels[:3] == ["0", "1", "2"]
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), seed=0, replicas=2)
+    for losses in ([0.5, 0.6], [0.01, 0.05], [0.3, 0.4]):
+        study.tell(study.ask().number, losses)
+    assert study.best.interval[0] < 0
+    opened(browser, study.report(tmp_path / "below.html"))
+    band = "return document.querySelector('#figure-convergence .mark-area path').getBBox().height"
+    assert browser.execute_script(band) > 0
+
+
+def test_the_picture_of_a_confirmation_is_as_wide_as_its_losses(browser, tmp_path):
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: 100 + replica.seed % 7, isolate=False)
+    study.run(trials=12, progress=False)
+    study.confirm(replicas=3, progress=False)
+    opened(browser, study.report(tmp_path / "report.html"))
+    labels = [float(text) for text in texts(browser, "confirmation") if not text.startswith("trial")]
+    assert min(labels) >= 99
+
+
 def test_a_brush_keeps_the_lines_that_pass_through_it(browser, page):
     opened(browser, page)
 

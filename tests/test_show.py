@@ -15,6 +15,7 @@ from hyppo.cli.script_command import distance
 from hyppo.text import Stream, printable
 from hyppo.training.predictions import Predictions
 from hyppo.training.replica import Goal
+from hyppo.trial import ReplicaRecord, Settled, State
 
 HOSTILE = ("[bold]", "[/data/a]", "[conv,pool]", ":smile:")
 
@@ -122,6 +123,19 @@ def test_a_score_with_risk_is_shown(tmp_path):
     text, _ = command("show", path)
     assert "best observed, by score" in text
     assert f"{1.25 + 2 * study.trials[0].spread:.6g}" in text
+
+
+def test_a_score_has_the_sign_of_its_metric(tmp_path):
+    path, goal = tmp_path / "study.h5", Goal("val_acc", "max")
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=path, replicas=2, risk=1.0) as study:
+        trial = study.ask()
+        done = [
+            ReplicaRecord(r.index, r.seed, State.DONE, loss=loss, goal=goal)
+            for r, loss in zip(trial.replicas, (-0.8, -0.9), strict=True)
+        ]
+        study._record(Settled(trial.number, tuple(done)))
+    text, _ = command("show", path)
+    assert f"{0.85 - study.trials[0].spread:.6g}  0.85 " in re.sub(" {2,}", "  ", text)
 
 
 def test_a_study_without_a_loss_is_shown(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 import hyppo
 from hyppo.cli.watch import Watched
-from hyppo.trial import Planned
+from hyppo.training.replica import Goal
+from hyppo.trial import Planned, ReplicaRecord, Settled, State
 from tests.studies import hostile_study, small_study
 
 RUN = """
@@ -136,6 +137,19 @@ def test_a_picture_fits_and_shows_text_only(tmp_path):
         lines = view.lines(width, height)
         assert len(lines) <= height
         assert all(line.plain.isprintable() for line in lines)
+
+
+def test_a_metric_that_is_better_when_higher_rises(tmp_path):
+    goal = Goal("val_acc", "max")
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=tmp_path / "study.h5", replicas=1) as study:
+        for accuracy in (0.5, 0.7, 0.9):
+            trial = study.ask()
+            replica = trial.replicas[0]
+            done = ReplicaRecord(replica.index, replica.seed, State.DONE, loss=-accuracy, goal=goal)
+            study._record(Settled(trial.number, (done,)))
+    view = Watched(tmp_path / "study.h5")
+    view.look()
+    assert "▁▄█  best mean 0.9" in [line.plain for line in view.lines(80, 24)]
 
 
 def test_what_is_new_is_followed(tmp_path):

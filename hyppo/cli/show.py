@@ -22,6 +22,7 @@ from hyppo.errors import StudyError
 from hyppo.results import Best, goal_of
 from hyppo.study import Study, load
 from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
+from hyppo.training.replica import Goal
 from hyppo.trial import ReplicaRecord, State, Trial
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
@@ -109,7 +110,7 @@ class Columns:
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
             criterion = "ensemble loss"
         if study.risk > 0.0 or study.config.score != MEAN:
-            numbers["score"] = lambda t: number(_finite(study.score(t)), digits)
+            numbers["score"] = lambda t: _score(study.score(t), goal, digits)
             criterion = "score"
         numbers |= {
             "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), digits),
@@ -163,6 +164,11 @@ def _metric(name: str) -> Cell:
 def metric_names(trials: Iterable[Trial]) -> list[str]:
     """Names of all metrics that any trial has, in the order of their first use."""
     return list(dict.fromkeys(name for t in trials for name in t.metrics))
+
+
+def _score(score: float, goal: Goal, digits: int) -> str:
+    """A score in the sign of the metric; "-" if it is unknown."""
+    return number(goal.shown(score) if math.isfinite(score) else None, digits)
 
 
 def _finite(value: float) -> float | None:

@@ -18,7 +18,7 @@ from hyppo.cli.console import StudyFile, console
 from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
-from hyppo.results import LOSS, Best
+from hyppo.results import LOSS, Best, goal_of
 from hyppo.study import Study, study_of
 from hyppo.text import between, counted, duration, number, printable, shown
 from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
@@ -258,15 +258,17 @@ class Watched:
         return rows
 
     def _sparkline(self, width: int) -> str:
-        """The best mean after each trial, the latest at the right; lower is better."""
+        """The best mean after each trial, in the sign of the metric, the latest at the right."""
         means = [t.mean for t in self._trials() if t.mean is not None]
-        if len(means) < 2:
+        if self._study is None or len(means) < 2:
             return ""
+        goal = goal_of(self._study)
         best = list(accumulate(means, min))
         best = [best[i * (len(best) - 1) // (width - 1)] for i in range(width)] if len(best) > width else best
-        low, high = min(best), max(best)
-        step = (high - low) / (len(BARS) - 1) or 1.0
-        return "".join(BARS[round((value - low) / step)] for value in best) + f"  best mean {number(low)}"
+        values = [goal.shown(loss) for loss in best]
+        low = min(values)
+        step = (max(values) - low) / (len(BARS) - 1) or 1.0
+        return "".join(BARS[round((value - low) / step)] for value in values) + f"  best mean {number(values[-1])}"
 
     @property
     def _hindrance(self) -> str:

@@ -21,7 +21,7 @@ from hyppo.plots.style import (
 )
 from hyppo.results import goal_of
 from hyppo.study import Study
-from hyppo.text import number, printable
+from hyppo.text import counted, number, printable
 
 
 @takes_study
@@ -66,7 +66,12 @@ def convergence(study: Study) -> Figure:
     drawn = tables.thinned(every, tables.POINTS)
     steps = tables.estimates(study)
     scale = loss_scale([row["loss"] for row in drawn] + [row["estimate"] for row in steps])
-    x = alt.X("n:Q", title="trainings", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X(
+        "n:Q",
+        title="trainings",
+        scale=alt.Scale(domain=[0, len(every) + 1], nice=False),
+        axis=alt.Axis(tickCount=min(len(every) + 1, 16), format="d"),
+    )
     points = (
         alt.Chart(data(drawn))
         .mark_circle(size=26, opacity=0.65, clip=True)
@@ -185,11 +190,11 @@ def timeline(study: Study) -> Figure:
             tooltip=["trial:Q", "replica:Q", "lane:N", "state:N", "seconds:Q", alt.Tooltip("loss:Q", format=".6g")],
         )
     )  # fmt: skip
-    busy = "" if used is None else f"{used:.0%} of the time of {len(lanes)} rows was spent in trainings"
+    busy = "" if used is None else f"{used:.0%} of the time of {counted(len(lanes), 'row')} was spent in trainings"
     return finished(
         alt.layer(chart),
         f"Timeline\n{joined(busy, note)}",
-        f"{len(rows)} trainings on {len(lanes)} rows. {busy}.",
+        f"{counted(len(rows), 'training')} on {counted(len(lanes), 'row')}. {busy}.",
         width=WIDTH,
         height=max(60, min(24 * len(lanes), 900)),
     )

@@ -48,15 +48,18 @@ def parallel(study: Study) -> Figure:
     drawn = tables.worth_drawing(study, trials, tables.LINES)
     goal = goal_of(study)
     losses = [goal.shown(tables.value_of(t, study) or 0.0) for t in drawn]
-    best, middle = goal.shown(min(map(goal.shown, losses))), float(np.median(losses))
+    ordered = sorted(losses, key=goal.shown)
+    best, middle, worst = ordered[0], float(np.median(losses)), ordered[-1]
     # from gold (the best) to blue (the middle and everything worse)
-    ends = sorted([best, middle if middle != best else best + goal.sign])
+    ends = sorted([best, middle if middle != best else worst if worst != best else best + goal.sign])
     alt = altair()
     color = alt.Color(
         "loss:Q",
         title=tables.loss_name(study),
         scale=alt.Scale(range=SHADES[:: -1 if goal.sign > 0 else 1], domain=ends, clamp=True),
-        legend=alt.Legend(orient="top", gradientLength=200, format=f".{min(digits_of(ends, 3), 8)}~g"),
+        legend=alt.Legend(orient="top", gradientLength=200, format=f".{min(digits_of(ends, 3), 8)}~g")
+        if best != worst
+        else None,
     )
     shades = {t.number: {"loss": rounded(loss, LOSS_DIGITS)} for t, loss in zip(drawn, losses, strict=True)}
     note = joined(

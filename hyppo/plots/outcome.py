@@ -54,7 +54,8 @@ def confirmation(study: Study) -> Figure:
         if r.loss is not None
     ]
     order = [_called(t, best.number) for t in confirmed]
-    x = alt.X("loss:Q", title=printable(best.goal.metric), scale=loss_scale([row["loss"] for row in rows]))
+    scale = loss_scale([row["loss"] for row in rows])
+    x = alt.X("loss:Q", title=printable(best.goal.metric), scale=scale)
     y = alt.Y("who:N", title=None, sort=order)
     offset = alt.YOffset("kind:N", sort=["search", "confirmation"])
     kinds = coloured("kind", {"search": SKY, "confirmation": RED})
@@ -64,10 +65,8 @@ def confirmation(study: Study) -> Figure:
     if best.number in {t.number for t in confirmed} and np.all(np.isfinite(best.interval)):
         low, high = (rounded(end, LOSS_DIGITS) for end in best.goal.interval(*best.interval))
         band = [{"who": _called(study.trials[best.number], best.number), "low": low, "high": high}]
-        layers.insert(
-            0,
-            alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
-        )
+        predicted = alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE)
+        layers.insert(0, predicted.encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y))
     return finished(
         alt.layer(*layers),
         "Confirmation\nblue: 90 % interval that was predicted for the mean of fresh trainings of the recommended",

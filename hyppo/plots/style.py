@@ -65,7 +65,8 @@ def data(rows: Sequence[Mapping[str, Any]]) -> Any:
 def loss_scale(values: Iterable[float | None]) -> Any:
     """A scale over losses: logarithmic if they span more than a factor of STEEP, and never wider than they are.
 
-    Other marks on it, such as the band of a surrogate, are clipped at its ends.
+    Other marks on it, such as the band of a surrogate, are clipped at its ends. A logarithmic scale needs `clamp` for
+    this, since an interval may end below zero.
     """
     known = [v for v in values if v is not None]
     if not known:
@@ -73,9 +74,9 @@ def loss_scale(values: Iterable[float | None]) -> Any:
     low, high = min(known), max(known)
     steep = low > 0.0 and high > STEEP * low
     if steep:
-        return altair().Scale(type="log", domain=[0.9 * low, 1.1 * high], nice=False)
+        return altair().Scale(type="log", domain=[0.9 * low, 1.1 * high], nice=False, clamp=True)
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
-    return altair().Scale(domain=[low - pad, high + pad], nice=True)
+    return altair().Scale(domain=[low - pad, high + pad], nice=True, zero=False)
 
 
 def span(log: bool, nice: bool = True) -> Any:

@@ -59,12 +59,11 @@ class Answer:
 
     def _facts(self, best: Best) -> list[tuple[str, str]]:
         trial = self.study.trials[best.number]
-        failed = sum(r.failure is not None for r in trial.replicas)
         spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
         mean = number(best.goal.shown(best.mean), 6, best.width)
         observed = f"mean {mean}, {spread}, over {counted(best.replicas, 'replica')}"
-        if failed:
-            observed += f'; <strong class="bad">{failed} of its trainings failed</strong>'
+        if best.failed:
+            observed += f'; <strong class="bad">{best.failed} of its trainings failed</strong>'
         facts = [("Why", text(best.reason)), ("Observed", observed)]
         if best.ensemble_loss is not None:
             ends = ""

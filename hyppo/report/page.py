@@ -117,9 +117,12 @@ def status(study: Study) -> str:
     replicas = [r for t in study.trials for r in t.replicas]
     ended = sum(r.loss is not None for r in replicas)
     failed = sum(r.state is State.FAILED for r in replicas)
+    stopped = sum(r.state is State.PRUNED for r in replicas)
     pending = sum(r.state is State.PENDING for r in replicas)
     parts = [counted(len(study.trials), "trial") + (f" ({trials})" if trials else "")]
-    parts.append(f"{counted(ended, 'training')} with a loss, {failed} failed, {pending} pending")
+    parts.append(
+        f"{counted(ended, 'training')} with a loss, {failed} failed, {stopped} stopped early, {pending} pending"
+    )
     if pending:
         parts.append("the study may be running: this page is how it stood")
     parts.append(f"seed {study.seed}, risk {study.risk:g}, target {text(study.target)}")
