@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def test_a_confirmation_trains_with_seeds_that_no_trial_saw_and_changes_no_resul
     assert found.interval[0] < found.mean < found.interval[1]
     assert found.versus is None
     assert study.ask().number == 8
+
+
+def test_the_progress_counts_confirmations(capsys):
+    study = searched()
+    study.confirm(replicas=2, against="baseline")
+    assert re.search(r"^hyppo: 4 of 4 confirmations in \d+ s", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_what_it_is_compared_with_trains_in_turn():

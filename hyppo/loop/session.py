@@ -40,6 +40,7 @@ class Session:
     """
 
     evaluates = True  # whether the criterion is evaluated for the mean prediction of a trial's replicas
+    confirms = False  # whether the trainings are confirmations
 
     def __init__(self, study: Study) -> None:
         self.study = study

@@ -67,6 +67,8 @@ class ConfirmSession(Session):
         Total number of confirmations of each.
     """
 
+    confirms = True
+
     def __init__(self, study: Study, numbers: Sequence[int], count: int) -> None:
         super().__init__(study)
         self.evaluates = study.target == ENSEMBLE_LOSS

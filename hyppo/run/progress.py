@@ -39,9 +39,10 @@ class Progress:
     Notices and the first failure are shown even without `progress`: those are not progress.
     """
 
-    def __init__(self, study: Study, options: Options) -> None:
+    def __init__(self, study: Study, options: Options, confirms: bool = False) -> None:
         self._study = study
         self._options = options
+        self._confirms = confirms
         self._stream = Stream(sys.stderr)
         self._live: Live | None = None
         self._console: Console | None = None
@@ -142,10 +143,11 @@ class Progress:
         goals = []
         if self._options.trials is not None:
             goals.append(f"{status.trials_settled} of {self._options.trials} trials")
-        else:
+        elif not self._confirms:
             goals.append(counted(status.trials_settled, "trial"))
         if self._options.trainings is not None:
-            goals.append(f"{status.trainings} of {self._options.trainings} trainings")
+            unit = "confirmations" if self._confirms else "trainings"
+            goals.append(f"{status.trainings} of {self._options.trainings} {unit}")
         else:
             goals.append(counted(status.trainings, "training"))
         text = ", ".join(goals)

@@ -47,7 +47,7 @@ def work(session: Session, options: Options) -> None:
     with ExitStack() as stack:
         stack.callback(study.close)  # after any error, the study file is complete and free for others
         interrupt = stack.enter_context(Interrupt())
-        view = stack.enter_context(Progress(study, options))
+        view = stack.enter_context(Progress(study, options, session.confirms))
         if options.retry_failed and (again := session.retry_failed()):
             view.say(f"{counted(again, 'failed training')} will be repeated")
         if _nothing_to_do(session, options):
