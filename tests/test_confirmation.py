@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import platform
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 import hyppo
 from hyppo import Real, Space, Study, StudyError
+from hyppo.config import CONFIRMATION
 from hyppo.log import check_log
 from hyppo.training.replica import Goal
 
@@ -357,3 +359,28 @@ def test_a_maximised_metric_keeps_its_sign_in_the_paragraph():
     assert f"The difference of the two is {difference:.4g} (90 % interval {lower:.4g} to {upper:.4g})" in found.text
     low, high = (f"{-end:.4g}" for end in reversed(found.predicted))
     assert f"The search had predicted {low} to {high}" in found.text
+
+
+def test_the_paragraph_is_true_of_an_earlier_confirmation(tmp_path, monkeypatch):
+    """Another trial that was confirmed before was not trained in turn, and not by the Python that reads the file."""
+    path = tmp_path / "study.h5"
+
+    def train(replica):
+        if replica.trial == 4 and replica.index == CONFIRMATION + 2:
+            raise MemoryError("no memory left")
+        return (replica.params["x"] - 0.3) ** 2 + 0.01 * (replica.seed % 7)
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=path, isolate=False, replicas=2)
+    study.run(trials=4, progress=False)
+    earlier = study.confirm(replicas=4, progress=False)
+    study.run(trials=20, progress=False)
+    found = study.confirm(replicas=3, progress=False)
+    assert (earlier.number, found.number) == (2, 4)
+    before = platform.python_version()
+    monkeypatch.setattr(platform, "python_version", lambda: "9.9.9")
+    html = hyppo.load(path).report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The loss of trial 2 in as many trainings was" in html
+    assert "in turn" not in html
+    assert f"Python {before}." in html
+    assert "7 confirmations, 1 failed" in html
+    assert "trial 4 confirmation 2" in html

@@ -166,13 +166,17 @@ def confirmation_of(
 def recommendation_confirmed(study: "Study", best: "Best") -> Confirmation | None:
     """The verdict on the confirmations that the recommended trial has, or None if their loss is unknown.
 
-    If other trials were confirmed, the first of them is compared with it.
+    If other trials were confirmed at least as often, the first of them is compared with it.
     """
     own = study.trials[best.number]
     count = len(own.confirmations)
     if _stats(own, count, study.config) is None:
         return None
-    others = [t for t in study.trials if t.number != own.number and _stats(t, count, study.config) is not None]
+    others = [
+        t
+        for t in study.trials
+        if t.number != own.number and len(t.confirmations) >= count and _stats(t, count, study.config) is not None
+    ]
     return confirmation_of(study, [own, *others[:1]], count, best.interval)
 
 
@@ -246,13 +250,38 @@ def _paragraph(
         low, high = goal.interval(*versus.interval)
         theirs = _measured(other, count, study.config, goal)
         difference = number(goal.shown(versus.difference), 4, high - low)
+        in_turn = _overlap(_records(trial, count), _records(other, count))
+        trained = ", trained as often and in turn with it," if in_turn else " in as many trainings"
         sentences.append(
-            f"The {printable(goal.metric)} of {name}, trained as often and in turn with it, was {theirs}. The "
+            f"The {printable(goal.metric)} of {name}{trained} was {theirs}. The "
             f"difference of the two is {difference} (90 % interval {between(low, high)}): the recommended "
             f"configuration is the better one with probability {versus.probability:.3g}."
         )
     sentences.append(
-        f"Root seed {study.seed}, confirmations 0 to {count - 1}; hyppo {__version__}, Python "
-        f"{platform.python_version()}."
+        f"Root seed {study.seed}, confirmations 0 to {count - 1}; {_versions(study, _records(trial, count))}."
     )
     return " ".join(sentences)
+
+
+def _overlap(one: Sequence[ReplicaRecord], two: Sequence[ReplicaRecord]) -> bool:
+    """Whether two series of trainings ran at the same time."""
+    (start, end), (other_start, other_end) = _times(one), _times(two)
+    return start < other_end and other_start < end
+
+
+def _times(records: Sequence[ReplicaRecord]) -> tuple[float, float]:
+    """First start and last end of trainings; infinitely late and early if unknown."""
+    starts = [r.start for r in records if r.start is not None]
+    ends = [r.end for r in records if r.end is not None]
+    return min(starts, default=math.inf), max(ends, default=-math.inf)
+
+
+def _versions(study: "Study", records: Sequence[ReplicaRecord]) -> str:
+    """The versions of the session that trained the last of `records`; this process may be another one."""
+    end = _times(records)[1]
+    hyppo, python = __version__, platform.python_version()
+    for session in study.provenance:
+        if session["time"] <= end:
+            hyppo = session.get("packages", {}).get("hyppo", hyppo)
+            python = session.get("python", python)
+    return f"hyppo {hyppo}, Python {python}"

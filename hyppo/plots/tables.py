@@ -316,11 +316,11 @@ def timeline_rows(study: Study) -> tuple[list[Row], str, float | None]:
 
 
 def failure_rows(study: Study) -> tuple[list[Row], dict[str, int]]:
-    """Trials of the space with a failed replica as `trial`, `kind`, `message`; and the number of failures by kind."""
+    """Trials of the space with a failed training as `trial`, `kind`, `message`; and the number of failures by kind."""
     counts: dict[str, int] = {}
     rows: dict[int, Row] = {}
     for t in in_space(study):
-        for r in t.replicas:
+        for r in (*t.replicas, *t.confirmations):
             if r.failure is None:
                 continue
             kind = printable(r.failure.type)

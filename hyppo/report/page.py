@@ -123,6 +123,9 @@ def status(study: Study) -> str:
     parts.append(
         f"{counted(ended, 'training')} with a loss, {failed} failed, {stopped} stopped early, {pending} pending"
     )
+    if confirmations := [r for t in study.trials for r in t.confirmations]:
+        failed = sum(r.state is State.FAILED for r in confirmations)
+        parts.append(f"{counted(len(confirmations), 'confirmation')}, {failed} failed")
     if pending:
         parts.append("the study may be running: this page is how it stood")
     parts.append(f"seed {study.seed}, risk {study.risk:g}, target {text(study.target)}")
@@ -316,7 +319,7 @@ def _failures_table(study: Study) -> str:
     _, counts = tables.failure_rows(study)
     last: dict[str, tuple[str, str]] = {}
     for t in study.trials:
-        for r in t.replicas:
+        for r in (*t.replicas, *t.confirmations):
             if r.failure is not None:
                 last[printable(r.failure.type)] = named(t.number, r.index), r.failure.message
     rows = [[escape(kind), str(count), last[kind][0], text(last[kind][1][:400])] for kind, count in counts.items()]
