@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
+from hyppo.space import FloatArray
 from hyppo.stats import LossStats
 from hyppo.text import counted, interval, number
 from hyppo.training.replica import Goal
@@ -115,23 +118,30 @@ def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":
         raise StudyError("to_frame needs pandas: pip install 'hyppo-uq[report]'") from None
     all_trials = list(trials)
     confirmed = [LossStats.of(r.loss for r in t.confirmations if r.loss is not None) for t in all_trials]
+    columns = {
+        "number": [t.number for t in all_trials],
+        "name": [t.name for t in all_trials],
+        "state": [str(t.state) for t in all_trials],
+        "mean": _floats(t.mean for t in all_trials),
+        "spread": _floats(t.spread for t in all_trials),
+        "replicas": [t.stats.n if t.stats else 0 for t in all_trials],
+        "confirmations": [again.n if again else 0 for again in confirmed],
+        "confirmation_mean": _floats(again.mean if again else None for again in confirmed),
+        "ensemble_loss": _floats(t.ensemble_loss for t in all_trials),
+        "u": _floats(t.losses.std if t.losses else None for t in all_trials),
+        "start": _floats(min((r.start for r in t.replicas if r.start is not None), default=None) for t in all_trials),
+        "end": _floats(max((r.end for r in t.replicas if r.end is not None), default=None) for t in all_trials),
+    }
     rows = [
         {
-            "number": t.number,
-            "name": t.name,
-            "state": str(t.state),
-            "mean": t.mean,
-            "spread": t.spread,
-            "replicas": t.stats.n if t.stats else 0,
-            "confirmations": again.n if again else 0,
-            "confirmation_mean": again.mean if again else None,
-            "ensemble_loss": t.ensemble_loss,
-            "u": t.losses.std if t.losses else None,
-            "start": min((r.start for r in t.replicas if r.start is not None), default=None),
-            "end": max((r.end for r in t.replicas if r.end is not None), default=None),
             **{f"params.{name}": value for name, value in t.params.items()},
             **{f"metrics.{name}": value for name, value in t.metrics.items()},
         }
-        for t, again in zip(all_trials, confirmed, strict=True)
+        for t in all_trials
     ]
-    return pd.DataFrame(rows)
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1)
+
+
+def _floats(values: Iterable[float | None]) -> FloatArray:
+    """Numbers, with NaN for those that are unknown: a column of numbers even if all are unknown."""
+    return np.array(list(values), dtype=float)

@@ -313,6 +313,17 @@ def test_a_log_in_use_is_refused(tmp_path):
         assert len(hyppo.load(path).trials) == 1
 
 
+def test_a_frame_without_losses_has_columns_of_numbers():
+    study = Study(Space(x=Real(0, 1)))
+    assert study.to_frame()["mean"].dtype == float  # before the first trial
+    study.ask()
+    frame = study.to_frame()
+    assert [str(frame[name].dtype) for name in ("number", "mean", "u", "end", "params.x")] == [
+        "int64", "float64", "float64", "float64", "float64",
+    ]  # fmt: skip
+    assert len(frame.nsmallest(3, "mean")) == 1
+
+
 def test_to_frame(tmp_path):
     study = Study(SPACE, replicas=2)
     drive(study, 3)
