@@ -165,6 +165,16 @@ def test_the_smallest_study_and_an_interval_below_zero_are_drawn(browser, tmp_pa
     assert browser.execute_script(band) > 0
 
 
+def test_whole_numbers_on_an_axis_are_whole(browser, tmp_path):
+    study = hyppo.Study(hyppo.Space(width=hyppo.Integer(1, 100)), seed=0)
+    for width in (1, 30, 60, 100):
+        study.add({"width": width}, [0.1 * width])
+    opened(browser, study.report(tmp_path / "report.html"))
+    labels = texts(browser, "parameter-0")
+    assert "100" in labels
+    assert not any("e" in label for label in labels)
+
+
 def test_the_picture_of_a_confirmation_is_as_wide_as_its_losses(browser, tmp_path):
     study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: 100 + replica.seed % 7, isolate=False)
     study.run(trials=12, progress=False)

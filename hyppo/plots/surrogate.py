@@ -81,7 +81,7 @@ def _parameter(study: Study, name: str) -> Any:
             f"{field}:Q",
             title=title,
             scale=span(log, nice=False),
-            axis=alt.Axis(format=".0e" if log and min(row[field] for row in rows) < 1e-3 else "~g", tickCount=4),
+            axis=alt.Axis(format=".0e" if log and min(row[field] for row in rows) < 1e-3 else ".6~g", tickCount=4),
         )
     y = alt.Y("loss:Q", title=tables.loss_name(study), scale=scale)
     tips = [
