@@ -4,10 +4,16 @@ Everything public is here; each name loads its module when it is first used, so 
 a process that only trains loads neither numba nor h5py.
 """
 
+import os
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hyppo._version import __version__
+
+_started_in: str | None = None  # the directory that the script was started in; training processes run it there again
+with suppress(OSError):  # it was deleted
+    _started_in = os.getcwd()
 
 _MODULES = ("plots", "stopping")  # public modules
 _HOME = {

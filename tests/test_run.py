@@ -227,6 +227,21 @@ def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_
     assert len(losses) == 1
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_script_that_changes_its_directory_trains_where_it_went(tmp_path, guarded):
+    leave = "os.makedirs('results', exist_ok=True); os.chdir('results')"
+    train = "def train(replica):\n    open(f'trained-{replica.trial}', 'x').close()\n    return 1.0"
+    script = write(
+        tmp_path,
+        f"import os\n{'' if guarded else leave}\n{train}",
+        f"{leave if guarded else ''}\nstudy.run(trials=2)",
+        log=tmp_path / "s.h5",
+    )
+    done = python(script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["trained-0", "trained-1"]
+
+
 @pytest.mark.parametrize(
     ("top", "named"),
     [

@@ -209,6 +209,7 @@ class Server:
         self._requests = requests
         self._replies = replies
         self._script = setup.script
+        self._directory = setup.directory
         self._script_ran = self._script_checked = False
         self._script_scope = contextlib.ExitStack()
         self._current: Train | None = None
@@ -257,6 +258,8 @@ class Server:
             seed_everything(self._script_seed)
             with self._script_scope:
                 self._script_scope.enter_context(imports_without_draws())
+                if self._script.directory is not None:  # if the script leaves it, it does so again
+                    os.chdir(self._script.directory)
                 run_script(self._script)
         if self._script_ran and not self._script_checked:  # also if the script serves here, in its `study.run`
             self._script_checked = True
@@ -289,6 +292,7 @@ class Server:
         self._reply(Began(start))
         self.training = True
         try:
+            os.chdir(self._directory)
             outcome = train(objective, replica)
         except BaseException as error:  # for example an interrupt that the training sent itself, or a deleted directory
             outcome = Outcome(None, Failure.of(error), start, time.time(), tuple(replica.curve))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import hyppo
 from hyppo.launch.wire import ByName, ByValue, Reference, Script
 from hyppo.training.call import name_of
 from hyppo.training.replica import Failure
@@ -28,7 +29,7 @@ def script() -> Script | None:
     path = getattr(main, "__file__", None)
     if path is None or not os.path.isfile(path) or (not path.endswith((".py", ".pyw")) and spec is not None):
         return None
-    return Script(os.path.abspath(path), None if spec is None else spec.name)
+    return Script(os.path.abspath(path), None if spec is None else spec.name, hyppo._started_in)
 
 
 def _walk(module: Any, qualname: str) -> Any:

@@ -49,10 +49,14 @@ Reference = ByName | ByValue
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The user's script: the file that runs as `__main__`, and its dotted name if it was started by `python -m`."""
+    """The user's script: the file that runs as `__main__`, and its dotted name if it was started by `python -m`.
+
+    `directory` is the one that it was started in, which it may have left.
+    """
 
     path: str
     name: str | None = None
+    directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
