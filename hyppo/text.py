@@ -231,18 +231,18 @@ class Stream:
         if self._stream is not None and not self.closed_by_reader:
             try:
                 self._stream.write(encodable(text, self.encoding))
-            except (OSError, ValueError):  # ValueError: written to after it was closed
-                self._give_up()
+            except (OSError, ValueError) as error:  # ValueError: written to after it was closed
+                self._give_up(error)
         return len(text)
 
     def flush(self) -> None:
         if self._stream is not None and not self.closed_by_reader:
             try:
                 self._stream.flush()
-            except (OSError, ValueError):
-                self._give_up()
+            except (OSError, ValueError) as error:
+                self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: Exception) -> None:
         """Write nothing more; the interpreter's own flush at its end must not fail either."""
         self.closed_by_reader = True
         with contextlib.suppress(OSError, ValueError):

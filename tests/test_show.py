@@ -162,6 +162,17 @@ def test_a_closed_pipe_is_no_error(wide, arguments):
     assert run.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [("show",), ("show", "--json"), ("check",)])
+def test_a_full_disk_is_an_error(wide, arguments):
+    name, *options = arguments
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "hyppo", name, wide, *options], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert run.returncode == 2
+    assert run.stderr == b"hyppo: standard output cannot be written: No space left on device\n"
+
+
 def test_a_stream_never_raises():
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     stream = Stream(ascii_only)

@@ -63,6 +63,7 @@ def show(
     screen = console()
     if as_json:
         screen.file.write(json.dumps(_record(study, listed), indent=2) + "\n")
+        screen.file.flush()
         return
     _summary(screen, study, str(study_file))
     _recommended(screen, study)
