@@ -118,6 +118,13 @@ def test_losses_that_are_all_equal_have_no_colours():
     assert front["encoding"]["color"]["legend"] is None
 
 
+def test_long_values_are_told_apart_by_their_ends():
+    study = hyppo.Study(hyppo.Space(encoder=hyppo.Choice(["vit_base_patch16_224", "vit_base_patch16_384"])), seed=0)
+    study.tell(study.ask().number, 0.5)
+    texts = {row["text"] for row in figure_rows(hyppo.plots.parallel(study)) if "text" in row}
+    assert {"vit_bas…16_224", "vit_bas…16_384"} <= texts
+
+
 @pytest.fixture(scope="module")
 def energies(tmp_path_factory):
     """A study whose losses, energies, differ by a millionth of themselves; it was confirmed."""

@@ -221,7 +221,7 @@ def _ends(study: Study, axes: list[str], loss: tuple[float, float] | None) -> li
                 {
                     "at": i,
                     "height": k / (count - 1) if count > 1 else 0.0,
-                    "text": shown(parameter.value(k))[:14],
+                    "text": shortened(shown(parameter.value(k)), 14),
                 }
                 for k in at
             ]
