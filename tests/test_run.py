@@ -205,7 +205,9 @@ def test_a_hang_up_asks_for_a_stop_unless_it_is_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_pool_that_a_training_forks_in_the_process_of_the_run_ends_with_the_training(tmp_path):
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_pool_that_a_training_forks_ends_with_the_training(tmp_path, isolate):
+    """Many short ones: a pool ends its workers while they start, and then waits for them."""
     train = """
     import multiprocessing
 
@@ -213,8 +215,8 @@ def test_a_pool_that_a_training_forks_in_the_process_of_the_run_ends_with_the_tr
         with multiprocessing.get_context("fork").Pool(2) as pool:
             return float(sum(pool.map(abs, [-1, 2])))
     """
-    study = "hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, isolate=False)"
-    done = python(write(tmp_path, train, f"study = {study}\nstudy.run(trials=2)\nprint(study.trials[1].mean)"))
+    study = f"hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, isolate={isolate})"
+    done = python(write(tmp_path, train, f"study = {study}\nstudy.run(trials=40)\nprint(study.trials[1].mean)"))
     assert (done.returncode, done.stdout) == (0, "3.0\n"), done.stderr
 
 

@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from hyppo.errors import HyppoWarning
+from hyppo.forks import at_fork
 from hyppo.launch.objective import MAIN, find
 from hyppo.launch.spawned_main import SCRIPT
 from hyppo.launch.wire import (
@@ -84,17 +85,20 @@ class StopSignals:
         self._read, write = os.pipe()
         for fd in (self._read, write):
             os.set_blocking(fd, False)
-        own = os.getpid()
 
         def ignore(number: int, frame: types.FrameType | None) -> None:
-            if os.getpid() != own:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+            pass
+
+        def end_by_signals() -> None:
+            signal.set_wakeup_fd(-1)
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) is ignore:
+                    signal.signal(number, signal.SIG_DFL)
 
         for number in STOP_SIGNALS:
             signal.signal(number, ignore)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        at_fork(end_by_signals, STOP_SIGNALS)
 
     def came(self) -> bool:
         """Whether a signal has arrived since the last call."""
