@@ -30,7 +30,7 @@ ALLOWED = {
 
 # Lower rooms first: a file imports `hyppo` modules of its own or a lower room at module level.
 FLOORS = [
-    ("hyppo/_kernels/", "hyppo/_version.py"),
+    ("hyppo/_kernels/", "hyppo/_version.py", "hyppo/forks.py"),
     ("hyppo/errors.py", "hyppo/text.py"),
     ("hyppo/arguments.py",),
     ("hyppo/config.py",),
