@@ -236,6 +236,7 @@ def _garbage(replica):
 def _notice(replica):
     import warnings
 
+    warnings.warn("mode= was left out", HyppoWarning, stacklevel=1)
     warnings.warn(f"shapes ({replica.trial}, 2) do not fit", HyppoWarning, stacklevel=1)
     warnings.warn("of another package", stacklevel=1)
     return 1.0

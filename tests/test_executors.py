@@ -149,7 +149,7 @@ def test_what_is_no_executor_is_refused_before_a_training(given):
 
 
 class OtherFutures:
-    """As dask's client has: it submits, and what it returns is no future of the standard library."""
+    """Like dask's client: its `submit` returns a future of another library."""
 
     def submit(self, function, *arguments):
         return object()

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import hyppo
+
 from .torchrun import free_ports, two_ranks
 
 pytest.importorskip("torch")
@@ -128,23 +130,29 @@ def net(package):
     return Net()
 
 
+def fit(replica, package, arguments):
+    rows = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))
+    trainer = package.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[HyppoCallback(replica)], **arguments, **quiet
+    )
+    trainer.fit(net(package), DataLoader(rows, batch_size=8), DataLoader(rows, batch_size=8))
+
+
 def train(replica):
+    if replica.trial == 1:
+        return fit(replica, lightning, CASES[0])
     for package in (lightning, pytorch_lightning):
         for arguments in CASES:
-            rows = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))
-            trainer = package.Trainer(
-                max_epochs=1, accelerator="cpu", callbacks=[HyppoCallback(replica)], **arguments, **quiet
-            )
             try:
-                trainer.fit(net(package), DataLoader(rows, batch_size=8), DataLoader(rows, batch_size=8))
-                print("says: trained")
+                fit(replica, package, arguments)
+                print(f"says: trained with a loss of {replica.result.loss:.3f}")
             except hyppo.StudyError as error:
                 print("says:", error)
 
 
 study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], replicas=1, surrogate="random")
 if __name__ == "__main__":
-    study.run(trials=1, progress=False)
+    study.run(trials=2, progress=False, workers=1)
 """
 TWO = "this replica trains on one rank, but the Trainer on 2"
 CASES_ALONE = [
@@ -153,7 +161,7 @@ CASES_ALONE = [
     ({"devices": 2, "strategy": "ddp_fork"}, TWO),
     ({"num_nodes": 2}, f"{TWO} (DDPStrategy, devices=1, num_nodes=2)"),
     ({"devices": 1, "strategy": "ddp_spawn"}, 'leave strategy= out, or set it to "ddp"'),
-    ({"devices": 1, "strategy": "ddp"}, "trained"),
+    ({"devices": 1, "strategy": "ddp"}, "says: trained with a loss of "),
 ]
 
 
@@ -171,3 +179,6 @@ def test_a_trainer_that_would_start_processes_of_its_own(tmp_path):
     assert len(said) == 2 * len(CASES_ALONE), run.stdout + run.stderr
     for (_, words), line in zip(2 * CASES_ALONE, said, strict=True):
         assert words in line
+    alone, refused = (trial.replicas[0] for trial in hyppo.load(tmp_path / "s.h5").trials)
+    assert alone.loss is not None
+    assert TWO in str(refused.failure)

@@ -336,7 +336,7 @@ def test_notices_of_a_training_are_shown_once(local, notices, tmp_path):
     workers = local()
     for trial in range(2):
         train(workers, task("notice", trial=trial, folder=tmp_path))
-    assert notices == ["shapes (0, 2) do not fit"]  # nor of each trial with its own shapes
+    assert notices == ["mode= was left out", "shapes (0, 2) do not fit"]  # the second not with each trial's own shapes
     assert "of another package" in (tmp_path / "output.txt").read_text()
 
 

@@ -13,7 +13,7 @@ import hyppo
 
 pytestmark = [pytest.mark.timeout(200), pytest.mark.slow]
 
-# The frameworks are imported where the training runs, so that the process that asks starts at once.
+# Only the processes that train import a framework: the one that asks starts at once.
 STUDY = """
 import os, sys
 import hyppo

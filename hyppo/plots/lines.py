@@ -51,7 +51,7 @@ def parallel(study: Study) -> Figure:
     ordered = sorted(losses, key=goal.shown)
     best, middle, worst = ordered[0], float(np.median(losses)), ordered[-1]
     # from gold (the best) to blue (the middle and everything worse)
-    ends = sorted([best, middle if middle != best else worst if worst != best else best + goal.sign])
+    ends = sorted([best, next((loss for loss in (middle, worst) if loss != best), best + goal.sign)])
     alt = altair()
     color = alt.Color(
         "loss:Q",

@@ -261,7 +261,10 @@ class Replica:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a checkpoint or a data loader's process gets: its reports reach nobody, and nobody asks it to stop."""
+        """The state for a checkpoint or a data loader's process, without the connection to the run.
+
+        Such a copy reports to no run, and `should_stop` stays false.
+        """
         own = vars(self) | {"_on_report": None, "_stop_asked": None}
         own.pop("criterion", None)  # made from its packed form
         return own
