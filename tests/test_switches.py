@@ -35,7 +35,7 @@ def with_torch(replica):
         assert torch.get_float32_matmul_precision() == "highest"
         assert torch.is_grad_enabled()
         assert torch.get_num_threads() != 3
-        assert multiprocessing.get_start_method(allow_none=True) != "spawn"
+        assert multiprocessing.get_start_method(allow_none=True) is None
         raise_if_left = float(np.float64(1e-300) * np.float64(1e-300))  # underflows
     return float(torch.rand(1000).sum()) + raise_if_left
 
@@ -51,6 +51,16 @@ def test_torch_knows_whether_its_seeded_generator_was_drawn_from():
     assert "torch" not in drawn(7)
 
 
+@pytest.fixture
+def no_start_method():
+    """As in a new process, whatever tests before this one started."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(None, force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("no_start_method")
 def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):
     before = loss_of(with_torch, tmp_path)
     changed = loss_of(with_torch, tmp_path, change=True)
