@@ -299,6 +299,27 @@ def metrics_beside_the_loss(folder):
 
 
 @check
+def a_returned_loss_leaves_the_metrics(folder):
+    """The monitored one, too: as they were measured for the weights at the end of fit."""
+    for mode, sign in (("min", 1), ("max", -1)):
+        kept = {}
+
+        def objective(replica, mode=mode, kept=kept):
+            options = {"monitor": "val_mae", "mode": mode, "metrics": ["val_loss"], "validation_data": data(24, 1)}
+            kept.update(hyppo_keras.fit(replica, net(), *data(), epochs=2, verbose=0, **options).history)
+            return kept["val_mae"][0]
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            outcome = train(objective, replica(folder))
+        assert outcome.loss == sign * kept["val_mae"][0], outcome
+        assert [outcome.metrics[name] for name in ("val_mae", "val_loss")] == [
+            kept[name][-1] for name in ("val_mae", "val_loss")
+        ]
+        assert any("metrics, kept predictions and networks belong to" in str(one.message) for one in caught)
+
+
+@check
 def stops_within_a_long_epoch(folder):
     """Its state is that of the last whole epoch; within a short one it waits for the end."""
 

@@ -626,6 +626,7 @@ def test_a_returned_score_counts(tmp_path):
     with pytest.warns(UserWarning, match="The returned loss counts"):
         outcome = train(objective(torch.tensor(0.75), "max"), replica(tmp_path))
     assert (outcome.loss, outcome.goal.shown(outcome.loss)) == (-0.75, 0.75)
+    assert outcome.metrics["val_loss"] == -outcome.curve[-1][1], "as it was measured"
     with pytest.warns(UserWarning, match="The returned loss counts"):
         assert train(objective(torch.tensor(-0.75), "max"), replica(tmp_path)).loss == -0.75
     with pytest.warns(UserWarning, match="The returned loss counts"):

@@ -151,6 +151,25 @@ def test_the_goal_is_in_the_file(tmp_path):
     assert hyppo.Study(SPACE).goal is None
 
 
+def monitored(replica, returned):
+    monitor = Monitor(replica, "val_acc", "max")
+    monitor.report(0, {"val_acc": 0.75})
+    monitor.store_result([])
+    return returned
+
+
+@pytest.mark.filterwarnings("ignore:.*The returned loss counts")
+@pytest.mark.parametrize(
+    ("returned", "loss", "metric"),
+    [(0.5, -0.5, 0.75), (-0.5, -0.5, 0.75), (hyppo.Result(2.0), 2.0, 0.75), (math.nan, None, 0.75)]
+    + [(hyppo.Result(2.0, metrics={"val_acc": 0.25}), 2.0, 0.25)],
+)
+def test_a_returned_loss_leaves_the_monitored_metric(tmp_path, returned, loss, metric):
+    """As it was measured, unless the training itself logs it again."""
+    outcome = train(lambda replica: monitored(replica, returned), replica(tmp_path))
+    assert (outcome.loss, outcome.metrics["val_acc"]) == (loss, metric)
+
+
 def maximises(replica):
     monitor = Monitor(replica, "val_acc", "max")
     for step in range(2):

@@ -63,13 +63,13 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | No
         return replace(result, loss=handed.loss)
     warnings.warn(
         f"{objective_name} returned a loss that is not the one of the weights at the end of "
-        f"{'the last fit' if replica.fits > 1 else 'fit'}. The returned loss counts, but kept predictions and networks "
-        "belong to these weights"
+        f"{'the last fit' if replica.fits > 1 else 'fit'}. The returned loss counts, but metrics, kept predictions and "
+        "networks belong to these weights"
         + (
             ""
             if replica.fits > 1
-            else ". With monitor_best=True in the callback all three belong to the best epoch, and the function need "
-            "not return a loss"
+            else ". With monitor_best=True in the callback they and the loss belong to the best epoch, and the function "
+            "need not return a loss"
         ),
         category=HyppoWarning,
         stacklevel=2,
@@ -162,8 +162,6 @@ def _train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
                 )
             criterion = replica.own_criterion
         if result is not None:
-            if replica.goal is not None:
-                replica.metrics[replica.goal.metric] = replica.goal.shown(result.loss)
             if math.isfinite(result.loss):
                 loss = result.loss
             else:

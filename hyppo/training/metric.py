@@ -64,7 +64,7 @@ class Monitor:
     True
     >>> monitor.store_result([])
     >>> replica.result.loss, replica.metrics
-    (-0.75, {'val_loss': 0.5})
+    (-0.75, {'val_loss': 0.5, 'val_accuracy': 0.75})
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Monitor:
         return StudyError(f"the metric {metric!r} was never logged ({there_are}); {say}{hint}")
 
     def store_result(self, logged: Iterable[str], *, stopped: bool = False) -> None:
-        """Store the loss as the result of the training; NaN and infinity become a failure later.
+        """Store the loss as the result of the training, and the metrics; NaN and infinity become a failure later.
 
         Raises
         ------
@@ -183,4 +183,6 @@ class Monitor:
             raise self.missing(logged)
         self.replica.whole = not stopped and (self.replica.whole or not self.replica.fits)
         self.replica.metrics.update({name: value for name, value in self.beside.items() if name in self.metrics})
+        if self.loss is not None:
+            self.replica.metrics[self.metric] = self.goal.shown(self.loss)
         self.replica.store_result(Result(math.nan if self.loss is None else self.loss))

@@ -201,7 +201,7 @@ class Replica:
     no_losses : Exception or None
         Why there are none, if the target needs them.
     metrics : dict
-        The numbers given to `log`.
+        The numbers given to `log`, and after a fit with a callback its metrics, the monitored one included.
     fits : int
         Number of fits with a callback that have ended in this training.
 
