@@ -161,8 +161,13 @@ def monitored(replica, returned):
 @pytest.mark.filterwarnings("ignore:.*The returned loss counts")
 @pytest.mark.parametrize(
     ("returned", "loss", "metric"),
-    [(0.5, -0.5, 0.75), (-0.5, -0.5, 0.75), (hyppo.Result(2.0), 2.0, 0.75), (math.nan, None, 0.75)]
-    + [(hyppo.Result(2.0, metrics={"val_acc": 0.25}), 2.0, 0.25)],
+    [
+        (0.5, -0.5, 0.75),
+        (-0.5, -0.5, 0.75),
+        (math.nan, None, 0.75),
+        (hyppo.Result(2.0), 2.0, 0.75),
+        (hyppo.Result(2.0, metrics={"val_acc": 0.25}), 2.0, 0.25),
+    ],
 )
 def test_a_returned_loss_leaves_the_monitored_metric(tmp_path, returned, loss, metric):
     """As it was measured, unless the training itself logs it again."""

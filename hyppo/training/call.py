@@ -68,8 +68,8 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | No
         + (
             ""
             if replica.fits > 1
-            else ". With monitor_best=True in the callback they and the loss belong to the best epoch, and the function "
-            "need not return a loss"
+            else ". With monitor_best=True in the callback they and the loss belong to the best epoch, and the "
+            "function need not return a loss"
         ),
         category=HyppoWarning,
         stacklevel=2,
