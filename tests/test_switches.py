@@ -1,6 +1,8 @@
 """The same trial, index and seed gives the same loss in any process, after any other training."""
 
 import multiprocessing
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -66,6 +68,36 @@ def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):
     changed = loss_of(with_torch, tmp_path, change=True)
     assert loss_of(with_torch, tmp_path) == before != changed
     assert loss_of(with_torch, tmp_path, change=True) == changed
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras", "jax", "multiprocessing"])
+def test_switches_end_with_the_training_that_imports_the_framework(tmp_path, framework):
+    """In a new process, where the first training imports it and then changes a switch."""
+    pytest.importorskip(framework)
+    code = """
+import sys, tempfile
+from hyppo.training.call import train
+from hyppo.training.replica import Replica, Task
+
+SWITCHES = {
+    "torch": "torch.get_default_dtype() == torch.float32, torch.set_default_dtype(torch.float64)",
+    "keras": "keras.config.floatx() == 'float32', keras.config.set_floatx('float64')",
+    "jax": "not jax.config.jax_enable_x64, jax.config.update('jax_enable_x64', True)",
+    "multiprocessing": "multiprocessing.get_start_method(True) is None, multiprocessing.set_start_method('spawn')",
+}
+
+def objective(replica):
+    framework = replica.params["framework"]
+    as_at_start, _ = eval(SWITCHES[framework], {framework: __import__(framework)})
+    return float(as_at_start)
+
+params = {"framework": sys.argv[1]}
+assert params["framework"] not in sys.modules
+print([train(objective, Replica(Task(0, 0, 7, params, tempfile.mkdtemp()))).loss for _ in range(2)])
+"""
+    run = [sys.executable, "-c", code, framework]
+    out = subprocess.run(run, capture_output=True, text=True, check=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert out.stdout.splitlines()[-1] == "[1.0, 1.0]", out.stderr
 
 
 def with_keras(replica):

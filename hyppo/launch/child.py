@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
-import gc
 import importlib.util
 import os
 import select
@@ -58,7 +57,6 @@ from hyppo.training.seeding import drawn, imports_without_draws, seed_everything
 
 MESSAGE_LIMIT = 10_000  # characters of an exception's message; four times as many of its traceback
 PR_SET_PDEATHSIG = 1
-COLLECT_EVERY = 20  # trainings; a collection takes 0.1 s with torch loaded, too long after each short training
 
 
 def die_with(parent: int) -> None:
@@ -222,7 +220,6 @@ class Server:
         self._stopped = False
         self._saw_stop = False
         self._pid = os.getpid()
-        self._count = 0
 
     def serve(self) -> NoReturn:
         """Train until told to exit. `study.run` calls it again if the script reaches it."""
@@ -312,14 +309,14 @@ class Server:
             with contextlib.suppress(Exception):  # the user's function may have closed or replaced it
                 stream.flush()
         del replica
-        self._count += 1
-        with contextlib.suppress(Exception):  # the training is done, even if its framework cannot be cleared
+        try:
             clear()
-        if place.world_size > 1 or outcome.end - outcome.start > 1.0 or self._count % COLLECT_EVERY == 0:
-            gc.collect()
+            usable = True
+        except Exception:
+            usable = False
         # A framework turns a stop into its own exception; the training did not fail.
         cut = self._signals.came() and outcome.failure is not None and not outcome.diverged
-        self._reply(Done(outcome, self._saw_stop or cut, resident_memory(self._pid)))
+        self._reply(Done(outcome, self._saw_stop or cut, resident_memory(self._pid), usable))
 
     def _reply(self, message: Reply) -> None:
         with self._lock:

@@ -316,7 +316,7 @@ class TrainingProcess:
                 case Notice(text):
                     if self.task is not None:
                         self._on_notice(self.task, text)
-                case Done(outcome, saw_stop, resident):
+                case Done(outcome, saw_stop, resident, usable):
                     ending = Stopped(outcome) if saw_stop and not outcome.whole else outcome
                     self._trained += 1
                     if self._trained <= SETTLED:
@@ -324,7 +324,7 @@ class TrainingProcess:
                     outgrown = resident > self._resident + max(GROWTH * self._resident, SLACK)
                     # A training that raised has left things half done: an open run of a tracker, a group, a lock.
                     raised = outcome.failure is not None and not outcome.diverged
-                    replaced = outgrown or raised
+                    replaced = outgrown or raised or not usable
                 case Unready(failure):
                     ending = ObjectiveUnavailable(failure)
         lost = dead or closed or garbled is not None

@@ -135,11 +135,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A training ended. `saw_stop`: it was cut short and must be repeated; `resident` in bytes."""
+    """A training ended. `saw_stop`: it was cut short and must be repeated; `resident` in bytes.
+
+    `usable`: whether this process can train again.
+    """
 
     outcome: Outcome
     saw_stop: bool
     resident: int
+    usable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,9 @@ def _parsed(body: bytes) -> Reply:
         case "Notice":
             return Notice(str(fields["text"]))
         case "Done":
-            return Done(_outcome(fields["outcome"]), bool(fields["saw_stop"]), int(fields["resident"]))
+            return Done(
+                _outcome(fields["outcome"]), bool(fields["saw_stop"]), int(fields["resident"]), bool(fields["usable"])
+            )
     raise ValueError(f"no reply is a {kind}")
 
 

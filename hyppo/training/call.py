@@ -3,6 +3,8 @@
 A process that only trains needs no other module of `hyppo`, so this one imports little.
 """
 
+import gc
+import itertools
 import math
 import os
 import socket
@@ -10,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +21,15 @@ import numpy as np
 from hyppo.arguments import quoted
 from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import HyppoWarning, LaunchError, ObjectiveError
+from hyppo.text import error_line
+from hyppo.training.frameworks import clear
 from hyppo.training.memory import PeakMemory
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
 from hyppo.training.seeding import restored_switches, seed_everything
 
+COLLECT_EVERY = 20  # trainings; a collection takes 0.1 s with torch loaded, too long after each short training
+_short_trainings = itertools.count(1)
 _one_at_a_time = threading.RLock()  # reentrant, because a training may run a study of its own with isolate=False
 
 
@@ -108,11 +114,29 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     Raises
     ------
     LaunchError
-        Another thread of this process is training.
+        Another thread of this process is training, or a framework can no longer be used in it.
     """
-    with _only_training(), _restored_surroundings(), restored_switches():
-        seed_everything(replica.seed)
-        return _train(objective, replica)
+    with _only_training():
+        try:
+            clear()
+        except Exception as error:
+            raise LaunchError(
+                "this process can train no more, since an earlier training has left its GPU unusable "
+                f"({error_line(error)}). Start it again: the study goes on where it is"
+            ) from error
+        with _restored_surroundings(), restored_switches():
+            seed_everything(replica.seed)
+            outcome = _train(objective, replica)
+        _free(long=replica.world_size > 1 or outcome.end - outcome.start > 1.0)
+    return outcome
+
+
+def _free(long: bool) -> None:
+    """Free the memory that a training has left, on GPUs too; if it was short, only now and then."""
+    if long or next(_short_trainings) % COLLECT_EVERY == 0:
+        gc.collect()
+    with suppress(Exception):  # the training is done, even if its framework can no longer be used
+        clear()
 
 
 @contextmanager

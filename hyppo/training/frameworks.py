@@ -41,7 +41,13 @@ class Framework:
         """Restore the generators from `state`, which may lack the keys of `random_state`."""
 
     def clear(self, module: Any) -> None:
-        """Free the resources that a training has left: process groups, cached memory."""
+        """Free the memory on GPUs that a training has left in the framework's cache.
+
+        Raises
+        ------
+        Exception
+            The framework can no longer be used in this process: its GPU refuses all work after some errors.
+        """
 
     def switches(self, module: Any) -> dict[str, Any]:
         """Global switches that a training may change: default dtypes, precisions, modes."""
@@ -117,11 +123,8 @@ class Torch(Framework):
             module.cuda.set_rng_state_all([_to_tensor(module, text) for text in state["cuda"]])
 
     def clear(self, module: Any) -> None:
-        distributed = sys.modules.get("torch.distributed")
-        if distributed is not None and distributed.is_available() and distributed.is_initialized():
-            # Lightning leaves its group standing; the next training's ranks would meet in it.
-            distributed.destroy_process_group()
         if module.cuda.is_initialized():
+            module.cuda.synchronize()  # raises after a failed assertion or an illegal access in a kernel
             module.cuda.empty_cache()
 
     def switches(self, module: Any) -> dict[str, Any]:
@@ -138,6 +141,7 @@ class Torch(Framework):
             "gradients": module.is_grad_enabled(),
             "anomaly": module.is_anomaly_enabled(),
             "threads": module.get_num_threads(),
+            "process_group": self._has_group(),
         }
 
     def set_switch(self, module: Any, name: str, value: Any) -> None:
@@ -160,6 +164,12 @@ class Torch(Framework):
                 module.autograd.set_detect_anomaly(value)
             case "threads":
                 module.set_num_threads(value)
+            case "process_group" if not value:  # Lightning leaves one; the next training's ranks would meet in it
+                module.distributed.destroy_process_group()
+
+    def _has_group(self) -> bool:
+        distributed = sys.modules.get("torch.distributed")
+        return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
     def array(self, module: Any, leaf: Any) -> Any:
         if not isinstance(leaf, module.Tensor):
@@ -290,6 +300,12 @@ def imported() -> Iterator[tuple[Framework, Any]]:
 
 
 def clear() -> None:
-    """Free the resources that a training has left in the frameworks that it used."""
+    """Free the memory on GPUs that a training has left in the frameworks that it used.
+
+    Raises
+    ------
+    Exception
+        A framework can no longer be used in this process, so no training can.
+    """
     for framework, module in imported():
         framework.clear(module)

@@ -68,7 +68,7 @@ class _Following(Loader):
         else:
             self.loader.exec_module(module)
         if self.finder.switches is not None:
-            self.finder.switches.imported(before)
+            self.finder.switches.imported(module, before)
 
     def _seed(self, module: ModuleType) -> None:
         # An import draws from these generators (Keras' does), and seeding Keras resets them. The function that is

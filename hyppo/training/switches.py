@@ -4,9 +4,10 @@ A default dtype, a precision policy or the counters of automatic names outlive t
 training in the same process would have another loss than in a separate process.
 """
 
+from types import ModuleType
 from typing import Any
 
-from hyppo.training.frameworks import imported
+from hyppo.training.frameworks import FRAMEWORKS, imported
 
 Values = dict[str, dict[str, Any]]  # framework -> switch -> value
 
@@ -35,9 +36,12 @@ class Switches:
     def __init__(self) -> None:
         self._values = current()
 
-    def imported(self, before: Values) -> None:
-        """Keep the changes since `before`: an import made them."""
-        for name, values in current().items():
+    def imported(self, module: ModuleType, before: Values) -> None:
+        """Keep the changes since `before`: the import of `module`, which has just been executed, made them."""
+        now = current()
+        if (framework := FRAMEWORKS.get(module.__name__)) is not None:
+            now[framework.name] = framework.switches(module)
+        for name, values in now.items():
             known = self._values.setdefault(name, {})
             changed = {key: value for key, value in values.items() if before.get(name, {}).get(key) != value}
             known.update(changed if name in before else values)
