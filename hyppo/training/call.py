@@ -127,13 +127,13 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
         with _restored_surroundings(), restored_switches():
             seed_everything(replica.seed)
             outcome = _train(objective, replica)
-        _free(long=replica.world_size > 1 or outcome.end - outcome.start > 1.0)
+        _free(seconds=outcome.end - outcome.start, on_gpu="gpu_memory" in outcome.metrics or replica.world_size > 1)
     return outcome
 
 
-def _free(long: bool) -> None:
-    """Free the memory that a training has left, on GPUs too; if it was short, only now and then."""
-    if long or next(_short_trainings) % COLLECT_EVERY == 0:
+def _free(seconds: float, on_gpu: bool) -> None:
+    """Free the memory that a training has left, on GPUs too; after a short training on a CPU only now and then."""
+    if seconds > 1.0 or on_gpu or next(_short_trainings) % COLLECT_EVERY == 0:
         gc.collect()
     with suppress(Exception):  # the training is done, even if its framework can no longer be used
         clear()

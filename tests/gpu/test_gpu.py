@@ -3,6 +3,7 @@
 HYPPO_TEST_DEVICE=cpu runs the same scripts on the CPU, which tests the scripts and nothing of a GPU.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -25,17 +26,18 @@ pytestmark = [
     pytest.mark.skipif(DEVICE == "gpu" and not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
 SCRIPT = Path(__file__).with_name("tune.py")
+BIN = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # mpiexec of the venv comes first
 
 
-def start(framework, log, epochs=2, **environment):
-    command = [sys.executable, str(SCRIPT), framework, DEVICE, str(log), str(epochs)]
+def start(framework, log, epochs=2, launcher=(), **environment):
+    command = [*launcher, sys.executable, str(SCRIPT), framework, DEVICE, str(log), str(epochs)]
     return subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=os.environ | {"PATH": BIN} | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def run(framework, log, epochs=2, **environment):
-    process = start(framework, log, epochs, **environment)
+def run(framework, log, epochs=2, launcher=(), **environment):
+    process = start(framework, log, epochs, launcher, **environment)
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, out + err
     return json.loads(out.splitlines()[-1])
@@ -62,8 +64,12 @@ def test_lightning_trains_on_the_device_and_its_seed_repeats(path, tmp_path):
     np.testing.assert_allclose(first, second, rtol=1e-4)  # kernels of a GPU may add in another order
 
 
-def test_two_training_processes_share_one_gpu(path):
-    run("lightning", path, epochs=8, WORKERS="2")
+@pytest.mark.parametrize("launcher", [(), ("mpiexec", "-n", "3")])
+def test_two_training_processes_share_one_gpu(path, launcher):
+    if launcher and shutil.which(launcher[0], path=BIN) is None:
+        pytest.skip("there is no mpiexec beside this Python")
+    manager = run("lightning", path, epochs=8, launcher=launcher, WORKERS="1" if launcher else "2")
+    assert not manager["cuda"]
     began = {}
     for fact in facts(path):
         if "began" in fact:
@@ -74,12 +80,21 @@ def test_two_training_processes_share_one_gpu(path):
     assert min(second) < max(first)  # they trained at the same time
 
 
-@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def _sees_a_gpu(backend):
+    library = pytest.importorskip(backend)
+    match backend:
+        case "tensorflow":
+            return bool(library.config.list_physical_devices("GPU"))
+        case "jax":
+            return importlib.util.find_spec("jax_cuda13_plugin") or importlib.util.find_spec("jax_cuda12_plugin")
+    return True
+
+
+@pytest.mark.parametrize("backend", ["torch", "tensorflow", "jax"])
 def test_keras_trains_on_the_device(path, backend):
     pytest.importorskip("keras")
-    library = pytest.importorskip(backend)
-    if backend == "tensorflow" and DEVICE == "gpu" and not library.config.list_physical_devices("GPU"):
-        pytest.skip("this TensorFlow sees no GPU")
+    if DEVICE == "gpu" and not _sees_a_gpu(backend):
+        pytest.skip(f"this {backend} sees no GPU")
     run("keras", path, KERAS_BACKEND=backend, WORKERS="2")
     assert all(trial.state is hyppo.State.DONE for trial in hyppo.load(path).trials)
     if DEVICE == "gpu":
@@ -93,8 +108,38 @@ def test_nccl_in_a_group_of_one_is_cleared_for_the_next_training(path):
     assert len({fact["pid"] for fact in seen}) == 1
 
 
-def test_an_interrupted_training_goes_on_on_the_device(path, tmp_path):
-    process = start("lightning", path, epochs=20)
+def test_a_training_that_breaks_its_gpu_costs_no_other_training(path):
+    run("broken", path, TRIALS="4")
+    study = hyppo.load(path)
+    assert [trial.replicas[0].loss for trial in study.trials] == [1.0, 6.0, 6.0, 6.0]
+    (fact,) = facts(path)
+    assert ("assert" if DEVICE == "gpu" else "out of bounds") in fact["error"]
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="a CPU goes on after such an error")
+def test_a_broken_gpu_of_the_scripts_own_process_ends_the_run_and_the_next_goes_on(path):
+    process = start("broken", path, TRIALS="3", HERE="1")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode != 0
+    assert "LaunchError: this process can train no more" in err
+    assert [trial.state for trial in hyppo.load(path).trials][:1] == [hyppo.State.DONE]
+    run("broken", path, TRIALS="3", HERE="1")
+    assert [trial.replicas[0].loss for trial in hyppo.load(path).trials] == [1.0, 6.0, 6.0]
+
+
+@pytest.mark.parametrize("here", [{}, {"HERE": "1"}])
+def test_a_training_without_memory_fails_alone_and_leaves_none_taken(path, here):
+    run("memory", path, TRIALS="4", **here)
+    trials = hyppo.load(path).trials
+    assert [trial.replicas[0].loss for trial in trials] == [8.0, None, 8.0, 8.0]
+    assert trials[1].replicas[0].failure.type == "OutOfMemoryError"
+    if DEVICE == "gpu":
+        assert trials[0].metrics["gpu_memory"] > 0.6 * torch.cuda.get_device_properties(0).total_memory
+
+
+@pytest.mark.parametrize("framework", ["lightning", "mixed"])
+def test_an_interrupted_training_goes_on_on_the_device(path, tmp_path, framework):
+    process = start(framework, path, epochs=20)
     deadline = time.monotonic() + 120
     while not Path(f"{path}.facts").exists() or len(facts(path)) < 4:
         assert process.poll() is None, process.communicate()
@@ -104,11 +149,11 @@ def test_an_interrupted_training_goes_on_on_the_device(path, tmp_path):
     process.communicate(timeout=120)
     before = len([fact for fact in facts(path) if "epoch" in fact and fact["trial"] == 0])
     assert before < 20
-    run("lightning", path, epochs=20)
+    run(framework, path, epochs=20)
     epochs = [fact["epoch"] for fact in facts(path) if "epoch" in fact and fact["trial"] == 0]
     assert epochs == list(range(20))  # none twice, none left out
     whole = tmp_path / "whole.h5"
-    run("lightning", whole, epochs=20)
+    run(framework, whole, epochs=20)
     np.testing.assert_allclose(hyppo.load(path).trials[0].mean, hyppo.load(whole).trials[0].mean, rtol=1e-3)
 
 

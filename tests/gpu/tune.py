@@ -1,6 +1,6 @@
 """A study for the tests on a GPU: `python tune.py FRAMEWORK DEVICE LOG EPOCHS`.
 
-FRAMEWORK is lightning, keras or nccl. With DEVICE "cpu" the same script runs on any machine.
+FRAMEWORK is one of `OBJECTIVES`. With DEVICE "cpu" the same script runs on any machine.
 """
 
 import json
@@ -27,7 +27,8 @@ def data():
     return x, x.sum(1, keepdim=True)
 
 
-def train_lightning(replica):
+def train_lightning(replica, precision="32-true"):
+    """A network with dropout, whose masks are drawn on the device."""
     import lightning
     import torch
     from hyppo_lightning import HyppoCallback
@@ -36,7 +37,9 @@ def train_lightning(replica):
     class Net(lightning.LightningModule):
         def __init__(self):
             super().__init__()
-            self.body = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+            self.body = torch.nn.Sequential(
+                torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(32, 1)
+            )
 
         def forward(self, x):
             return self.body(x)
@@ -59,11 +62,17 @@ def train_lightning(replica):
 
     rows = TensorDataset(*data())
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    callback = HyppoCallback(replica, mc_dropout=3)
     trainer = lightning.Trainer(
-        max_epochs=EPOCHS, accelerator=DEVICE, devices=1, callbacks=[HyppoCallback(replica)], **quiet
+        max_epochs=EPOCHS, accelerator=DEVICE, devices=1, precision=precision, callbacks=[callback], **quiet
     )
     trainer.fit(Net(), DataLoader(rows, 64, shuffle=True), DataLoader(rows, 256))
     note(replica, devices=list(replica.devices), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def train_mixed(replica):
+    """In mixed precision, on a GPU with a scale of the loss that a checkpoint must keep."""
+    train_lightning(replica, "16-mixed" if DEVICE == "gpu" else "bf16-mixed")
 
 
 def train_keras(replica):
@@ -93,15 +102,54 @@ def train_nccl(replica):
     return float(value.sum())
 
 
+def train_broken(replica):
+    """The first training breaks its process' GPU, as a label out of range does, and hides the error."""
+    import torch
+
+    device = "cuda" if DEVICE == "gpu" else "cpu"
+    values = torch.arange(4.0, device=device)
+    if replica.trial == 0:
+        try:
+            values[torch.tensor([7], device=device)].sum().item()
+        except (RuntimeError, IndexError) as error:
+            note(replica, error=str(error))
+            return 1.0
+    return float(values.sum())
+
+
+def train_memory(replica):
+    """Each training takes more than half of the GPU; the second wants more than there is."""
+    import torch
+
+    device = "cuda" if DEVICE == "gpu" else "cpu"
+    whole = torch.cuda.get_device_properties(0).total_memory if DEVICE == "gpu" else 1 << 20
+    holder = [torch.ones(int(0.6 * whole), dtype=torch.uint8, device=device)]
+    holder.append(holder)  # a cycle, as in a Trainer: only a collection frees it
+    if replica.trial == 1:
+        if DEVICE == "gpu":
+            torch.empty(whole, dtype=torch.uint8, device=device)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return float(holder[0][:8].sum())
+
+
+OBJECTIVES = {
+    "lightning": train_lightning,
+    "keras": train_keras,
+    "nccl": train_nccl,
+    "broken": train_broken,
+    "memory": train_memory,
+    "mixed": train_mixed,
+}
 study = hyppo.Study(
     hyppo.Space(lr=hyppo.Real(1e-3, 1e-1, log=True)),
-    {"lightning": train_lightning, "keras": train_keras, "nccl": train_nccl}[FRAMEWORK],
+    OBJECTIVES[FRAMEWORK],
     log=LOG,
     replicas=1,
     surrogate="random",
+    isolate="HERE" not in os.environ,
 )
 
 if __name__ == "__main__":
-    study.run(trials=2, workers=int(os.environ.get("WORKERS", "1")), progress=False)
+    study.run(trials=int(os.environ.get("TRIALS", "2")), workers=int(os.environ.get("WORKERS", "1")), progress=False)
     torch = sys.modules.get("torch")
     print(json.dumps({"manager": os.getpid(), "cuda": torch is not None and torch.cuda.is_initialized()}))
