@@ -181,6 +181,23 @@ def _default_signals(replica):
     time.sleep(30)
 
 
+def _warned_by_slurm(replica):
+    """The number of processes it started, forked and executed, that live on after the warning to each of the step."""
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30.0,))
+    forked.start()
+    program = "import time; print('up', flush=True); time.sleep(30)"
+    executed = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    executed.stdout.readline()
+    for pid in (os.getpid(), forked.pid, executed.pid):
+        os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.3)
+    alive = float(forked.is_alive() + (executed.poll() is None))
+    forked.terminate()
+    executed.terminate()
+    ended = forked.join(), executed.communicate(), forked.exitcode, executed.returncode
+    return alive if ended[2:] == (-signal.SIGTERM, -signal.SIGTERM) else -1.0
+
+
 def _workers_hold(replica):
     workers = [multiprocessing.get_context("fork").Process(target=_hold_for_a_second, args=(replica,)) for _ in "ab"]
     for worker in workers:

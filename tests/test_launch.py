@@ -150,6 +150,10 @@ def test_signals_of_a_batch_system_do_not_reach_a_training(local):
     assert future.result().loss == 0.0
 
 
+def test_slurms_warning_does_not_kill_the_workers_of_a_training(local):
+    assert train(local(), task("warned_by_slurm")).loss == 2.0
+
+
 def test_a_hang_is_killed(local):
     workers = local(replica_timeout=0.5)
     outcome = train(workers, task("hang"))

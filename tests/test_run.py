@@ -220,6 +220,15 @@ def test_a_pool_that_a_training_forks_ends_with_the_training(tmp_path, isolate):
     assert (done.returncode, done.stdout) == (0, "3.0\n"), done.stderr
 
 
+def test_groups_of_ranks_are_not_made_without_mpi(tmp_path):
+    train = "def train(replica):\n    return replica.world_size"
+    run = "study.run(trials=1, data_parallel=4, trial_groups=2, replica_groups=1)\nprint(study.trials[0].mean)"
+    done = python(write(tmp_path, train, run))
+    assert done.stdout == "1.0\n"
+    assert "trial_groups=2, data_parallel=4: no effect without MPI" in done.stderr
+    assert "start 9 or more ranks" in done.stderr
+
+
 def test_random_code_at_the_top_level_is_the_same_in_every_training_process(tmp_path):
     top = "import numpy\nsplit = int(numpy.random.permutation(10**6)[0])\ndef train(replica):\n    return float(split)"
     script = write(tmp_path, top, "study.run(trials=int(sys.argv[1]), workers=2)", log=tmp_path / "s.h5")
@@ -260,6 +269,16 @@ def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_pat
         said = python(write(tmp_path, top, end)).stderr
         assert said.count("random numbers at its top level") == (named is not None)
         assert named is None or f"({named})" in said
+
+
+def test_a_package_of_a_cluster_that_draws_at_its_import_is_not_the_script(tmp_path):
+    folder = tmp_path / "modules" / "site-packages"
+    folder.mkdir(parents=True)
+    (folder / "drawing.py").write_text("import random\nrandom.random()\n")
+    script = write(tmp_path, "import drawing\ndef train(replica):\n    return 0.0", "study.run(trials=2)")
+    done = python(script, env=ENVIRON | {"PYTHONPATH": str(folder)})
+    assert done.returncode == 0
+    assert "random numbers at its top level" not in done.stderr
 
 
 def test_one_training_of_a_node_at_a_time_prepares_data(tmp_path):

@@ -77,6 +77,10 @@ class StopSignals:
     runs the study decides what that means for a training. A framework may set its own handlers (Lightning does), so
     the signals are recorded below Python's handlers. A process that the training forked (a pool, a data loader) keeps
     the default behaviour: SIGTERM ends it.
+
+    Slurm's warning, SIGUSR1, is ignored, not recorded. It goes to every process of a job step, and would kill the
+    loader's workers before the training has saved its state. An ignored signal, other than one with a handler, stays
+    ignored in processes that the training forks, and in the programs that these execute.
     """
 
     def __init__(self) -> None:
@@ -94,7 +98,7 @@ class StopSignals:
                     signal.signal(number, signal.SIG_DFL)
 
         for number in STOP_SIGNALS:
-            signal.signal(number, ignore)
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else ignore)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         at_fork(end_by_signals, STOP_SIGNALS)
 

@@ -1,5 +1,6 @@
 """Which workers a run gets: an executor's, this process, its children, or the ranks of an MPI job."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ def workers_for(
     memory = None if options.memory_limit is None else int(options.memory_limit * GIGABYTE)
     limits = Limits(options.replica_timeout, options.stall_timeout, memory)
     if options.executor is not None:
+        _say_if_groups_are_not_made(options, say)
         _refuse_limits(limits, "an executor's trainings")
         workers = OnExecutor(objective, options.executor, options.workers)
         return workers, f"{counted(len(workers.groups), 'training')} at a time on {type(options.executor).__name__}"
@@ -49,6 +51,7 @@ def workers_for(
         from hyppo.launch.mpi import workers as mpi
 
         return mpi.workers(objective, options, limits, replicas, say, root, temporary)
+    _say_if_groups_are_not_made(options, say)
     if not isolate:
         _refuse_limits(limits, "trainings in this process (isolate=False)")
         if options.workers is not None and options.workers > 1:
@@ -64,6 +67,17 @@ def workers_for(
 def evaluator_for(isolate: bool) -> Evaluator:
     """The evaluator of the criterion: in a separate process if trainings are isolated, else in this process."""
     return InOwnProcess() if isolate else InThisProcess()
+
+
+def _say_if_groups_are_not_made(options: Options, say: Callable[[str], None]) -> None:
+    """Only MPI ranks form groups: a script made for them may run without, but then a training is another one."""
+    asked = {name: getattr(options, name) for name in ("trial_groups", "replica_groups", "data_parallel")}
+    groups = [f"{name}={value}" for name, value in asked.items() if value is not None and value > 1]
+    if groups:
+        say(
+            f"{', '.join(groups)}: no effect without MPI, each training has one rank; start "
+            f"{math.prod(value or 1 for value in asked.values()) + 1} or more ranks with mpiexec or srun"
+        )
 
 
 def _ranks() -> int:

@@ -14,7 +14,8 @@ class Interrupt:
     """While entered, SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask for a stop instead of ending this process.
 
     A SIGHUP that is ignored, as under nohup, stays ignored. A process that is forked meanwhile (by a pool, a data
-    loader) inherits the handlers, except that of SIGTERM: a pool ends its workers so and waits for them.
+    loader) inherits the handlers, except that of SIGTERM: a pool ends its workers so and waits for them. A terminal and
+    Slurm send the other signals to all processes, and a training that lost its workers could not save its state.
 
     `asked` holds the signal. A Ctrl-C after the first signal raises `KeyboardInterrupt` at once.
     """

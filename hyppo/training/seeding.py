@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -155,11 +156,16 @@ def imports_without_draws() -> Iterator[None]:
 
 
 def _is_installed(package: str) -> bool:
-    """Whether a package is of the standard library or in site-packages, and not the user's own."""
+    """Whether a package is of the standard library or in any site-packages, and not the user's own.
+
+    A cluster's modules and a user's own installations put further ones on the path.
+    """
     loaded = sys.modules.get(package)
     spec = importlib.util.find_spec(package) if loaded is None else getattr(loaded, "__spec__", None)
-    folders = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    return spec is not None and (spec.origin or "").startswith(folders)
+    origin = "" if spec is None else spec.origin or ""
+    return origin.startswith(sysconfig.get_path("stdlib")) or bool(
+        {"site-packages", "dist-packages"} & {*Path(origin).parts}
+    )
 
 
 def drawn(seed: int) -> list[str]:

@@ -41,10 +41,11 @@ ENVIRON |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 MPICH = not shutil.which("ompi_info", path=str(MPIEXEC.parent))
 
 
-def start(ranks, *arguments, **environ):
+def start(ranks, *arguments, stdin=None, **environ):
     return subprocess.Popen(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, *map(str, arguments)],
         env=ENVIRON | environ,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -276,6 +277,21 @@ def test_a_message_wakes_a_rank_that_sleeps(tmp_path):
     code, out, errors = finish(start(2, SCENES, "bell", tmp_path))
     assert code == 0, errors
     assert "heard 0 wake up True" in out
+
+
+@pytest.mark.parametrize("script", ["-", "/dev/stdin"])
+def test_a_script_that_only_the_first_rank_is_given_is_refused(script):
+    job = start(3, script, stdin=subprocess.PIPE)
+    job.stdin.write("import hyppo\nhyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), abs).run(trials=1)\n")
+    code, _, errors = finish(job, 20.0)
+    assert code != 0
+    assert errors.count("LaunchError: the script comes from standard input") == 1, errors
+
+
+def test_a_number_of_workers_says_that_the_ranks_count(tmp_path):
+    code, _, errors = finish(start(3, TUNE, tmp_path / "s.h5", 2, HYPPO_WORKERS="4"))
+    assert code == 0, errors
+    assert "workers=4 has no effect under MPI: the ranks make 2 trainings at a time; for 4, start 5 ranks" in errors
 
 
 def test_ranks_that_wait_are_idle(tmp_path):

@@ -12,9 +12,15 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Bye, Hello, Release
 from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
 from hyppo.launch.mpi.rank import Rank
-from hyppo.launch.mpi.world import Launcher, before_finalize, join_world, watch_for_collective_calls
+from hyppo.launch.mpi.world import (
+    FORWARDED,
+    Launcher,
+    abort_without_mpi,
+    before_finalize,
+    join_world,
+    watch_for_collective_calls,
+)
 
-FORWARDED = 0.5  # s for mpiexec to pass an error message on before the job is aborted, which drops buffered output
 MISSED_AFTER = 30.0  # s until a notice names the ranks that are missing
 GIVE_UP_AFTER = 900.0  # s until that is an error; importing TensorFlow on a busy file system takes minutes
 
@@ -77,6 +83,7 @@ class Job:
             try:
                 world = self.communicator  # starts MPI if need be: the others wait for this rank to do so
             except LaunchError:
+                abort_without_mpi()
                 return
             from mpi4py import MPI
 

@@ -214,6 +214,24 @@ def _sentence(
     return text
 
 
+def notice_of_workers(plan: Plan, workers: int | None) -> str:
+    """The notice that a run with `workers=` needs if the ranks make another number of trainings at a time; else empty.
+
+    >>> notice_of_workers(partition(3, ["n1"] * 3), 4)
+    'workers=4 has no effect under MPI: the ranks make 2 trainings at a time; for 4, start 5 ranks (mpiexec -n 5)'
+    >>> notice_of_workers(partition(3, ["n1"] * 3), 2)
+    ''
+    """
+    units = [unit for group in plan.groups for unit in group]
+    if workers is None or workers == len(units):
+        return ""
+    ranks = workers * len(units[0]) + (0 if plan.shared else 1)
+    return (
+        f"workers={workers} has no effect under MPI: the ranks make {_count(len(units), 'training')} at a time; "
+        f"for {workers}, start {_count(ranks, 'rank')} (mpiexec -n {ranks})"
+    )
+
+
 def notice_of_folders(plan: Plan, nodes: Sequence[str]) -> str:
     """The notice that a study without a file needs if it trains on other nodes than rank 0's; empty if it does not.
 

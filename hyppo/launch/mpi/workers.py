@@ -20,7 +20,7 @@ from hyppo.errors import LaunchError
 from hyppo.launch.mpi.job import Job, current_job
 from hyppo.launch.mpi.messages import Begin, Ended, Hello, Kill, Noticed, Reported, RequestStop, Settings
 from hyppo.launch.mpi.messenger import FAR, LONGEST, SHORTEST
-from hyppo.launch.mpi.partition import Plan, devices, notice_of_folders, partition
+from hyppo.launch.mpi.partition import Plan, devices, notice_of_folders, notice_of_workers, partition
 from hyppo.launch.mpi.rank import introduction
 from hyppo.launch.objective import ObjectiveTransport
 from hyppo.launch.output import OUTPUT, ShowOnce
@@ -59,6 +59,8 @@ def workers(
         options.manager,
     )
     say(plan.sentence)
+    if notice := notice_of_workers(plan, options.workers):
+        say(notice)
     if temporary and (notice := notice_of_folders(plan, nodes)):
         say(notice)
     return MpiWorkers(

@@ -1,5 +1,6 @@
 """Whether this process is a rank of an MPI job. mpi4py is imported only if a launcher says so."""
 
+import contextlib
 import linecache
 import os
 import re
@@ -14,6 +15,11 @@ from hyppo.errors import LaunchError
 # Variables that mpiexec (MPICH, Intel, Open MPI) and srun set for a rank: its number, and the number of ranks.
 RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+
+# mpiexec of MPICH, Intel, Open MPI and Cray sets one of these; srun sets none of them.
+MPIEXEC = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE", "PALS_RANKID")
+
+FORWARDED = 0.5  # s for mpiexec to pass an error message on before the job is aborted, which drops buffered output
 
 
 def expected_size() -> int | None:
@@ -54,14 +60,34 @@ def launched_by_mpi() -> bool:
     return any(name in os.environ for name in RANKS)
 
 
+def reads_script_from_stdin() -> bool:
+    """Whether the script of this process comes from its standard input, as in `python - < tune.py`.
+
+    >>> reads_script_from_stdin()
+    False
+    """
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if path in (None, "<stdin>"):
+        return path is not None
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(0))
+    except OSError:  # in an archive, or without a standard input
+        return False
+
+
 def join_world() -> Any:
     """Initialise MPI; its `COMM_WORLD`.
 
     Raises
     ------
     LaunchError
-        mpi4py is missing, or the ranks do not form one world.
+        Only the first rank has the script, mpi4py is missing, or the ranks do not form one world.
     """
+    if reads_script_from_stdin() and any(name in os.environ for name in MPIEXEC):
+        raise LaunchError(
+            "the script comes from standard input, which mpiexec gives to the first rank only: write it to a file and "
+            "start that (mpiexec -n 9 python tune.py)"
+        )
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -78,6 +104,19 @@ def join_world() -> Any:
             "or start a single task"
         )
     return world
+
+
+def abort_without_mpi() -> None:
+    """Ask mpiexec of MPICH or Intel to end the job: it waits for ranks that have not started MPI, whatever they do.
+
+    Others end the job once a rank has failed; srun does with --kill-on-bad-exit.
+    """
+    if "MPI_LOCALNRANKS" in os.environ:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        time.sleep(FORWARDED)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=1\n")  # the PMI-1 of their ranks
 
 
 def before_finalize(call: Callable[[], None]) -> None:
