@@ -288,6 +288,121 @@ def best_epoch_counts(folder):
     close(kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)["mae"], again.metrics["val_mae"])
 
 
+def of_two_optimizers(dropout=0.3):
+    """A network whose body and head have an optimiser each, built in their first steps; the compiled one is idle."""
+    backend = keras.backend.backend()
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.body = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dropout(dropout)])
+            self.head = keras.layers.Dense(1)
+            self.own = {"body": [keras.optimizers.Adam(0.01)]}
+            self.second = keras.optimizers.SGD(0.05, momentum=0.9)
+
+        def call(self, inputs, training=False):
+            return self.head(self.body(inputs, training=training))
+
+        def parts(self):
+            return (self.own["body"][0], self.body.trainable_weights), (self.second, self.head.trainable_weights)
+
+        def train_step(self, *arguments):
+            return {"tensorflow": self._tensorflow, "torch": self._torch, "jax": self._jax}[backend](*arguments)
+
+        def _tensorflow(self, data):
+            import tensorflow
+
+            with tensorflow.GradientTape(persistent=True) as tape:
+                loss = keras.ops.mean((self(data[0], training=True) - data[1]) ** 2)
+            for optimizer, weights in self.parts():
+                optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return {"loss": loss}
+
+        def _torch(self, data):
+            import torch
+
+            self.zero_grad()
+            loss = keras.ops.mean((self(data[0], training=True) - data[1]) ** 2)
+            loss.backward()
+            with torch.no_grad():
+                for optimizer, weights in self.parts():
+                    optimizer.apply([weight.value.grad for weight in weights], weights)
+            return {"loss": loss.item()}
+
+        def _jax(self, state, data):
+            import jax
+
+            trained, others, *rest = state
+
+            def loss_of(trained):
+                found, new = self.stateless_call(trained, others, data[0], training=True)
+                return keras.ops.mean((found - data[1]) ** 2), new
+
+            (loss, others), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+            place = {id(weight): position for position, weight in enumerate(self.trainable_weights)}
+            for optimizer, weights in self.parts():
+                if not optimizer.built:
+                    optimizer.build(weights)
+                own = [place[id(weight)] for weight in weights]
+                now = [variable.value for variable in optimizer.variables]
+                stepped, now = optimizer.stateless_apply(now, [grads[at] for at in own], [trained[at] for at in own])
+                for at, weight in zip(own, stepped, strict=True):
+                    trained[at] = weight
+                for variable, value in zip(optimizer.variables, now, strict=True):
+                    variable.assign(value)
+            return {"loss": loss}, (trained, others, *rest)
+
+    model = Two()
+    model.compile("sgd", "mse", run_eagerly=backend == "jax")  # where a step may change a variable
+    return model
+
+
+@check
+def every_optimizer_goes_on(folder):
+    """Adam's and SGD's moments and the dropout of an interrupted training: the losses of an uninterrupted one."""
+    options = {"monitor": "val_loss", "epochs": 4, "batch_size": 20}
+    whole, kept = fitted(folder / "whole", of_two_optimizers, **options)
+    one = replica(folder / "cut")
+    one._stop_asked = lambda: len(one.curve) >= 2
+    cut, _ = fitted(folder / "cut", of_two_optimizers, one=one, **options)
+    assert (len(cut.curve), cut.whole) == (2, False), cut
+    again, resumed = fitted(folder / "cut", of_two_optimizers, **options)
+    assert again.curve == whole.curve, (again, whole)
+    for one, other in zip(kept["model"].parts(), resumed["model"].parts(), strict=True):
+        for mine, same in zip(one[0].variables, other[0].variables, strict=True):
+            np.testing.assert_array_equal(mine.numpy(), same.numpy())
+    assert int(one[0].iterations) == 8
+
+    def other():
+        model = of_two_optimizers()
+        model.second = keras.optimizers.Adam(0.05)
+        return model
+
+    assert "an optimiser has changed" in error_of(fitted(folder / "cut", other, **options)[0])
+
+
+@check
+def networks_that_their_first_call_builds_go_on(folder):
+    """TensorFlow makes this call after the fit has begun."""
+
+    def late(built=False):
+        layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        if built:
+            model.build((None, np.int64(4)))
+        return model
+
+    whole, _ = fitted(folder / "whole", late, epochs=3)
+    for place, other in ((folder / "cut", late), (folder / "built", lambda: late(built=True))):
+        one = replica(place)
+        one._stop_asked = lambda one=one: len(one.curve) >= 1
+        fitted(place, other, one=one, epochs=3)
+        assert list(place.glob("resume.*.json"))
+        again, _ = fitted(place, other, epochs=3)
+        assert again.curve == whole.curve, (again, whole)
+
+
 @check
 def metrics_beside_the_loss(folder):
     outcome, kept = fitted(folder, metrics=["val_mae", "mae"])

@@ -17,7 +17,9 @@ import keras, numpy as np
 import hyppo_keras
 from hyppo.training.replica import Replica, Task
 from hyppo.training.call import train
+from tests import test_callback_keras
 
+test_callback_keras.setup()
 rank, folder = int(sys.argv[2]), Path(sys.argv[3])
 generator = np.random.default_rng(0)
 x = generator.normal(size=(101, 4)).astype("float32")
@@ -29,6 +31,8 @@ def objective(replica):
     layers = [keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(keras.optimizers.SGD(0.05), "mse")
+    if replica.trial == 3:
+        model = test_callback_keras.of_two_optimizers(dropout=0.0)
     if replica.trial == 1 and rank == 1:  # another network on one rank
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
@@ -39,7 +43,8 @@ def objective(replica):
 
 
 def outcome(trial, world_size, **asked):
-    return train(objective, Replica(Task(trial, 0, 7, {}, str(folder)), rank=rank, world_size=world_size, **asked))
+    place = folder / f"{trial}-{world_size}"
+    return train(objective, Replica(Task(trial, 0, 7, {}, str(place)), rank=rank, world_size=world_size, **asked))
 
 
 together = outcome(0, 2)
@@ -48,9 +53,11 @@ other = outcome(1, 2)
 stopped = outcome(2, 2, stop_asked=lambda: rank == 1)
 alone = outcome(0, 1)
 weights[1] = kept[1]
+two, two_alone = outcome(3, 2), outcome(3, 1)
 print(json.dumps({
     "alone": alone.curve, "together": together.curve, "weights": weights, "stopped": stopped.curve,
-    "other": str(other.failure), "failures": [str(one.failure) for one in (together, stopped, alone) if one.failure],
+    "other": str(other.failure), "two": two.curve, "two alone": two_alone.curve,
+    "failures": [str(one.failure) for one in (together, stopped, alone, two, two_alone) if one.failure],
 }))
 """
 
@@ -71,6 +78,7 @@ def test_two_ranks_train_the_network_of_one(tmp_path, backend):
     assert [one["failures"] for one in said] == [[], []]
     for one in said:
         assert [loss for _, loss in one["together"]] == pytest.approx([loss for _, loss in one["alone"]], rel=1e-5)
+        assert [loss for _, loss in one["two"]] == pytest.approx([loss for _, loss in one["two alone"]], rel=1e-5)
         for mine, alone in zip(one["weights"]["2"], one["weights"]["1"], strict=True):
             assert [*_flat(mine)] == pytest.approx([*_flat(alone)], rel=1e-4, abs=1e-6)
         assert len(one["stopped"]) == 1  # one rank was asked, both stop

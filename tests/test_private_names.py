@@ -17,6 +17,7 @@ USED = {
     "_initial_epoch": "keras.Model.fit",  # made by fit: looked for in its code
     "_eval_epoch_iterator": "keras.Model.fit",
     "_flatten_layers": "keras.Model",
+    "_trainable_variables": "keras.optimizers.SGD()",
     "_seed_generators": "keras.layers.Dropout(0.5)",
     "_call_has_training_arg": "keras.layers.Dropout(0.5)",
     "_DropoutNd": "torch.nn.modules.dropout",

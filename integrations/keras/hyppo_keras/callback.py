@@ -57,7 +57,7 @@ class HyppoCallback(keras.callbacks.Callback):  # type: ignore[misc]
         weights if Keras cannot save it whole (a subclassed model without get_config). By default it is kept up to
         16 MiB; True keeps any size, False keeps none.
     resume : bool
-        Save weights and optimiser in the replica's directory when the run stops, and every minute or so, at the end of
+        Save weights and optimisers in the replica's directory when the run stops, and every minute or so, at the end of
         an epoch. An interrupted training continues from this state. Other callbacks start again (a patience).
     metrics : sequence of str, optional
         Names of further metrics in the epoch's logs, kept as `trial.metrics`. `parameters` (trainable) is always kept.

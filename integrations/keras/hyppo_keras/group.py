@@ -1,16 +1,17 @@
 """The ranks that train one replica together: each on its rows, with gradients averaged before every step.
 
 Keras itself cannot run `model.fit` over several processes on a CPU: TensorFlow's strategy fails in it. So the
-optimiser's `apply` gets the mean of the gradients over the ranks, by torch.distributed's gloo under torch and
+`apply` of each optimiser gets the mean of the gradients over the ranks, by torch.distributed's gloo under torch and
 under TensorFlow. Trained weights, optimiser and logs stay equal on all ranks, and so do the
 decisions of other callbacks. Each rank computes the moving statistics of batch normalisation from its own rows, and
 those of the first rank are kept.
 """
 
+import functools
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ import numpy as np
 
 from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.replica import Replica
+from hyppo_keras.optimizers import optimizers
 
 
 class Group:
@@ -25,7 +27,7 @@ class Group:
 
     Parameters
     ----------
-        replica : hyppo.Replica
+    replica : hyppo.Replica
         A replica with several ranks.
 
     Raises
@@ -128,13 +130,8 @@ class Group:
         values = [model.get_weights() if self.rank == 0 else None]
         self._distributed.broadcast_object_list(values, src=0)
         model.set_weights(values[0])
-        optimizer = model.optimizer
-        own = optimizer.apply
-
-        def apply(grads: Any, trainable_variables: Any = None) -> Any:
-            return own(self._averaged(list(grads)), trainable_variables)
-
-        optimizer.__dict__["apply"] = apply
+        for optimizer in optimizers(model):
+            optimizer.__dict__["apply"] = functools.partial(self._apply, optimizer.apply)
         if keras.backend.backend() == "tensorflow":  # XLA cannot call out
             self._compiled = model.jit_compile
             model.jit_compile = False
@@ -142,10 +139,14 @@ class Group:
 
     def leave(self, model: Any) -> None:
         """The fit is over: a later one of the same model is of one rank again."""
-        model.optimizer.__dict__.pop("apply", None)
+        for optimizer in optimizers(model):
+            optimizer.__dict__.pop("apply", None)
         if keras.backend.backend() == "tensorflow":
             model.jit_compile = self._compiled
             model.make_train_function(force=True)
+
+    def _apply(self, own: Callable[..., Any], grads: Any, trainable_variables: Any = None) -> Any:
+        return own(self._averaged(list(grads)), trainable_variables)
 
     def _averaged(self, grads: list[Any]) -> list[Any]:
         there = [keras.ops.convert_to_tensor(grad) for grad in grads if grad is not None]  # dense, an embedding's too

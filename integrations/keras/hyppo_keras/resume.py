@@ -1,7 +1,8 @@
-"""State of a Keras training on disk: weights and optimiser by Keras, the rest as JSON beside them."""
+"""State of a Keras training on disk: weights and optimisers by Keras, the rest as JSON beside them."""
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,30 @@ import keras
 from hyppo.errors import StudyError
 from hyppo.training.metric import Monitor
 from hyppo.training.resume import random_state, set_random_state, state_name
+from hyppo_keras.optimizers import build_for, trained_weights
 
 
 def seeds(model: Any) -> list[Any]:
     """The states of the network's random generators (`keras.random.SeedGenerator`), which are none of its weights."""
     return [generator.state for layer in model._flatten_layers() for generator in layer._seed_generators]
+
+
+def shapes(model: Any) -> list[Any]:
+    """The input shapes for which a network and its layers were built, as Keras saves them; None if unknown."""
+    return [part.get_build_config() for part in (model, *model.layers)]
+
+
+def build(model: Any, shapes: list[Any]) -> None:
+    """Build a network that its first call builds, which TensorFlow makes later than the start of a fit."""
+    _build(model, shapes[0])
+    for layer, shape in zip(model.layers, shapes[1:], strict=True):
+        _build(layer, shape)
+
+
+def _build(layer: Any, shape: Any) -> None:
+    if shape and not layer.built:
+        layer.build_from_config(shape)
+        layer.built = True  # as when Keras loads a whole network
 
 
 def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> None:
@@ -25,6 +45,8 @@ def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> No
     model.save_weights(replica.directory / weights, overwrite=True)
     state: dict[str, Any] = {"epoch": epoch, "weights": weights, "curve": monitor.curve, "random": random_state()}
     state |= {"loss": monitor.loss, "beside": monitor.beside, "best": None}
+    state["shapes"] = shapes(model)
+    state["optimizers"] = trained_weights(model)
     state["seeds"] = [keras.ops.convert_to_numpy(seed).tolist() for seed in seeds(model)]
     if best is not None:
         state["best"] = f"{name}.{epoch}.best.weights.h5"
@@ -33,7 +55,7 @@ def save_state(model: Any, monitor: Monitor, epoch: int, best: Any = None) -> No
         model.save_weights(replica.directory / state["best"], overwrite=True)
         model.set_weights(now)
     part = replica.directory / f"{name}.part"
-    part.write_text(json.dumps(state))
+    part.write_text(json.dumps(state, default=int))  # shapes may be integers of numpy
     os.replace(part, replica.directory / f"{name}.json")  # last: the file that it names is complete
     for other in replica.directory.glob(f"{name}.*.weights.h5"):
         if other.name not in (weights, state["best"]):
@@ -54,20 +76,21 @@ def restore_state(model: Any, monitor: Monitor) -> Any:
         return None
     try:
         state = json.loads(path.read_bytes())
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and not optimizer.built:
-            optimizer.build(model.trainable_variables)  # else Keras leaves out its state
+        build(model, state["shapes"])
+        build_for(model, state["optimizers"])
         best = None
-        if state["best"] is not None:
-            model.load_weights(folder / Path(state["best"]).name)
-            best = [weight.copy() for weight in model.get_weights()]
-        model.load_weights(folder / Path(state["weights"]).name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Skipping variable loading for optimizer")
+            if state["best"] is not None:
+                model.load_weights(folder / Path(state["best"]).name)
+                best = [weight.copy() for weight in model.get_weights()]
+            model.load_weights(folder / Path(state["weights"]).name)
         for seed, value in zip(seeds(model), state["seeds"], strict=True):
             seed.assign(value)
     except Exception as error:  # Keras raises nearly anything here
         raise StudyError(
-            f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): the network or the "
-            "optimiser has changed, or a file is damaged; delete it to train from the beginning"
+            f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): the network or "
+            "an optimiser has changed, or a file is damaged; delete it to train from the beginning"
         ) from error
     monitor.go_on(state["curve"])
     if state["loss"] is not None:
