@@ -267,8 +267,9 @@ def test_mpi_in_a_training_is_a_world_of_one(local, monkeypatch):
 
 def test_ranks_are_taken_out_of_the_environment_and_threads_are_set(local, monkeypatch):
     ranks = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID", "MPI_LOCALNRANKS")
-    for name in (*ranks, "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "MPI_HOME"):
+    for name in (*ranks, "RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "MPI_HOME"):
         monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert train(local(), task("environment")).loss == 1.0
 
 
@@ -664,9 +665,19 @@ def test_a_launcher_is_seen_in_the_environment(bare, environ, launched):
     assert world.launched_by_mpi() == launched
 
 
-def test_worlds_of_one_under_srun_are_an_error(tmp_path):
-    environ = {k: v for k, v in os.environ.items() if not surroundings.LAUNCHER.match(k)}
-    environ |= {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}
+@pytest.mark.parametrize(
+    ("ranks", "error"),
+    [
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"},
+            "each is alone in its MPI world",
+        ),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "with 3 ranks and data_parallel=2"),
+    ],
+    ids=["srun", "torchrun"],
+)
+def test_processes_that_would_each_run_the_study_are_an_error(tmp_path, ranks, error):
+    environ = {k: v for k, v in os.environ.items() if not surroundings.LAUNCHER.match(k)} | ranks
     run = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "scripts" / "tune.py"), str(tmp_path / "s.h5")],
         env=environ,
@@ -675,7 +686,7 @@ def test_worlds_of_one_under_srun_are_an_error(tmp_path):
         timeout=50,
     )
     assert run.returncode != 0
-    assert "each is alone in its MPI world" in run.stderr
+    assert error in run.stderr
 
 
 def test_a_missing_mpi4py_is_an_error_that_says_so(bare):

@@ -4,6 +4,7 @@ A training process and every rank except the first run the user's script too. Th
 first access to a study's history they start to serve, and never return.
 """
 
+import os
 import sys
 
 from hyppo.errors import LaunchError
@@ -34,6 +35,27 @@ def guard() -> None:
         from hyppo.launch.mpi.job import current_job
 
         current_job().guard()
+
+
+def refuse_ranks_of_torchrun() -> None:
+    """Called by `study.run` in the process that runs the study.
+
+    Raises
+    ------
+    LaunchError
+        torchrun started this process as one of several, each of which would run the whole study.
+    """
+    from hyppo.launch.surroundings import torchrun_ranks
+
+    rank, size = os.environ.get("RANK", ""), torchrun_ranks()
+    child = sys.modules.get("hyppo.launch.child")
+    in_training = child is not None and child.server is not None
+    if not in_training and rank.isdigit() and int(rank) > 0 and size > 1:
+        raise LaunchError(
+            f"RANK={rank} and WORLD_SIZE={size}: torchrun, or a launcher like it, started {size} processes, and each "
+            f"would run the whole study. Start the script with mpiexec or srun instead: with {size + 1} ranks and "
+            f"data_parallel={size}, {size} of them train each replica together, as workers of torchrun do"
+        )
 
 
 def serve_if_worker() -> None:

@@ -21,6 +21,10 @@ LAUNCHER = re.compile(
     r"|FLUX_(TASK_|PMI_|JOB_SIZE$|JOB_NNODES$)"
     rf"|HYPPO_({'|'.join(name.upper() for name in (*OVERRIDES, 'confirm'))})$)"
 )
+# Of torchrun and those like it. In a world of one they are kept: a script may set them for its trainings.
+TORCHRUN = re.compile(
+    r"^((LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|ROLE_NAME|TORCHELASTIC_.*)$"
+)
 # Variables that ask for colours and live displays although the output is no terminal; notebooks set the first two. The
 # output of a training is read by line: each frame of a progress bar would be a line.
 TERMINAL = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE")
@@ -46,6 +50,8 @@ def environment(threads: int | None, default: int, extra: Mapping[str, str] | No
     '2'
     """
     environ = {name: value for name, value in os.environ.items() if not (LAUNCHER.match(name) or name in TERMINAL)}
+    if torchrun_ranks() > 1:
+        environ = {name: value for name, value in environ.items() if not TORCHRUN.match(name)}
     if threads is None:
         # All are set, because the variable of MPICH that limited torch to one thread was removed above.
         environ = dict.fromkeys(THREADS, environ.get("OMP_NUM_THREADS", str(default))) | environ
@@ -59,6 +65,12 @@ def environment(threads: int | None, default: int, extra: Mapping[str, str] | No
         [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
     return environ
+
+
+def torchrun_ranks() -> int:
+    """Number of processes that torchrun, or a launcher like it, says to have started; 1 without."""
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdigit() else 1
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -47,6 +47,7 @@ def run(
     4
     """
     launch.serve_if_worker()
+    launch.refuse_ranks_of_torchrun()
     if (asked := os.environ.get(CONFIRM)) is not None:
         from hyppo.run.confirm import confirm
 

@@ -127,6 +127,7 @@ def confirm(
 ) -> Confirmation:
     """Train the recommendation again; see `Study.confirm`."""
     launch.serve_if_worker()
+    launch.refuse_ranks_of_torchrun()
     if study.objective is None:
         raise StudyError("this study has no objective to train: Study(space, train, ...)")
     fewest, most = _range_of(replicas)

@@ -187,13 +187,15 @@ def idle():
     time.sleep(4.0)
 
 
-def collective():
+def waits_for_ranks():
     from mpi4py import MPI
 
     from hyppo.launch.mpi import world
 
     world.STUCK_AFTER = 1.0
     study_of(lambda replica: 1.0).run(trials=2)
+    if os.environ["CALL"] == "recv":
+        MPI.COMM_WORLD.recv(source=1)
     MPI.COMM_WORLD.Barrier()
 
 

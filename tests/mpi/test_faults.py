@@ -110,14 +110,15 @@ def test_ranks_end_when_their_launchers_were_killed(tmp_path):
     job.communicate(timeout=20)
 
 
-def test_a_collective_call_after_the_run_says_why_it_waits(tmp_path):
-    job = start(2, SCENES, "collective", tmp_path)
+@pytest.mark.parametrize("call", ["Barrier()", "recv(source=1)"])
+def test_a_call_after_the_run_that_waits_for_other_ranks_says_why(tmp_path, call):
+    job = start(2, SCENES, "waits_for_ranks", tmp_path, CALL=call.split("(")[0])
     line = job.stderr.readline()
     while "has waited" not in line:
         assert line, "the job has ended"
         line = job.stderr.readline()
-    assert "MPI.COMM_WORLD.Barrier()" in line
-    assert "the other ranks serve trainings" in line
+    assert f"MPI.COMM_WORLD.{call}" in line
+    assert "they serve trainings until this script ends" in line
     everyone = family(job.pid)
     kill([*everyone, psutil.Process(job.pid)])
     job.communicate(timeout=20)

@@ -18,7 +18,7 @@ from hyppo.launch.mpi.world import (
     abort_without_mpi,
     before_finalize,
     join_world,
-    watch_for_collective_calls,
+    watch_for_waiting_calls,
 )
 
 MISSED_AFTER = 30.0  # s until a notice names the ranks that are missing
@@ -105,7 +105,7 @@ class Job:
             atexit.register(self._release)
             before_finalize(self._release)
             if self.size > 1:
-                watch_for_collective_calls(lambda text: print(f"hyppo: {text}", file=sys.stderr, flush=True))
+                watch_for_waiting_calls(lambda text: print(f"hyppo: {text}", file=sys.stderr, flush=True))
 
     def train_here(self) -> Rank:
         """Rank 0 as one that trains."""

@@ -144,16 +144,17 @@ class Launcher:
         return os.getppid() != self._pid
 
 
-STUCK_AFTER = 10.0  # s that the script may spend in one collective call until a notice says why it waits
-COLLECTIVE = re.compile(
+STUCK_AFTER = 10.0  # s that the script may spend in one call of MPI until a notice says why it waits
+# Calls that wait for other ranks.
+WAITING = re.compile(
     r"\b(barrier|bcast|i?gatherv?|i?allgatherv?|i?scatterv?|i?reduce|i?allreduce|i?alltoallv?|scan|exscan|split|dup"
-    r"|create_group)\s*\(",
+    r"|create_group|recv|sendrecv|m?probe)\s*\(",
     re.IGNORECASE,
 )
 
 
-def watch_for_collective_calls(say: Callable[[str], None]) -> None:
-    """Print a notice if the user's script waits in a collective MPI call on rank 0: the other ranks never call it."""
+def watch_for_waiting_calls(say: Callable[[str], None]) -> None:
+    """Print a notice if the user's script waits in an MPI call on rank 0 for other ranks: they never take part."""
     main = threading.main_thread().ident
 
     def watch() -> None:
@@ -168,12 +169,12 @@ def watch_for_collective_calls(say: Callable[[str], None]) -> None:
                 before, since = place, time.monotonic()
                 continue
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-            if COLLECTIVE.search(line) and time.monotonic() - since >= STUCK_AFTER:
+            if WAITING.search(line) and time.monotonic() - since >= STUCK_AFTER:
                 say(
                     f"rank 0 has waited {STUCK_AFTER:g} s in `{line}` ({frame.f_code.co_filename}:{frame.f_lineno}). "
-                    "If this is a collective call of MPI, it does not return: after study.run the other ranks serve "
-                    "trainings until this script ends. Make such calls before study.run, or leave them out"
+                    "If this is a call of MPI that waits for other ranks, it does not return: after study.run they "
+                    "serve trainings until this script ends. Make such calls before study.run, or leave them out"
                 )
                 return
 
-    threading.Thread(target=watch, daemon=True, name="hyppo-collective-calls").start()
+    threading.Thread(target=watch, daemon=True, name="hyppo-waiting-calls").start()
