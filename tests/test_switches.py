@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 
@@ -121,6 +122,20 @@ def test_switches_and_automatic_names_of_keras_end_with_a_training(tmp_path):
     changed = loss_of(with_keras, tmp_path, change=True, name=f"auc_{number}")
     assert loss_of(with_keras, tmp_path, name=f"auc_{number}") == before != changed
     assert keras.config.floatx() == "float32"
+
+
+def test_an_older_keras_is_seeded_and_has_fewer_switches(tmp_path, monkeypatch):
+    """Keras 3.5 has no limits of epochs, and its set_random_seed keeps the generator of keras.random."""
+    import keras
+
+    monkeypatch.delattr(keras.config, "max_epochs")
+    monkeypatch.delattr(keras.config, "max_steps_per_epoch")
+    monkeypatch.setattr(keras.utils, "set_random_seed", random.seed)
+
+    def objective(replica):
+        return float(keras.ops.sum(keras.random.normal((3,))))
+
+    assert loss_of(objective, tmp_path) == loss_of(objective, tmp_path)
 
 
 def test_what_an_import_switches_holds_for_later_trainings_too(tmp_path, monkeypatch):

@@ -219,20 +219,16 @@ class Keras(Framework):
     """Keras, also on JAX, which has no global random state."""
 
     name = "keras"
+    # Keras 3.5 has neither of the last two.
+    SWITCHES = ("floatx", "epsilon", "image_data_format", "dtype_policy", "max_epochs", "max_steps_per_epoch")
 
     def seed(self, module: Any, seed: int) -> None:
-        module.utils.set_random_seed(seed)  # also resets Keras' own seed generators
+        module.utils.set_random_seed(seed)
+        _keras_state().set_global_attribute("global_seed_generator", None)  # that of Keras 3.5 does not
 
     def switches(self, module: Any) -> dict[str, Any]:
-        return {
-            "floatx": module.config.floatx(),
-            "epsilon": module.config.epsilon(),
-            "image_data_format": module.config.image_data_format(),
-            "dtype_policy": module.config.dtype_policy(),
-            "max_epochs": module.config.max_epochs(),
-            "max_steps_per_epoch": module.config.max_steps_per_epoch(),
-            "names": dict(_keras_state().get_global_attribute(KERAS_NAMES) or {}),
-        }
+        switches = {name: getattr(module.config, name)() for name in self.SWITCHES if hasattr(module.config, name)}
+        return switches | {"names": dict(_keras_state().get_global_attribute(KERAS_NAMES) or {})}
 
     def set_switch(self, module: Any, name: str, value: Any) -> None:
         if name == "names":

@@ -367,10 +367,9 @@ class Build:
 
     def __init__(self, build: Callable[[HyperParameters], Any]) -> None:
         self._build = build
-        # These networks are thrown away: build them on the CPU, and leave the GPU to trainings.
-        with keras.device(
-            "cpu"
-        ):  # not "cpu:0": torch would move the parameters, and they would no longer be parameters
+        # These networks are thrown away: build them on the CPU, and leave the GPU to trainings. With "cpu:0", torch
+        # would move the parameters, and they would no longer be parameters; Keras 3.5 needs the number on JAX.
+        with keras.device("cpu:0" if keras.backend.backend() == "jax" else "cpu"):
             explorer = _Explorer(build)
             explorer.explore()
             if not explorer.parameters:
