@@ -365,6 +365,15 @@ def test_a_copy_without_its_journal_is_noticed(path):
         read_log(path)
 
 
+def test_a_copy_without_its_journal_is_read_however_slow_the_machine(path, monkeypatch):
+    monkeypatch.setattr("hyppo.log.reader.PATIENCE", 0.0)  # as if each look took seconds
+    with killed(path, EVENTS, checkpointed=4):
+        copy = path.with_name("copy.h5")
+        copy.write_bytes(path.read_bytes())
+    with pytest.warns(UserWarning, match="was not closed"):
+        assert list(read_log(copy)[1]) == EVENTS[:4]
+
+
 def test_an_idle_study_is_carried_over_by_a_timer(path, monkeypatch):
     monkeypatch.setattr("hyppo.log.file.CHECKPOINT_SECONDS", 0.2)
     monkeypatch.setattr("hyppo.log.file.CHECKPOINT_SHARE", 0.0)

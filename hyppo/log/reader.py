@@ -20,7 +20,8 @@ from hyppo.trial import Event
 
 TRIES = 50
 PAUSE = 0.01  # seconds
-PATIENCE = 2.0  # seconds after which a large file that stays as it is is looked at three times only
+PATIENCE = 2.0  # seconds after which a large file that stays as it is is looked at LOOKS times only
+LOOKS = 4  # a file that was not closed and has no journal is taken for what it is at the last
 
 
 class LogReader:
@@ -47,7 +48,7 @@ class LogReader:
         gone = self._writer if self._writer and not self._may_live(self._writer) else {}
         began = time.monotonic()
         for attempt in range(TRIES):
-            if attempt > 2 and time.monotonic() - began > PATIENCE:
+            if attempt >= LOOKS and time.monotonic() - began > PATIENCE:
                 break
             if attempt:
                 time.sleep(PAUSE)
@@ -59,7 +60,7 @@ class LogReader:
             except FileNotFoundError:
                 problem = f"{self.path} does not exist"
                 if left is None:
-                    if attempt < 3:  # a study that is just being created has its journal already
+                    if attempt < LOOKS - 1:  # a study that is just being created has its journal already
                         continue
                     break
                 continue
@@ -82,7 +83,7 @@ class LogReader:
                 )
             else:
                 self.incomplete = not self.written and not self._closed
-                if self.incomplete and attempt < 3:  # a writer may have closed it, or opened it, just now
+                if self.incomplete and attempt < LOOKS - 1:  # a writer may have closed it, or opened it, just now
                     continue
                 self._writer = left[1] if left else {}
                 self.left_by = gone if gone == self._writer else {}
