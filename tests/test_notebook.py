@@ -17,20 +17,51 @@ study = hyppo.Study(hyppo.Space({"[bold]<b>": hyppo.Real(0, 1)}), train, replica
 study.run(trials=5)
 """
 
+QUICK = """
+quick = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: replica.params["x"], replicas=1, isolate=False)
+quick.run(trials=3)
+"""
+FAILS = """
+fails = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), lambda replica: 1 / 0, replicas=1, isolate=False)
+fails.run(trials=9)
+"""
 
-def test_progress_is_one_cell_and_results_are_html():
+
+def ran(*codes, **options):
+    """The outputs of the cells of a notebook that a real kernel runs."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     nbformat = pytest.importorskip("nbformat")
-    cells = [nbformat.v4.new_code_cell(code) for code in (RUN, "study.best", "study")]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(notebook, timeout=90, kernel_name="python3").execute()
-    ran, best, study = (cell.outputs for cell in notebook.cells)
-    shown = [output for output in ran if output.output_type == "display_data"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+    nbclient.NotebookClient(notebook, timeout=90, kernel_name="python3", **options).execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+def displayed(outputs):
+    return [output.data["text/plain"] for output in outputs if output.output_type == "display_data"]
+
+
+def test_the_cell_of_a_short_or_failed_run_tells_how_it_ended():
+    """Too short for a surrogate; with nothing left to do; with an error."""
+    quick, again, fails = ran(f"import hyppo\n{QUICK}", "quick.run(trials=3)", FAILS, allow_errors=True)
+    (text,) = displayed(quick)
+    assert text.startswith("3 of 3 trials, 3 trainings in")
+    assert "no incumbent" not in text
+    assert not displayed(again)
+    assert "nothing left to do" in again[0].text
+    (text,) = displayed(fails)
+    assert text.startswith("5 of 9 trials, 5 trainings (5 failed) in")
+    assert "running" not in text
+    assert text.endswith("no incumbent yet")
+
+
+def test_progress_is_one_cell_and_results_are_html():
+    run, best, study = ran(RUN, "study.best", "study")
+    shown = [output for output in run if output.output_type == "display_data"]
     assert len(shown) == 1
     assert "5 of 5 trials, 10 trainings" in shown[0].data["text/plain"]
     assert "[bold]&lt;b&gt;" in shown[0].data["text/html"]
-    assert "trials" not in "".join(output.text for output in ran if output.output_type == "stream")
+    assert "trials" not in "".join(output.text for output in run if output.output_type == "stream")
     assert "expected loss" in best[0].data["text/html"]
     assert "5 trials (5 done)" in study[0].data["text/html"]
 

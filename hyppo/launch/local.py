@@ -160,7 +160,10 @@ class LocalProcesses:
                     )
                 )
                 return
-            self._say(f"trains in this process, without protection from crashes: {self._transport.why_not}")
+            self._say(
+                "trains in this process, one training at a time and without protection from crashes: "
+                f"{self._transport.why_not}"
+            )
             self._here.adopt(task, future)
         else:
             slot.process.train(task, self._transport.key, self._transport.reference, self._place)

@@ -53,14 +53,11 @@ class Progress:
         self._best_at = -1  # number of settled trainings at the last computation of the incumbent
         self._best_seconds = 0.0
         self._failures = 0
-        self._cell: Any = None  # of a notebook
+        self._notebook = options.progress and _in_notebook()
+        self._cell: Any = None  # the output in a notebook, from the first `show` on
 
     def __enter__(self) -> "Progress":
-        if self._options.progress and _in_notebook():
-            self._cell = import_module("IPython.display").display(
-                {"text/plain": "hyppo: starting"}, raw=True, display_id=True
-            )
-        elif self._options.progress and self._stream.isatty():
+        if self._options.progress and not self._notebook and self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
 
@@ -104,9 +101,9 @@ class Progress:
             if force or changed or now - self._shown >= PANEL_EVERY:
                 self._live.update(self._panel(status), refresh=True)
                 self._shown = now
-        elif self._cell is not None:
+        elif self._notebook:
             if force or changed or now - self._shown >= PANEL_EVERY:
-                self._cell.update(self._bundle(status), raw=True)
+                self._show_cell(self._bundle(status))
                 self._shown = now
         elif force or changed or now - max(self._shown, self._lines_from) >= LINE_EVERY:
             line = "; ".join(filter(None, [self._counts(status), self._incumbent()]))
@@ -114,9 +111,15 @@ class Progress:
                 self.say(line)
             self._line, self._shown = line, now
 
+    def _show_cell(self, bundle: dict[str, str]) -> None:
+        if self._cell is None:
+            self._cell = import_module("IPython.display").display(bundle, raw=True, display_id=True)
+        else:
+            self._cell.update(bundle, raw=True)
+
     def _bundle(self, status: Status) -> dict[str, str]:
         """The output of a notebook's cell, replaced at each update."""
-        lines = [self._counts(status), self._incumbent() or "no incumbent yet"]
+        lines = [self._counts(status), *self._incumbent_lines(status)]
         markup = "".join(f"<div>{escape(line)}</div>" for line in lines)
         return {
             "text/plain": "\n".join(lines),
@@ -158,6 +161,12 @@ class Progress:
             text += f" of {duration(self._options.time_limit)}"
         return f"{text}, {len(status.running)} running" if status.running else text
 
+    def _incumbent_lines(self, status: Status) -> list[str]:
+        """One line, or none if trainings have succeeded but no surrogate was fitted yet."""
+        if line := self._incumbent():
+            return [line]
+        return [] if status.trainings > status.failed else ["no incumbent yet"]
+
     def _incumbent(self) -> str:
         if self._best is None:
             return ""
@@ -185,7 +194,8 @@ class Progress:
             running.add_row(named(one.task.trial, one.task.index), duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:
             running.add_row(f"and {len(status.running) - RUNNING_SHOWN} more", "", "")
-        body = Group(Text(self._counts(status)), Text(self._incumbent() or "no incumbent yet", style="bold"), running)
+        incumbent = [Text(line, style="bold") for line in self._incumbent_lines(status)]
+        body = Group(Text(self._counts(status)), *incumbent, running)
         # Room at the right for the "^C" that a terminal shows: at a line's end it would push the panel down.
         width = None if self._console is None else max(self._console.width - 8, 20)
         return Panel(body, title="hyppo", title_align="left", border_style="dim", width=width)

@@ -5,12 +5,12 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
-from hyppo.errors import StudyError
+from hyppo.errors import LaunchError, ObjectiveError, StudyError
 from hyppo.launch.choose import evaluator_for, workers_for
-from hyppo.loop import Interrupt, Loop, Options, Session
+from hyppo.loop import Interrupt, Loop, Options, Session, Status
 from hyppo.run.progress import Progress
 from hyppo.text import counted
 from hyppo.trial import State
@@ -74,12 +74,16 @@ def work(session: Session, options: Options) -> None:
             evaluator = evaluator_for(study.isolate)
             stack.callback(evaluator.close)
         loop = Loop(session, workers, options, view, interrupt, evaluator=evaluator)
+        view.show(loop.status())
         try:
             loop.go()
         except KeyboardInterrupt:
             if interrupt.asked is None:
                 raise
-        view.show(loop.status(), force=True)
+        except (ObjectiveError, LaunchError):
+            view.show(_at_end(loop), force=True)
+            raise
+        view.show(_at_end(loop), force=True)
         asked = interrupt.asked
         if asked is not None:
             pending = sum(len(t.pending) for t in session.trials)
@@ -93,6 +97,11 @@ def work(session: Session, options: Options) -> None:
     if asked is not None and not hasattr(sys, "ps1"):
         # Obeying a batch system's warning is no failure, but a Ctrl-C must also stop a shell's `&&` chain.
         raise SystemExit(130 if asked is signal.SIGINT else 0)
+
+
+def _at_end(loop: Loop) -> Status:
+    """The state after the run: trainings that have not ended are ended now, and stay pending."""
+    return replace(loop.status(), running=())
 
 
 def _say_if_all_failed(session: Session, view: Progress) -> None:
