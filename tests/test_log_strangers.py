@@ -224,7 +224,11 @@ def test_random_damage_is_an_error_or_events_in_bounded_time(path):
 # -- journals -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"notes of mine", bytes(5000), frame.MAGIC + bytes(100), os.urandom(3000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"notes of mine", bytes(5000), frame.MAGIC + bytes(100), np.random.default_rng(0).bytes(3000)],
+    ids=["text", "zeros", "cut", "random"],
+)
 def test_a_journal_that_cannot_be_read_is_kept(content, path):
     write(path, EVENTS)
     journal_of(path).write_bytes(content)

@@ -64,11 +64,19 @@ def test_lightning_trains_on_the_device_and_its_seed_repeats(path, tmp_path):
     np.testing.assert_allclose(first, second, rtol=1e-4)  # kernels of a GPU may add in another order
 
 
-@pytest.mark.parametrize("launcher", [(), ("mpiexec", "-n", "3")])
-def test_two_training_processes_share_one_gpu(path, launcher):
+MPI = ("mpiexec", "-n", "3")
+
+
+def skip_without(launcher):
     if launcher and shutil.which(launcher[0], path=BIN) is None:
         pytest.skip("there is no mpiexec beside this Python")
-    manager = run("lightning", path, epochs=8, launcher=launcher, WORKERS="1" if launcher else "2")
+
+
+@pytest.mark.parametrize("launcher", [(), MPI])
+def test_two_training_processes_share_one_gpu(path, launcher):
+    skip_without(launcher)
+    # Under mpiexec a process may start seconds after the other.
+    manager = run("lightning", path, epochs=40, launcher=launcher, **({} if launcher else {"WORKERS": "2"}))
     assert not manager["cuda"]
     began = {}
     for fact in facts(path):
@@ -78,6 +86,17 @@ def test_two_training_processes_share_one_gpu(path, launcher):
     first, second = began.values()
     assert min(first) < max(second)
     assert min(second) < max(first)  # they trained at the same time
+
+
+@pytest.mark.parametrize("framework", ["lightning", "keras"])
+def test_ranks_that_train_together_need_a_gpu_each_under_lightning_and_may_share_one_under_keras(path, framework):
+    skip_without(MPI)
+    run(framework, path, launcher=MPI, DATA_PARALLEL="2", KERAS_BACKEND="torch")
+    failures = [trial.replicas[0].failure for trial in hyppo.load(path).trials]
+    if framework == "lightning" and DEVICE == "gpu" and torch.cuda.device_count() < 2:
+        assert all("each on a GPU of its own" in failure.message for failure in failures)
+    else:
+        assert failures == [None, None]
 
 
 def _sees_a_gpu(backend):

@@ -3,6 +3,7 @@
 FRAMEWORK is one of `OBJECTIVES`. With DEVICE "cpu" the same script runs on any machine.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -64,7 +65,7 @@ def train_lightning(replica, precision="32-true"):
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     callback = HyppoCallback(replica, mc_dropout=3)
     trainer = lightning.Trainer(
-        max_epochs=EPOCHS, accelerator=DEVICE, devices=1, precision=precision, callbacks=[callback], **quiet
+        max_epochs=EPOCHS, accelerator=DEVICE, precision=precision, callbacks=[callback], **quiet
     )
     trainer.fit(Net(), DataLoader(rows, 64, shuffle=True), DataLoader(rows, 256))
     note(replica, devices=list(replica.devices), visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -79,10 +80,11 @@ def train_keras(replica):
     import hyppo_keras
     import keras
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(replica.params["lr"]), "mse")
     x, y = (part.numpy() for part in data())
-    hyppo_keras.fit(replica, model, x, y, batch_size=64, epochs=EPOCHS, validation_split=0.25, verbose=0)
+    with keras.device(f"gpu:{replica.devices[0]}") if replica.devices else contextlib.nullcontext():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(replica.params["lr"]), "mse")
+        hyppo_keras.fit(replica, model, x, y, batch_size=64, epochs=EPOCHS, validation_split=0.25, verbose=0)
     weight = model.trainable_weights[0].value
     note(replica, device=str(getattr(weight, "device", "")), devices=list(replica.devices))
 
@@ -150,6 +152,7 @@ study = hyppo.Study(
 )
 
 if __name__ == "__main__":
-    study.run(trials=int(os.environ.get("TRIALS", "2")), workers=int(os.environ.get("WORKERS", "1")), progress=False)
+    at_a_time = {name.lower(): int(os.environ[name]) for name in ("WORKERS", "DATA_PARALLEL") if name in os.environ}
+    study.run(trials=int(os.environ.get("TRIALS", "2")), **at_a_time, progress=False)
     torch = sys.modules.get("torch")
     print(json.dumps({"manager": os.getpid(), "cuda": torch is not None and torch.cuda.is_initialized()}))

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from hyppo.errors import StudyError
 from hyppo.training.replica import Replica
 
@@ -48,14 +50,20 @@ def _checked(launch: Any, replica_of: Callable[[Any], Replica | None]) -> Any:
 
 
 def check_size(trainer: Any, replica: Replica) -> None:
-    """Check that the Trainer will train on as many ranks as the replica has.
+    """Check that the Trainer will train on as many ranks as the replica has, each on a GPU of its own if on any.
 
     Raises
     ------
-        StudyError
-        The numbers of ranks differ.
+    StudyError
+        The numbers of ranks differ, or ranks would share a GPU.
     """
     if trainer.world_size == replica.world_size:
+        device = trainer.strategy.root_device
+        if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+            raise StudyError(
+                f"{replica.world_size} ranks train this replica together, each on a GPU of its own, and this node has "
+                f"{torch.cuda.device_count()} for them: reduce data_parallel, or set Trainer(accelerator='cpu')"
+            )
         return
     told = f"({type(trainer.strategy).__name__}, devices={trainer.num_devices}, num_nodes={trainer.num_nodes})"
     if replica.world_size == 1:
@@ -90,10 +98,8 @@ def check_group(trainer: Any, replica: Replica) -> None:
     check_size(trainer, replica)
     if replica.world_size == 1:
         return
-    from torch import distributed
-
     tokens: list[Any] = [None] * replica.world_size
-    distributed.all_gather_object(tokens, os.environ.get("TORCHELASTIC_RUN_ID"))
+    torch.distributed.all_gather_object(tokens, os.environ.get("TORCHELASTIC_RUN_ID"))
     if len(set(tokens)) > 1:
         raise StudyError(
             f"the process group holds ranks of {len(set(tokens))} trainings (TORCHELASTIC_RUN_ID {tokens}): a script "
