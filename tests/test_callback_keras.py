@@ -288,55 +288,60 @@ def best_epoch_counts(folder):
     close(kept["model"].evaluate(*data(24, 1), verbose=0, return_dict=True)["mae"], again.metrics["val_mae"])
 
 
-def of_two_optimizers(dropout=0.3):
-    """A network whose body and head have an optimiser each, built in their first steps; the compiled one is idle."""
+def of_two_optimizers(noise=0.3):
+    """A network whose body and head have an optimiser each, built in their first steps; the compiled one is idle.
+
+    The noise of its inputs is that of Keras' global generator.
+    """
     backend = keras.backend.backend()
 
     class Two(keras.Model):
         def __init__(self):
             super().__init__()
-            self.body = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dropout(dropout)])
+            self.body = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dropout(noise)])
             self.head = keras.layers.Dense(1)
-            self.own = {"body": [keras.optimizers.Adam(0.01)]}
+            self.own = {"body": keras.optimizers.Adam(0.01)}
             self.second = keras.optimizers.SGD(0.05, momentum=0.9)
 
         def call(self, inputs, training=False):
             return self.head(self.body(inputs, training=training))
 
         def parts(self):
-            return (self.own["body"][0], self.body.trainable_weights), (self.second, self.head.trainable_weights)
+            return (self.own["body"], self.body.trainable_weights), (self.second, self.head.trainable_weights)
 
         def train_step(self, *arguments):
-            return {"tensorflow": self._tensorflow, "torch": self._torch, "jax": self._jax}[backend](*arguments)
+            *state, (x, y) = arguments
+            step = {"tensorflow": self._tensorflow, "torch": self._torch, "jax": self._jax}[backend]
+            return step(*state, x + noise * keras.random.normal(keras.ops.shape(x)), y)
 
-        def _tensorflow(self, data):
+        def _tensorflow(self, x, y):
             import tensorflow
 
             with tensorflow.GradientTape(persistent=True) as tape:
-                loss = keras.ops.mean((self(data[0], training=True) - data[1]) ** 2)
+                loss = keras.ops.mean((self(x, training=True) - y) ** 2)
             for optimizer, weights in self.parts():
                 optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
             return {"loss": loss}
 
-        def _torch(self, data):
+        def _torch(self, x, y):
             import torch
 
             self.zero_grad()
-            loss = keras.ops.mean((self(data[0], training=True) - data[1]) ** 2)
+            loss = keras.ops.mean((self(x, training=True) - y) ** 2)
             loss.backward()
             with torch.no_grad():
                 for optimizer, weights in self.parts():
                     optimizer.apply([weight.value.grad for weight in weights], weights)
             return {"loss": loss.item()}
 
-        def _jax(self, state, data):
+        def _jax(self, state, x, y):
             import jax
 
             trained, others, *rest = state
 
             def loss_of(trained):
-                found, new = self.stateless_call(trained, others, data[0], training=True)
-                return keras.ops.mean((found - data[1]) ** 2), new
+                found, new = self.stateless_call(trained, others, x, training=True)
+                return keras.ops.mean((found - y) ** 2), new
 
             (loss, others), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
             place = {id(weight): position for position, weight in enumerate(self.trainable_weights)}
@@ -359,7 +364,7 @@ def of_two_optimizers(dropout=0.3):
 
 @check
 def every_optimizer_goes_on(folder):
-    """Adam's and SGD's moments and the dropout of an interrupted training: the losses of an uninterrupted one."""
+    """Adam's and SGD's moments, dropout and noise of an interrupted training: the losses of an uninterrupted one."""
     options = {"monitor": "val_loss", "epochs": 4, "batch_size": 20}
     whole, kept = fitted(folder / "whole", of_two_optimizers, **options)
     one = replica(folder / "cut")

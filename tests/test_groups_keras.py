@@ -32,7 +32,7 @@ def objective(replica):
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(keras.optimizers.SGD(0.05), "mse")
     if replica.trial == 3:
-        model = test_callback_keras.of_two_optimizers(dropout=0.0)
+        model = test_callback_keras.of_two_optimizers(noise=0.0)
     if replica.trial == 1 and rank == 1:  # another network on one rank
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")

@@ -216,7 +216,11 @@ class TensorFlow(Framework):
 
 
 class Keras(Framework):
-    """Keras, also on JAX, which has no global random state."""
+    """Keras, also on JAX, which has no global random state.
+
+    A network's own generators belong to the network. Keras' global one, for functions of `keras.random` without a seed,
+    is created when it is first used.
+    """
 
     name = "keras"
     # Keras 3.5 has neither of the last two.
@@ -224,7 +228,18 @@ class Keras(Framework):
 
     def seed(self, module: Any, seed: int) -> None:
         module.utils.set_random_seed(seed)
-        _keras_state().set_global_attribute("global_seed_generator", None)  # that of Keras 3.5 does not
+        _keras_state().set_global_attribute(KERAS_GENERATOR, None)  # that of Keras 3.5 does not
+
+    def random_state(self, module: Any) -> dict[str, Any]:
+        generator = _keras_state().get_global_attribute(KERAS_GENERATOR)
+        return {} if generator is None else {"keras": generator.state.numpy().tolist()}
+
+    def set_random_state(self, module: Any, state: dict[str, Any]) -> None:
+        generator = None
+        if "keras" in state:  # the present one, if there is one: compiled functions hold it
+            generator = _keras_state().get_global_attribute(KERAS_GENERATOR) or module.random.SeedGenerator(0)
+            generator.state.assign(state["keras"])
+        _keras_state().set_global_attribute(KERAS_GENERATOR, generator)
 
     def switches(self, module: Any) -> dict[str, Any]:
         switches = {name: getattr(module.config, name)() for name in self.SWITCHES if hasattr(module.config, name)}
@@ -238,10 +253,11 @@ class Keras(Framework):
 
 
 KERAS_NAMES = "object_name_uids"  # number of metrics, layers, ... with each automatic name: auc, auc_1, ...
+KERAS_GENERATOR = "global_seed_generator"  # of keras.random's functions without a seed
 
 
 def _keras_state() -> Any:
-    """Keras' global attributes, a private module: it has no public way to save the counters of names."""
+    """Keras' global attributes, a private module: some of them have no public function."""
     return import_module("keras.src.backend.common.global_state")
 
 
