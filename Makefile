@@ -41,7 +41,7 @@ quick: install
 	$(BIN)/python -m pytest -q -m "not slow and not mpi" $(QUICK)
 
 test-gpu: install
-	$(BIN)/python -m pytest -ra tests/gpu
+	HYPPO_TEST_DEVICE=gpu $(BIN)/python -m pytest -ra tests/gpu
 
 test-oldest:
 	tests/pythons oldest

@@ -9,6 +9,8 @@ import pytest
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.environ.get("HYPPO_TEST_DEVICE") != "gpu":  # a GPU adds in no fixed order; `make test-gpu` uses it
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 from hypothesis import settings  # noqa: E402 - after the environment is set
 

@@ -1,4 +1,4 @@
-"""Trainings on a real GPU; `make test-gpu`. Skipped with a notice on a machine without CUDA.
+"""Trainings on a real GPU: `make test-gpu`, which sets HYPPO_TEST_DEVICE=gpu. Skipped without it or without CUDA.
 
 HYPPO_TEST_DEVICE=cpu runs the same scripts on the CPU, which tests the scripts and nothing of a GPU.
 """
@@ -19,10 +19,11 @@ import pytest
 import hyppo
 
 torch = pytest.importorskip("torch")
-DEVICE = os.environ.get("HYPPO_TEST_DEVICE", "gpu")
+DEVICE = os.environ.get("HYPPO_TEST_DEVICE")
 pytestmark = [
     pytest.mark.timeout(200),
     pytest.mark.slow,
+    pytest.mark.skipif(DEVICE is None, reason="`make test-gpu` runs these"),
     pytest.mark.skipif(DEVICE == "gpu" and not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
 SCRIPT = Path(__file__).with_name("tune.py")
