@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RANKS ?= 3
 WORKERS ?= 2
+HYPPO_TEST_DEVICE ?= gpu
 QUICK := $(addprefix tests/test_,acquisition.py calibration.py cli.py design.py kernels.py layers.py log.py \
 	log_readers.py replication.py search.py space.py stopping.py study.py surrogates.py)
 
@@ -41,7 +42,7 @@ quick: install
 	$(BIN)/python -m pytest -q -m "not slow and not mpi" $(QUICK)
 
 test-gpu: install
-	HYPPO_TEST_DEVICE=gpu $(BIN)/python -m pytest -ra tests/gpu
+	HYPPO_TEST_DEVICE=$(HYPPO_TEST_DEVICE) $(BIN)/python -m pytest -ra tests/gpu
 
 test-oldest:
 	tests/pythons oldest
