@@ -8,6 +8,7 @@ import base64
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -165,7 +166,8 @@ class Torch(Framework):
             case "threads":
                 module.set_num_threads(value)
             case "process_group" if not value:  # Lightning leaves one; the next training's ranks would meet in it
-                module.distributed.destroy_process_group()
+                with suppress(Exception):  # its other ranks may have died; the training is done all the same
+                    module.distributed.destroy_process_group()
 
     def _has_group(self) -> bool:
         distributed = sys.modules.get("torch.distributed")
