@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from hyppo.config import MEAN, MEDIAN, TRIMMED
 from hyppo.errors import StudyError
+from hyppo.text import error_line
 
 TRIM = 0.2  # share of the losses that a trimmed mean leaves out at each end, and one of three at least
 Score = str | Callable[[Sequence[float]], float]
@@ -120,7 +121,7 @@ def _called(score: Callable[[Sequence[float]], float], losses: Sequence[float]) 
     try:
         value = float(score(list(losses)))
     except Exception as error:  # whatever a user's function raises
-        raise StudyError(f"score({list(losses)}) raised {type(error).__name__}: {error}") from error
+        raise StudyError(f"score({list(losses)}) raised {error_line(error)}") from error
     if not math.isfinite(value):
         raise StudyError(f"score({list(losses)}) is {value}, which is no finite number")
     return value

@@ -258,6 +258,7 @@ def test_a_checkpoint_that_does_not_load_says_what_to_do(framework, tmp_path):
     out, _ = start(framework, path, 0.0).communicate(timeout=90)
     (replica,) = hyppo.load(path).trials[0].replicas
     assert "delete it to train from the beginning" in str(replica.failure), out
+    assert "\n" not in replica.failure.message
 
 
 class Code:

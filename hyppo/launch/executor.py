@@ -12,6 +12,7 @@ from hyppo.errors import LaunchError, StudyError
 from hyppo.launch.objective import ObjectiveTransport, find, script
 from hyppo.launch.wire import ByName, Reference, Unready
 from hyppo.loop import Progressed, Stopped
+from hyppo.text import error_line
 from hyppo.training.call import train
 from hyppo.training.replica import Failure, Outcome, Replica, Task
 
@@ -40,7 +41,7 @@ def _path_of_main() -> str | None:
 
 
 def _lost(what: str, error: BaseException) -> LaunchError:
-    lost = LaunchError(f"the executor {what}: {type(error).__name__}: {error}")
+    lost = LaunchError(f"the executor {what}: {error_line(error)}")
     lost.__cause__ = error
     return lost
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import hyppo
 from hyppo.launch.wire import ByName, ByValue, Reference, Script
+from hyppo.text import error_line
 from hyppo.training.call import name_of
 from hyppo.training.replica import Failure
 
@@ -124,7 +125,7 @@ class ObjectiveTransport:
         try:
             self.reference = by_value(self._objective)
         except Exception as error:  # whatever an object's own pickling raises
-            self._reasons.append(f"by value: {type(error).__name__}: {error}")
+            self._reasons.append(f"by value: {error_line(error)}")
             self.reference = None
 
     def fall_back(self, key: int, failure: Failure) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hyppo.errors import StudyError
 from hyppo.space import Space
+from hyppo.text import error_line
 
 REMEMBERED = 100_000  # answers that are kept: neighbours of the incumbent come up again and again
 
@@ -52,7 +53,7 @@ class Feasible:
         try:
             answer = self._function(dict(params))
         except Exception as error:
-            raise StudyError(f"feasible({dict(params)}) raised {type(error).__name__}: {error}") from error
+            raise StudyError(f"feasible({dict(params)}) raised {error_line(error)}") from error
         if not isinstance(answer, bool | np.bool_):
             raise StudyError(f"feasible({dict(params)}): expected True or False, got {answer!r}")
         return bool(answer)

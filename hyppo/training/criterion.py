@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hyppo.errors import ObjectiveError, StudyError
+from hyppo.text import error_line
 
 Criterion = Callable[[Any, Any], Any]
 
@@ -52,7 +53,7 @@ def pack(criterion: Criterion) -> bytes:
         return bytes(cloudpickle.dumps(criterion))
     except Exception as error:  # whatever an object's own pickling raises
         raise StudyError(
-            f"criterion: {criterion!r} cannot be sent to a training process ({type(error).__name__}: {error}); "
+            f"criterion: {criterion!r} cannot be sent to a training process ({error_line(error)}); "
             "define it as a function at the top level, and load objects that cannot be pickled inside it"
         ) from error
 
@@ -68,7 +69,7 @@ def unpack(packed: bytes) -> Criterion:
     try:
         return pickle.loads(packed)  # type: ignore[no-any-return]
     except Exception as error:
-        raise ObjectiveError(f"criterion= cannot be loaded in this process: {type(error).__name__}: {error}") from error
+        raise ObjectiveError(f"criterion= cannot be loaded in this process: {error_line(error)}") from error
 
 
 def aligned(targets: Any, prediction: Any) -> Any:
@@ -104,6 +105,6 @@ def loss_of(criterion: Criterion, prediction: Any, targets: Any) -> float:
     except Exception as error:
         shapes = [getattr(array, "shape", type(array).__name__) for array in (prediction, targets)]
         raise ObjectiveError(
-            f"criterion(prediction, targets) with shapes {shapes[0]} and {shapes[1]} raised {type(error).__name__}: "
-            f"{error}; it gets numpy arrays over all validation examples and returns one number"
+            f"criterion(prediction, targets) with shapes {shapes[0]} and {shapes[1]} raised {error_line(error)}; "
+            "it gets numpy arrays over all validation examples and returns one number"
         ) from error

@@ -10,11 +10,12 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyppo.errors import HyppoWarning
+from hyppo.errors import HyppoWarning, StudyError
 from hyppo.text import error_line
 from hyppo.training.frameworks import imported
 from hyppo.training.replica import Replica
@@ -35,6 +36,19 @@ def state_name(replica: Replica) -> str:
     """
     of = repr((replica.seed, sorted(replica.params.items()), *([replica.fits] if replica.fits else [])))
     return f"resume.{hashlib.blake2b(of.encode(), digest_size=8).hexdigest()}"
+
+
+def does_not_load(path: Path, error: BaseException) -> StudyError:
+    """The error of a callback that cannot load the state in `path`.
+
+    >>> print(does_not_load(Path("resume.1.json"), ValueError("\\nno such layer")))
+    resume.1.json of an interrupted training does not load (ValueError: no such layer): the network, an optimiser or a \
+callback has changed, or a file is damaged; delete it to train from the beginning
+    """
+    return StudyError(
+        f"{path} of an interrupted training does not load ({error_line(error)}): the network, an optimiser or a "
+        "callback has changed, or a file is damaged; delete it to train from the beginning"
+    )
 
 
 class Saves:

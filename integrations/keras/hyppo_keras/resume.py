@@ -8,9 +8,8 @@ from typing import Any
 
 import keras
 
-from hyppo.errors import StudyError
 from hyppo.training.metric import Monitor
-from hyppo.training.resume import random_state, set_random_state, state_name
+from hyppo.training.resume import does_not_load, random_state, set_random_state, state_name
 from hyppo_keras.optimizers import build_for, trained_weights
 
 
@@ -88,10 +87,7 @@ def restore_state(model: Any, monitor: Monitor) -> Any:
         for seed, value in zip(seeds(model), state["seeds"], strict=True):
             seed.assign(value)
     except Exception as error:  # Keras raises nearly anything here
-        raise StudyError(
-            f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): the network or "
-            "an optimiser has changed, or a file is damaged; delete it to train from the beginning"
-        ) from error
+        raise does_not_load(path, error) from error
     monitor.go_on(state["curve"])
     if state["loss"] is not None:
         monitor.take(state["loss"], state["beside"])

@@ -20,7 +20,7 @@ from hyppo.errors import HyppoWarning, StudyError
 from hyppo.training.metric import STEP_PAUSE, Monitor
 from hyppo.training.predictions import UNASKED_BYTES, asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
-from hyppo.training.resume import Saves, random_state, set_random_state, state_name
+from hyppo.training.resume import Saves, does_not_load, random_state, set_random_state, state_name
 from hyppo_lightning.group import check_group, watch_launchers
 from hyppo_lightning.predict import batches
 from hyppo_lightning.prepare import lock_preparation
@@ -185,10 +185,7 @@ class HyppoCallback(_Base):
         try:
             restore(path, **safe)
         except Exception as error:  # errors of torch, of Lightning and of the user's hooks
-            raise StudyError(
-                f"{path} of an interrupted training does not load ({type(error).__name__}: {error}): network, "
-                "optimiser or callbacks have changed, or the file is damaged; delete it to train from the beginning"
-            ) from error
+            raise does_not_load(path, error) from error
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self._saving:  # only in this callback's checkpoint, not in the user's
