@@ -25,6 +25,7 @@ from hyppo.trial import Event
 
 TOUCH_EVERY = 60.0
 
+BUSY = ": wait until it ends, or give this study another file. Several processes train for one study as ranks of MPI"
 WRITER = ("host", "pid", "boot", "since")
 LARGEST = 4 << 30  # bytes; a checkpoint comes long before
 
@@ -155,7 +156,7 @@ class Journal:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise LogError(self._taken(fd, "")) from None
+                    raise LogError(self._taken(fd, BUSY)) from None
                 except OSError as error:
                     if error.errno not in _NO_LOCKS:
                         raise LogError(
