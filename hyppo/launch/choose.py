@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hyppo.errors import LaunchError, StudyError
@@ -23,11 +24,11 @@ def workers_for(
     options: Options,
     say: Callable[[str], None],
     root: int = 0,
-    temporary: bool = False,
+    log: Path | None = None,
 ) -> tuple[Workers, str]:
     """Workers as `options` and this process's surroundings ask for, and a sentence that says which.
 
-    `temporary`: the folders of the replicas are in a temporary folder, as those of a study without a file are.
+    `log` is the study file. Without one, the folders of the replicas are in a temporary folder.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def workers_for(
             )
         from hyppo.launch.mpi import workers as mpi
 
-        return mpi.workers(objective, options, limits, replicas, say, root, temporary)
+        return mpi.workers(objective, options, limits, replicas, say, root, log)
     _say_if_groups_are_not_made(options, say)
     if not isolate:
         _refuse_limits(limits, "trainings in this process (isolate=False)")

@@ -64,7 +64,7 @@ def work(session: Session, options: Options) -> None:
             options,
             view.say,
             config.seed,
-            temporary=study.log is None,
+            log=study.log,
         )
         stack.callback(workers.close)
         session.note(f"{socket.gethostname()}: {plan}")

@@ -41,9 +41,9 @@ ENVIRON |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 MPICH = not shutil.which("ompi_info", path=str(MPIEXEC.parent))
 
 
-def start(ranks, *arguments, stdin=None, **environ):
+def start(ranks, *arguments, stdin=None, program=(sys.executable,), **environ):
     return subprocess.Popen(
-        [str(MPIEXEC), "-n", str(ranks), sys.executable, *map(str, arguments)],
+        [str(MPIEXEC), "-n", str(ranks), *map(str, program), *map(str, arguments)],
         env=ENVIRON | environ,
         stdin=stdin,
         stdout=subprocess.PIPE,
@@ -130,6 +130,19 @@ def test_a_run_on_several_nodes_says_that_a_study_without_a_file_leaves_its_fold
     assert errors.count("this study has no log=") == 1
     assert "left on 1 other node" in errors
     assert errors.index("this study has no log=") < errors.rindex("2 ranks on 2 nodes"), "of the study with a file"
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="mounts another folder for one rank")
+def test_a_rank_that_does_not_see_the_folder_of_the_study_says_so(tmp_path):
+    rank = tmp_path / "rank"
+    private = f'exec unshare -m sh -c \'mount -t tmpfs none {tmp_path} && exec "$@"\' - "$@"'
+    rank.write_text(f'#!/bin/sh\n[ "$PMI_RANK$OMPI_COMM_WORLD_RANK" = 0 ] || {private}\nexec "$@"\n')
+    rank.chmod(0o755)
+    job = start(3, TUNE, tmp_path / "s.h5", 2, program=[rank, sys.executable])
+    code, _, errors = finish(job)
+    assert code == 0, errors
+    assert errors.count(f"does not see {tmp_path}/s.h5.journal") == 1, errors
+    assert "Give the study a log= in a folder that all nodes share" in errors
 
 
 def test_reports_of_a_data_parallel_group_count_once_where_rank_0_leads_one(tmp_path):

@@ -34,7 +34,7 @@ class Settings:
     """Arguments of a rank's training process; another value means another process.
 
     `threads` None leaves them to the rank; `output` names the file for its output, None relays it; `gpus` is its
-    CUDA_VISIBLE_DEVICES; `root` is the study's seed.
+    CUDA_VISIBLE_DEVICES; `root` is the study's seed. `journal` is the study's journal, which exists as long as a run.
     """
 
     threads: int | None
@@ -42,6 +42,7 @@ class Settings:
     output: str | None
     gpus: str | None = None
     root: int = 0
+    journal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

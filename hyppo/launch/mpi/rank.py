@@ -40,6 +40,15 @@ def node_name() -> str:
     return f"{host}/{slurm}" if slurm and not host.startswith(slurm) else host
 
 
+def notice_of_unseen_file(node: str, journal: str) -> str:
+    """The notice of a rank that does not see the study's folder."""
+    return (
+        f"a rank on node {node} does not see {journal}: that folder is another one there, so rank 0 does not see the "
+        "networks, predictions and states to resume from that trainings leave in it. Give the study a log= in a folder "
+        "that all nodes share"
+    )
+
+
 def introduction() -> Hello:
     """The introduction of this rank."""
     gpus = os.environ.get("SLURM_GPUS_ON_NODE", "")
@@ -137,7 +146,8 @@ class Rank:
                 reference = None if rank in self._known_to else self._reference
                 self._known_to.add(rank)
                 self._messenger.send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
-        if self._process is None or begin.settings != self._settings:
+        new = self._process is None or begin.settings != self._settings
+        if self._process is None or new:
             if self._process is not None:
                 self._process.close()
             self._settings = begin.settings
@@ -152,6 +162,9 @@ class Rank:
             )
         self._training = _Training(begin.serial, asker, place.rank == 0, {rank: None for rank, _, _ in begin.others})
         self._process.train(begin.task, begin.key, self._reference, place)
+        journal = begin.settings.journal
+        if new and journal is not None and not os.path.exists(journal):
+            self._notice(begin.task, notice_of_unseen_file(node_name(), journal))
 
     def _notice(self, task: Task, text: str) -> None:
         if self._training is not None and self._training.leads:

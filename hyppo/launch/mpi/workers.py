@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hyppo.errors import LaunchError
@@ -26,6 +27,7 @@ from hyppo.launch.objective import ObjectiveTransport
 from hyppo.launch.output import OUTPUT, ShowOnce
 from hyppo.launch.process import Limits, ObjectiveUnavailable
 from hyppo.launch.wire import Place
+from hyppo.log.journal import journal_of
 from hyppo.loop import Options, Progressed
 from hyppo.training.frameworks import FRAMEWORKS
 from hyppo.training.replica import Outcome, Task
@@ -38,11 +40,11 @@ def workers(
     replicas: int,
     say: Callable[[str], None],
     root: int = 0,
-    temporary: bool = False,
+    log: Path | None = None,
 ) -> "tuple[MpiWorkers, str]":
     """The ranks of this job as workers, and the sentence of their plan.
 
-    `temporary`: the folders of the replicas are in a temporary folder, as those of a study without a file are.
+    `log` is the study file. Without one, the folders of the replicas are in a temporary folder of each node.
     """
     job = current_job()
     present, size = job.wait_for_ranks(say), job.size
@@ -61,10 +63,10 @@ def workers(
     say(plan.sentence)
     if notice := notice_of_workers(plan, options.workers):
         say(notice)
-    if temporary and (notice := notice_of_folders(plan, nodes)):
+    if log is None and (notice := notice_of_folders(plan, nodes)):
         say(notice)
     return MpiWorkers(
-        job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits, say, root
+        job, objective, plan, nodes, [hello.gpus for hello in hellos], options, limits, say, root, log
     ), plan.sentence
 
 
@@ -110,13 +112,17 @@ class MpiWorkers:
         limits: Limits,
         say: Callable[[str], None],
         root: int,
+        log: Path | None,
     ) -> None:
         self._say = ShowOnce(say)
         self._units = [unit for group in plan.groups for unit in group]
         self.groups: Sequence[int] = [number for number, group in enumerate(plan.groups) for _ in group]
         self._nodes = nodes
         self._gpus = devices([rank for unit in self._units for rank in unit], nodes, visible)
-        self._settings = Settings(options.threads, limits, None if options.output == "relay" else OUTPUT, root=root)
+        journal = None if log is None else str(journal_of(log))
+        self._settings = Settings(
+            options.threads, limits, None if options.output == "relay" else OUTPUT, root=root, journal=journal
+        )
         self._transport = ObjectiveTransport(objective)
         self._submitted: dict[int, _Submitted] = {}
         self._known: set[tuple[int, int]] = set()
