@@ -11,7 +11,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.space import FloatArray
 from hyppo.stats import LossStats
-from hyppo.text import counted, interval, number
+from hyppo.text import counted, interval, number, printable
 from hyppo.training.replica import Goal
 from hyppo.trial import Trial
 
@@ -21,11 +21,19 @@ if TYPE_CHECKING:
     from hyppo.study import Study
 
 LOSS = Goal("loss")  # of a study whose losses no callback monitored
+OF_ENSEMBLES = Goal("ensemble loss")  # of the estimates of a study with that target
 
 
 def goal_of(study: "Study") -> Goal:
     """The metric that a callback monitored, whose name and sign texts and figures show; else the loss."""
     return LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
+
+
+def estimated(study: "Study") -> str:
+    """The quantity that `best.estimate` estimates, in words."""
+    if study.target == ENSEMBLE_LOSS:
+        return f"ensemble loss of {counted(study.config.ensemble_size, 'fresh network')}"
+    return f"{printable(goal_of(study).metric)} of a fresh training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ class Best:
     checkpoints : tuple of pathlib.Path
         Trained networks of its replicas, where the trainings kept them; `load_ensemble` of the integrations loads them.
     goal : Goal
-        The metric that these losses are; `print(best)` shows it in its own sign.
+        The metric that the estimate is of, "ensemble loss" if that is the target; `print(best)` shows it in its own
+        sign.
     """
 
     number: int

@@ -19,7 +19,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
 from hyppo.log.history import History
-from hyppo.results import LOSS, Best, frame_of
+from hyppo.results import LOSS, OF_ENSEMBLES, Best, frame_of
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
 from hyppo.search.feasible import Feasible
@@ -757,7 +757,7 @@ class Study:
             trial.ensemble_loss,
             trial.loss_interval,
             self.checkpoints(trial.number),
-            LOSS if trial.goal is None or self.target == ENSEMBLE_LOSS else trial.goal,
+            OF_ENSEMBLES if self.target == ENSEMBLE_LOSS else trial.goal or LOSS,
         )
 
     @_locked
@@ -867,6 +867,8 @@ class Study:
 
         trial = self._trial(number)
         number = trial.number
+        if trial.stats is None:
+            raise StudyError(f"trial {number} has no loss and no predictions; it is {trial.state}")
         return combine([self._folders.of(number, r.index) for r in trial.replicas if r.loss is not None])
 
     @_locked

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -668,6 +669,10 @@ def ensemble_predicts_what_the_replicas_did(folder):
     dropped = ensemble.predict(x, mc_dropout=3)
     assert dropped.passes == 6
     assert np.median(dropped.std) > np.median(kept.std)
+    with zipfile.ZipFile(study.best.checkpoints[0], "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.99"}))
+    with pytest.raises(StudyError, match=f"does not load in Keras {keras.__version__}, and Keras 2.99 saved it"):
+        hyppo_keras.load_ensemble(study)
     for path, text in ((study.checkpoints(0)[0], "give build="), (None, "weights=True")):
         if path is None:
             for file in study.checkpoints(0):

@@ -184,6 +184,8 @@ def test_ensemble_predicts_what_the_replicas_did(tmp_path):
 def test_checkpoints_that_are_not_there_or_do_not_load(tmp_path):
     study = trained(tmp_path)
     one, two = study.checkpoints(0)
+    with pytest.raises(StudyError, match="trial 9 was never asked"):
+        hyppo_lightning.load_ensemble(study, Wide, 9)
     with pytest.raises(StudyError, match=r"(?s)does not load into build\(.*build must make the network"):
         hyppo_lightning.load_ensemble(study, lambda width: Wide(width + 1))
     one.write_bytes(one.read_bytes()[:100])

@@ -139,6 +139,10 @@ def test_what_does_not_fit_says_so(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StudyError, match="none of the 1 replicas kept predictions"):
         combine([tmp_path])
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), replicas=1)
+    study.fail(study.ask().number)
+    with pytest.raises(StudyError, match="trial 0 has no loss and no predictions; it is failed"):
+        study.predictions(0)
     with pytest.raises(StudyError, match="differ in shape"):
         combine([kept(tmp_path / "a", np.zeros(2)), kept(tmp_path / "b", np.zeros(3))])
 

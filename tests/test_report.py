@@ -201,6 +201,32 @@ def figure_rows(figure):
     return [row for rows in figure.to_dict()["datasets"].values() for row in rows]
 
 
+def test_figures_of_an_ensemble_loss_name_it(tmp_path):
+    def train(replica):
+        return hyppo.Result(1.0, prediction=np.full(4, replica.params["x"]), targets=np.zeros(4))
+
+    study = hyppo.Study(
+        hyppo.Space(x=hyppo.Real(0, 1)), train, log=tmp_path / "study.h5", replicas=2, target="ensemble_loss",
+        isolate=False, criterion=lambda prediction, targets: float(np.mean((prediction - targets) ** 2)),
+    )  # fmt: skip
+    study.run(trials=5, progress=False)
+    study.confirm(replicas=2, progress=False)
+    assert "predicted for the ensemble loss of 2 fresh networks" in hyppo.plots.confirmation(study).to_json()
+    assert "line: estimated ensemble loss" in hyppo.plots.convergence(study).to_json()
+    page = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "estimated ensemble loss of 2 fresh networks;" in page
+
+
+def test_a_trial_is_in_the_figures_of_its_active_parameters():
+    space = hyppo.Space(dropout=hyppo.Choice([False, True]), rate=hyppo.Real(0, 0.5), lr=hyppo.Real(0, 1))
+    study = hyppo.Study(space.inactive_if({"rate": {"dropout": [False]}}))
+    for number, dropout in enumerate([True, False, True, False]):
+        study.add({"dropout": dropout, "rate": 0.1 * number, "lr": 0.1}, [0.5])
+    for name, trials in {"rate": {0, 2}, "lr": {0, 1, 2, 3}}.items():
+        rows = figure_rows(hyppo.plots.parameter(study, name))
+        assert {row["trial"] for row in rows if "trial" in row} == trials
+
+
 def test_coverage_is_that_of_the_predictions(tmp_path):
     def train(replica):
         rng = np.random.default_rng(replica.seed)

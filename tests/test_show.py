@@ -109,6 +109,8 @@ def test_the_number_that_is_optimised_is_shown(tmp_path):
     study.run(trials=4, progress=False)
     text, _ = command("show", path)
     assert "best observed, by ensemble loss" in text
+    assert re.search(r"for the\s+ensemble\s+loss\s+of\s+2\s+fresh\s+networks", text)
+    assert "\nexpected ensemble loss 0." in str(study.best)
     first = min(study.trials, key=study.score)
     row = re.search(rf"^ +{first.number} +{first.ensemble_loss:.6g} +\S+ +(\S+) ", text, re.MULTILINE)
     observed = re.search(r"observed +mean (\S+),", text)

@@ -152,6 +152,21 @@ def test_a_metric_that_is_better_when_higher_rises(tmp_path):
     assert "▁▄█  best mean 0.9" in [line.plain for line in view.lines(80, 24)]
 
 
+def test_a_recommendation_that_is_not_new_says_of_how_many_trainings_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[Watched.__module__], "BEST_SHARE", 1e-9)  # the next one is due much later
+    path = tmp_path / "study.h5"
+    view = Watched(path)
+    with hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), log=path, replicas=2) as study:
+        study.tell(study.ask().number, [0.5, 0.6])
+        view.look()
+        assert "; recommended: trial 0," in view.line()
+        study.tell(study.ask().number, [0.1, 0.2])
+        view.look()
+        assert "; recommended after 2 trainings: trial 0," in view.line()
+    view.look()
+    assert "; recommended: trial 1," in view.line()
+
+
 def test_what_is_new_is_followed(tmp_path):
     path = tmp_path / "study.h5"
     view = Watched(path)

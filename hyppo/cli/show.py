@@ -19,7 +19,7 @@ from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.cli.console import StudyFile, console
 from hyppo.config import ENSEMBLE_LOSS, MEAN, named
 from hyppo.errors import StudyError
-from hyppo.results import Best, goal_of
+from hyppo.results import Best, estimated, goal_of
 from hyppo.study import Study, load
 from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
 from hyppo.training.replica import Goal
@@ -274,7 +274,7 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     goal = best.goal
     around = interval(*goal.interval(*best.interval), 6)
     estimate, mean = (number(goal.shown(value), 6, best.width) for value in (best.estimate, best.mean))
-    yield "estimate", f"{estimate}, {around}, for the {printable(goal.metric)} of a fresh training"
+    yield "estimate", f"{estimate}, {around}, for the {estimated(study)}"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
     yield (
         "observed",

@@ -18,7 +18,7 @@ from hyppo.cli.console import StudyFile, console
 from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
-from hyppo.results import LOSS, Best, goal_of
+from hyppo.results import LOSS, OF_ENSEMBLES, Best, goal_of
 from hyppo.study import Study, study_of
 from hyppo.text import between, counted, duration, number, printable, shown
 from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
@@ -155,7 +155,7 @@ class Watched:
             self._budget = event
 
     def _work_out_best(self) -> None:
-        ended = sum(r.loss is not None for r in self._replicas())
+        ended = self._losses()
         now = time.monotonic()
         if self._study is None or ended == self._best_of or (now < self._best_until and not self.ended):
             return
@@ -173,6 +173,9 @@ class Watched:
 
     def _replicas(self) -> list[ReplicaRecord]:
         return [r for t in self._trials() for r in t.replicas]
+
+    def _losses(self) -> int:
+        return sum(r.loss is not None for r in self._replicas())
 
     def _goal(self, name: str) -> int | None:
         """The number of `trials`, `trainings` or `confirmations` to reach: the one given, or that of the last run."""
@@ -236,13 +239,14 @@ class Watched:
             return f"no recommendation: {printable(self._why_not)}" if self._why_not else "no recommendation yet"
         best = self._best
         low, high = best.goal.interval(*best.interval)
-        named = "" if best.goal == LOSS else f"{printable(best.goal.metric)} "
+        named = "" if best.goal in (LOSS, OF_ENSEMBLES) else f"{printable(best.goal.metric)} "
         value = f"estimate {named}{number(best.goal.shown(best.estimate), 5, best.width)}"
         if self._study is not None and self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
         ends = f" ({between(low, high)})" if math.isfinite(best.width) else ""
-        text = f"recommended: trial {best.number}, {value}{ends}"
+        since = "" if self._best_of == self._losses() else f" after {counted(self._best_of, 'training')}"
+        text = f"recommended{since}: trial {best.number}, {value}{ends}"
         mean = number(best.goal.shown(best.mean), 5, best.width)
         return f"{text}, observed {mean}{spread} over {counted(best.replicas, 'replica')}"
 

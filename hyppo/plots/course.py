@@ -1,6 +1,7 @@
 """How a study goes: convergence, learning curves, and the times of the trainings."""
 
 from hyppo.arguments import takes_study
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.plots import tables
 from hyppo.plots.style import (
     BLUE,
@@ -99,8 +100,9 @@ def convergence(study: Study) -> Figure:
     dots = line.mark_point(color=BLUE, filled=True, size=40, clip=True).encode(
         x=x, y=alt.Y("estimate:Q", scale=scale), tooltip=tips
     )
+    estimate = "estimated ensemble loss" if study.target == ENSEMBLE_LOSS else "estimate"
     note = joined(
-        "line: estimate of the recommendation at that time, band: its 90 % interval",
+        f"line: {estimate} of the recommendation at that time, band: its 90 % interval",
         tables.of_all(len(drawn), len(every), "trainings"),
     )
     last = steps[-1] if steps else None

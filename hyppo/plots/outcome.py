@@ -6,6 +6,7 @@ import numpy as np
 
 from hyppo.analysis.sources import spread_by_source
 from hyppo.arguments import takes_study
+from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import (
@@ -26,6 +27,7 @@ from hyppo.plots.style import (
     refuse_empty,
     rounded,
 )
+from hyppo.results import estimated, goal_of
 from hyppo.study import Study
 from hyppo.text import printable, shown
 from hyppo.trial import Trial
@@ -45,9 +47,9 @@ def confirmation(study: Study) -> Figure:
     alt = altair()
     confirmed = [t for t in study.trials if any(r.loss is not None for r in t.confirmations)]
     refuse_empty(confirmed, "no trial was confirmed; study.confirm(replicas=10) does")
-    best = study.best
+    best, goal = study.best, goal_of(study)
     rows: list[dict[str, Any]] = [
-        {"who": _called(t, best.number), "kind": kind, "replica": r.index, "loss": tables.as_shown(best.goal, r.loss)}
+        {"who": _called(t, best.number), "kind": kind, "replica": r.index, "loss": tables.as_shown(goal, r.loss)}
         for t in confirmed
         for kind, records in (("search", t.replicas), ("confirmation", t.confirmations))
         for r in records
@@ -55,7 +57,7 @@ def confirmation(study: Study) -> Figure:
     ]
     order = [_called(t, best.number) for t in confirmed]
     scale = loss_scale([row["loss"] for row in rows])
-    x = alt.X("loss:Q", title=printable(best.goal.metric), scale=scale)
+    x = alt.X("loss:Q", title=printable(goal.metric), scale=scale)
     y = alt.Y("who:N", title=None, sort=order)
     offset = alt.YOffset("kind:N", sort=["search", "confirmation"])
     kinds = coloured("kind", {"search": SKY, "confirmation": RED})
@@ -67,9 +69,10 @@ def confirmation(study: Study) -> Figure:
         band = [{"who": _called(study.trials[best.number], best.number), "low": low, "high": high}]
         predicted = alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE)
         layers.insert(0, predicted.encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y))
+    predicts = estimated(study) if study.target == ENSEMBLE_LOSS else "mean of fresh trainings"
     return finished(
         alt.layer(*layers),
-        "Confirmation\nblue: 90 % interval that was predicted for the mean of fresh trainings of the recommended",
+        f"Confirmation\nblue: 90 % interval that was predicted for the {predicts} of the recommended",
         f"{sum(row['kind'] == 'confirmation' for row in rows)} confirmations of {len(confirmed)} trials.",
         width=WIDTH,
         height=90 * len(confirmed),

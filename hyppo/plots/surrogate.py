@@ -20,7 +20,7 @@ SOBOL_NOTE = (
 
 @takes_study
 def parameter(study: Study, name: str) -> Figure:
-    """Loss against one parameter: every trial, and the surrogate's partial dependence with its uncertainty.
+    """Loss against one parameter: every trial in which it is active, and the surrogate's partial dependence.
 
     Picture: `docs/report/parameter.png`, drawn by `docs/report/pictures.py`.
 
@@ -65,6 +65,8 @@ def _parameter(study: Study, name: str) -> Any:
     alt = altair()
     trials = [t for t in study.trials if tables.value_of(t, study) is not None]
     refuse_empty(trials, "no trial has a loss yet")
+    # Elsewhere the parameter has its default, which the loss does not come from.
+    trials = [t for t in trials if t.params not in study.space or name not in study.space.inactive(t.params)] or trials
     field = f"p{study.space.names.index(name)}"
     drawn = tables.worth_drawing(study, trials, 500)
     keep = ("trial", "loss", "spread", "replicas", "best", field)

@@ -6,9 +6,8 @@ from typing import Any
 
 from hyppo.analysis.comparison import compare_with_named
 from hyppo.analysis.confirmation import in_short, recommendation_confirmed
-from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
-from hyppo.results import Best
+from hyppo.results import Best, estimated
 from hyppo.study import Study
 from hyppo.text import counted, interval, metric, number, printable
 
@@ -51,10 +50,10 @@ class Answer:
         )
 
     def _headline(self, best: Best) -> str:
-        label = "ensemble loss" if self.study.target == ENSEMBLE_LOSS else text(best.goal.metric)
+        around = interval(*best.goal.interval(*best.interval), 6)
         return (
             f'<span id="estimate">{number(best.goal.shown(best.estimate), 6, best.width)}</span> '
-            f"<small>estimated {label} of a fresh training; {interval(*best.goal.interval(*best.interval), 6)}</small>"
+            f"<small>estimated {text(estimated(self.study))}; {around}</small>"
         )
 
     def _facts(self, best: Best) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status
-from hyppo.results import LOSS
+from hyppo.results import LOSS, OF_ENSEMBLES
 from hyppo.study import Study
 from hyppo.text import Stream, counted, duration, number, printable, shown
 from hyppo.training.replica import Outcome, Task
@@ -189,7 +189,7 @@ class Progress:
         running = Table.grid(padding=(0, 2))
         now = time.monotonic()
         for one in status.running[:RUNNING_SHOWN]:
-            goal = LOSS if self._best is None else self._best.goal
+            goal = LOSS if self._best is None or self._best.goal == OF_ENSEMBLES else self._best.goal
             last = "" if one.loss is None else f"step {one.step}, {printable(goal.metric)} {goal.shown(one.loss):.4g}"
             running.add_row(named(one.task.trial, one.task.index), duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:

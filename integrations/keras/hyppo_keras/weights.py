@@ -1,7 +1,9 @@
 """Save trained networks, and load them as an ensemble that predicts new data."""
 
 import itertools
+import json
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ import keras
 
 from hyppo import Study
 from hyppo.errors import HyppoWarning, StudyError
+from hyppo.text import printable
 from hyppo.training.predictions import Batch, Ensemble, call_with
 from hyppo_keras.build import Build
 from hyppo_keras.predict import Passes, dropout_layers
@@ -57,8 +60,11 @@ def load_ensemble(
     if not isinstance(study, Study):
         raise StudyError(f"load_ensemble(study): expected a hyppo.Study, for example hyppo.load(path), got {study!r}")
     number = study.best.number if number is None else number
-    params = dict(study.trials[number].params)
     paths = study.checkpoints(number)
+    trial = study.trials[number]
+    params = dict(trial.params)
+    if trial.stats is None:
+        raise StudyError(f"trial {number} has no loss and left no networks; it is {trial.state}")
     if not paths:
         raise StudyError(
             f"trial {number} has no checkpoints beside the study file: train with hyppo_keras.fit(..., weights=True) "
@@ -78,7 +84,7 @@ def load_ensemble(
                     warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
                     model = keras.models.load_model(path, custom_objects=dict(custom_objects or {}), compile=False)
             else:
-                model = build(study.trials[number]) if isinstance(build, Build) else call_with(build, params)
+                model = build(trial) if isinstance(build, Build) else call_with(build, params)
                 if model.built:
                     model.load_weights(path)
                 else:
@@ -92,11 +98,25 @@ def load_ensemble(
 
 
 def _does_not_load(path: Path, error: Exception) -> StudyError:
+    # Keras prints the configuration of each layer; its last line names the cause
+    first, *between = str(error).splitlines() or [""]
+    text = f"{first} ... {between[-1]}" if between else first
+    saved = _keras_of(path)
+    other = "" if saved in ("", keras.__version__) else f" in Keras {keras.__version__}, and Keras {saved} saved it"
     return StudyError(
-        f"{path} does not load ({type(error).__name__}: {error}); give build=, which makes the network from its "
+        f"{path} does not load{other} ({type(error).__name__}: {text}); give build=, which makes the network from its "
         "parameters as the training did, or custom_objects=; a damaged file has to be deleted, and the ensemble goes "
         "without it"
     )
+
+
+def _keras_of(path: Path) -> str:
+    """The version of Keras that saved a whole network; empty if that is unknown."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as metadata:
+            return printable(json.loads(metadata.read(10_000))["keras_version"])
+    except Exception:  # weights alone, or a damaged file
+        return ""
 
 
 @dataclass

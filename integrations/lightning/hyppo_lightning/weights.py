@@ -69,8 +69,11 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
     if not isinstance(study, Study):
         raise StudyError(f"load_ensemble(study): expected a hyppo.Study, for example hyppo.load(path), got {study!r}")
     number = study.best.number if number is None else number
-    params = dict(study.trials[number].params)
     paths = study.checkpoints(number)
+    trial = study.trials[number]
+    params = dict(trial.params)
+    if trial.stats is None:
+        raise StudyError(f"trial {number} has no loss and left no networks; it is {trial.state}")
     if not paths:
         raise StudyError(
             f"trial {number} has no checkpoints beside the study file: train with HyppoCallback(replica, weights=True) "
