@@ -661,7 +661,8 @@ def ensemble_predicts_what_the_replicas_did(folder):
     kept = study.predictions(0)
     x, y = data(24, 1)
     for ensemble in (hyppo_keras.load_ensemble(study), hyppo_keras.load_ensemble(study, 0, build=build)):
-        for inputs in (x, Batches([(x[:16], y[:16]), (x[16:], y[16:])])):
+        batches = [(x[:16], y[:16]), (x[16:], y[16:])]
+        for inputs in (x, Batches(batches), batches):
             found = ensemble.predict(inputs)
             close(found.mean, kept.mean, 1e-4)
             np.testing.assert_allclose(found.std, kept.std, rtol=1e-3, atol=1e-6)

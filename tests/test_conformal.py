@@ -89,7 +89,7 @@ class TestReal:
         calibrated = ensemble.calibrate([(np.zeros(12), np.arange(12.0))])
         with pytest.raises(hyppo.StudyError, match="needs at least 99 targets"):
             calibrated.predict([(np.zeros(3), None)]).interval(0.99)
-        with pytest.raises(hyppo.StudyError, match="needs targets"):
+        with pytest.raises(hyppo.StudyError, match=r"needs targets: .*such as \[\(x, y\)\]"):
             ensemble.calibrate([(np.zeros(20), None)])
         with pytest.raises(hyppo.StudyError, match="between 0 and 1"):
             calibrated.predict([(np.zeros(3), None)]).interval(90)

@@ -21,6 +21,7 @@ import hyppo
 from hyppo.errors import LogError
 from hyppo.log import Header, check_log, frame, open_log, read_log
 from hyppo.log.journal import journal_of
+from hyppo.log.repair import examine
 from hyppo.trial import Note
 from tests.crash import workload
 from tests.logs import EVENTS, killed, write
@@ -367,6 +368,19 @@ def test_a_copy_without_its_journal_is_noticed(path):
         read_log(path)
         open_log(path, workload.HEADER)[0].close()
         read_log(path)
+
+
+def test_a_check_misses_the_journal_of_a_copy(path):
+    with killed(path, EVENTS, checkpointed=4):
+        copy = path.with_name("copy.h5")
+        copy.write_bytes(path.read_bytes())
+    found = examine(copy)
+    assert list(found.events) == EVENTS[:4]
+    assert (found.closed, found.alone) == (False, True)
+    assert "copy.h5.journal is not beside it" in found.lost[0]
+    open_log(path, workload.HEADER)[0].close()
+    found = examine(path)
+    assert (found.closed, found.alone, found.lost) == (True, False, ())
 
 
 def test_a_copy_without_its_journal_is_read_however_slow_the_machine(path, monkeypatch):

@@ -131,7 +131,7 @@ class Calibrator:
             No targets, too few, or targets whose shapes are not those of the predictions.
         """
         if predictions.targets is None:
-            raise StudyError("calibration needs targets: give batches of (inputs, targets)")
+            raise StudyError("calibration needs targets: give batches of (inputs, targets), such as [(x, y)]")
         means, stds, targets = (flatten(tree) for tree in (predictions.mean, predictions.std, predictions.targets))
         if means.keys() != targets.keys():
             raise StudyError(f"the outputs are {sorted(means)}, the targets {sorted(targets)}: they must be alike")

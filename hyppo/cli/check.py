@@ -65,6 +65,8 @@ def _contents(found: Examination) -> list[str]:
     ]
     if found.closed:
         return [*lines, "journal  none: the study was closed"]
+    if found.alone:
+        return [*lines, "journal  none, but the study was not closed"]
     writer = found.writer
     who = f", written by process {writer['pid']} on {writer['host']} since {writer['since']}" if writer else ""
     return [*lines, f"journal  {journal.name}: {counted(found.frames, 'whole frame')}{who}"]

@@ -32,7 +32,9 @@ class Examination:
     writer : dict or None
         Who writes the journal, or did: host, pid, since.
     closed : bool
-        There is no journal.
+        There is no journal, and none is missing.
+    alone : bool
+        The journal is missing: the file was not closed.
     lost : tuple of str
         A line for everything that cannot be read or contradicts earlier events.
     """
@@ -44,6 +46,7 @@ class Examination:
     frames: int
     writer: dict[str, str] | None
     closed: bool
+    alone: bool
     lost: tuple[str, ...]
 
 
@@ -71,14 +74,23 @@ def examine(path: str | Path) -> Examination:
     else:
         header = left[0] if left else header
         found += _of_journal(in_file, scan, lost)
+    events = tuple(_folded(found, lost))
+    without = not os.path.lexists(journal_of(real))
+    alone = without and not lost and not hdf5.read(real)[3]
+    if alone:
+        lost.append(
+            f"maybe the last events: the study was not closed, and {journal_of(real).name} is not beside it; copy or "
+            "move a study with its journal, or after its run has ended"
+        )
     return Examination(
         real,
         header,
-        tuple(_folded(found, lost)),
+        events,
         in_file,
         len(scan.frames) + len(scan.stray),
         left[1] if left else None,
-        not os.path.lexists(journal_of(real)),
+        without and not alone,
+        alone,
         tuple(lost),
     )
 

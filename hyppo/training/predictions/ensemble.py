@@ -197,7 +197,8 @@ def _targets(networks: Mapping[str, Callable[[], AbstractContextManager[Mapping[
             raise StudyError(
                 f"the validation targets in {network} are not those in {first}, or come in another order, so their "
                 "predictions cannot be averaged: give the split and the validation data a fixed seed, the same in each "
-                "replica"
+                "replica; with folds= they differ by design, and load_ensemble(study).predict(x) averages the "
+                "predictions of new data"
             )
     return targets
 

@@ -157,7 +157,8 @@ def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
 
 
 def _batches(data: Any, rows: int) -> Iterator[tuple[Any, Any]]:
-    if hasattr(data, "shape") or isinstance(data, Mapping | list):
+    listed = isinstance(data, list) and not any(isinstance(one, tuple) for one in data)  # inputs, not [(x, y), ...]
+    if hasattr(data, "shape") or isinstance(data, Mapping) or listed:
         for start in range(0, len(keras.tree.flatten(data)[0]), rows):
             yield keras.tree.map_structure(lambda array, start=start: array[start : start + rows], data), None
         return
