@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,6 @@ import keras
 
 from hyppo import Study
 from hyppo.errors import HyppoWarning, StudyError
-from hyppo.text import printable
 from hyppo.training.predictions import Batch, Ensemble, call_with
 from hyppo_keras.build import Build
 from hyppo_keras.predict import Passes, dropout_layers
@@ -114,7 +114,8 @@ def _keras_of(path: Path) -> str:
     """The version of Keras that saved a whole network; empty if that is unknown."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as metadata:
-            return printable(json.loads(metadata.read(10_000))["keras_version"])
+            version = json.loads(metadata.read(10_000))["keras_version"]
+            return version if re.fullmatch(r"[\w.+-]+", version) else ""
     except Exception:  # weights alone, or a damaged file
         return ""
 
