@@ -226,6 +226,10 @@ def test_options_of_run_and_arguments_of_the_script_go_on(folder):
         (["missing.py", "-t", "10"], "does not exist"),
         (["tune.py", "-t", "4h"], "time '4h': expected minutes"),
         (["tune.py", "-t", "10", "--gpu-per-node", "4"], "--gpus-per-node"),
+        (
+            ["tune.py", "-t", "10", "--data", "scans/"],
+            "Options of the script go after a --: hyppo slurm SCRIPT ... -- --data",
+        ),
         (["tune.py", "-t", "10", "--trials", "many"], "Invalid value for '--trials'"),
         (["tune.py", "-t", "10", "-S", "nodes=2"], "the script sets this itself"),
         (

@@ -51,6 +51,18 @@ class SlurmCommand(TyperCommand):
         self._handed_on = options_of_run()
         super().__init__(*arguments, params=[*(params or []), *self._handed_on], **settings)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Say of an unknown option where those of the script go."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            name = getattr(error, "option_name", None)
+            if type(error).__name__ == "NoSuchOption":  # of click, or of the copy of it in typer
+                error.message = (  # type: ignore[attr-defined]
+                    f"There is no option {name}. Options of the script go after a --: hyppo slurm SCRIPT ... -- {name}"
+                )
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Take the options of `hyppo run` out of the parameters."""
         flags: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """One run of a study on workers: asks when a slot is free, submits, settles trainings that end."""
 
 import math
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -37,8 +38,12 @@ def as_pruned(outcome: Outcome) -> Outcome:
 
 
 def _kind(failure: Failure) -> tuple[str, str]:
-    """The type and the first line of the message: failures with equal ones count as the same error."""
-    return failure.type, failure.message.partition("\n")[0]
+    """The type and the first line of the message: failures with equal ones count as the same error.
+
+    >>> _kind(Failure("Killed", "the process was killed; last lines of its output:\\nepoch 1"))
+    ('Killed', 'the process was killed')
+    """
+    return failure.type, re.sub(r"; [^;]*:$", "", failure.message.partition("\n")[0])
 
 
 class Loop:
