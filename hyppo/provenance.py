@@ -1,13 +1,16 @@
 """Where the results of a study come from: program, versions, machine and job of each session."""
 
+import ast
 import hashlib
+import inspect
 import os
 import platform
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,17 +37,23 @@ JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "COBALT_JOBID", "FLUX_JOB_ID")
 GIT_PATIENCE = 2.0  # s; `git status` of a large tree on a slow disk is left out after that
 
 
-def provenance() -> dict[str, Any]:
+def provenance(objective: Callable[..., Any] | None = None) -> dict[str, Any]:
     """Describe this process and its machine, in JSON values; what is unknown is left out.
 
     Nothing is imported for it: versions are those of the installed distributions, drivers those of /proc.
 
+    Parameters
+    ----------
+    objective : callable, optional
+        The training function of the study.
+
     Returns
     -------
     dict
-        `command` (list of str), `script` and its `script_sha256`, `git_commit` and `git_dirty` (of the script's
-        folder), `python`, `packages` (name -> version), `cuda` (of a torch that is loaded), `host`, `platform`, `cpu`,
-        `cpus`, `gpus` (list of models), `driver`, `job`.
+        `command` (list of str), `script` and its `script_sha256`, `objective_sha256` (of the training function, without
+        comments, docstring and layout), `git_commit` and `git_dirty` (of the script's folder), `python`, `packages`
+        (name -> version), `cuda` (of a torch that is loaded), `host`, `platform`, `cpu`, `cpus`, `gpus` (list of
+        models), `driver`, `job`.
 
     Examples
     --------
@@ -63,6 +72,8 @@ def provenance() -> dict[str, Any]:
     script = _script()
     if script is not None:
         found |= {"script": str(script), "script_sha256": hashlib.sha256(script.read_bytes()).hexdigest()}
+    if (source := _source(objective)) is not None:
+        found["objective_sha256"] = hashlib.sha256(source.encode(errors="replace")).hexdigest()
     found |= _git(Path.cwd() if script is None else script.parent)
     torch = sys.modules.get("torch")
     cuda = getattr(getattr(torch, "version", None), "cuda", None)
@@ -83,6 +94,37 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     old, new = before.get("packages", {}), after.get("packages", {})
     pairs += [(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
     return [f"{name} {_short(a)} -> {_short(b)}" for name, a, b in pairs if a is not None and b is not None and a != b]
+
+
+def is_edited(sessions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the training function of the last session differs from that of the last one before that had one.
+
+    Only sessions of one minor version of Python compare: each may write the same function in its own way.
+
+    >>> is_edited([{"python": "3.11.7", "objective_sha256": "a"}, {}, {"python": "3.11.9", "objective_sha256": "b"}])
+    True
+    >>> is_edited([{"python": "3.11.7", "objective_sha256": "a"}, {"python": "3.12.1", "objective_sha256": "b"}])
+    False
+    """
+    now = sessions[-1] if sessions else {}
+    former = next((session for session in reversed(sessions[:-1]) if "objective_sha256" in session), None)
+    if former is None or "objective_sha256" not in now:
+        return False
+    same_python = str(former.get("python")).split(".")[:2] == str(now.get("python")).split(".")[:2]
+    return same_python and bool(former["objective_sha256"] != now["objective_sha256"])
+
+
+def _source(objective: Callable[..., Any] | None) -> str | None:
+    """The text of a function without comments, docstring and layout; None if it is unknown, as that of a lambda."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(objective))).body  # type: ignore[arg-type]
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    if not isinstance(tree, ast.FunctionDef):
+        return None
+    if ast.get_docstring(tree, clean=False) is not None:
+        tree.body = tree.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _short(value: object) -> str:

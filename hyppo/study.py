@@ -331,7 +331,7 @@ class Study:
         """Log the provenance of this session, and tell which versions differ from those of the last one."""
         from hyppo.provenance import changes, provenance
 
-        now = provenance()
+        now = provenance(self.objective)
         changed = changes(self._history.sessions[-1].provenance, now) if self._history.sessions else []
         self._history.record(Began(now, time.time()))
         if changed:

@@ -77,6 +77,36 @@ def test_other_versions_are_told(path, monkeypatch):
         ask_and_tell(path)
 
 
+EDITED = """
+import sys
+import hyppo
+
+def train(replica):
+    BODY
+
+study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], isolate=False)
+study.run(trials=int(sys.argv[2]), progress=False, retry_failed=True)
+"""
+
+
+def test_an_edited_training_function_is_told_if_there_are_losses(path, tmp_path):
+    script = tmp_path / "tune.py"
+
+    def said(body, trials):
+        script.write_text(EDITED.replace("BODY", body))
+        return subprocess.run(
+            [sys.executable, script, path, str(trials)], capture_output=True, text=True, timeout=100
+        ).stderr
+
+    x = "replica.params['x']"
+    assert "was edited" not in said("return 1 / 0", 1)
+    assert "was edited" not in said(f"return {x}", 3), "no training had a loss"
+    assert "was edited" not in said(f"'''Of x.'''\n    return ({x})  # the same", 4)
+    assert "goes on with a training function that was edited; if its losses" in said(f"return 1 + {x}", 5)
+    assert "was edited" not in said(f"return 1 + {x}", 6)
+    assert [trial.state for trial in hyppo.load(path).trials] == ["done"] * 6
+
+
 def test_show_lists_sessions(path):
     ask_and_tell(path)
     command = [sys.executable, "-m", "hyppo", "show", str(path), "--provenance"]
