@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SURROGATES = ("auto", "gp", "rbf", "random")
 MEAN, MEDIAN, TRIMMED = SCORES = ("mean", "median", "trimmed")
+WORDS = {MEAN: "mean", MEDIAN: "median", TRIMMED: "trimmed mean"}
 MEAN_LOSS, ENSEMBLE_LOSS = TARGETS = ("mean_loss", "ensemble_loss")
 CONFIRMATION = 1_000_000  # index of the first training of `study.confirm`, larger than any index in a search
 PROBE = (1.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # losses whose score tells one function from another
@@ -26,6 +27,11 @@ def named(trial: int, index: int) -> str:
     ('trial 7 replica 3', 'trial 7 confirmation 3')
     """
     return f"trial {trial} " + (f"replica {index}" if index < CONFIRMATION else f"confirmation {index - CONFIRMATION}")
+
+
+def word_of(score: "str | Callable[[Sequence[float]], float]") -> str:
+    """The word for a score in texts: "mean", "median", "trimmed mean", or "score" for a function."""
+    return WORDS[score] if isinstance(score, str) else "score"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +148,23 @@ class Config:
             folds=kept.get("folds"),
             score=kept["score"] if kept.get("score") in SCORES else MEAN,
         )
+
+    @property
+    def other_score(self) -> bool:
+        """Whether another number than their mean stands for the losses of a trial; the ensemble's loss has no score."""
+        return self.score != MEAN and self.target == MEAN_LOSS
+
+    def quantity(self, metric: str) -> str:
+        """The name of the number that the study minimises and estimates, for losses that are this metric.
+
+        >>> [Config(score=score).quantity("val_loss") for score in ("mean", "median", max)]
+        ['val_loss', 'median val_loss', 'score of val_loss']
+        """
+        if self.target == ENSEMBLE_LOSS:
+            return "ensemble loss"
+        if not self.other_score:
+            return metric
+        return f"{word_of(self.score)} {metric}" if isinstance(self.score, str) else f"score of {metric}"
 
     @property
     def ensemble_size(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyppo.config import ENSEMBLE_LOSS
+from hyppo.config import ENSEMBLE_LOSS, Config, word_of
 from hyppo.errors import StudyError
 from hyppo.space import FloatArray
 from hyppo.stats import LossStats
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hyppo.study import Study
 
 LOSS = Goal("loss")  # of a study whose losses no callback monitored
-OF_ENSEMBLES = Goal("ensemble loss")  # of the estimates of a study with that target
 
 
 def goal_of(study: "Study") -> Goal:
@@ -29,11 +28,21 @@ def goal_of(study: "Study") -> Goal:
     return LOSS if study.target == ENSEMBLE_LOSS else study.goal or LOSS
 
 
+def estimate_of(goal: Goal, config: Config) -> Goal:
+    """The number that a study estimates, by its name and sign, if its losses are those of `goal`.
+
+    >>> estimate_of(Goal("val_acc", "max"), Config(score="median")).metric
+    'median val_acc'
+    """
+    return Goal(config.quantity(goal.metric), goal.mode)
+
+
 def estimated(study: "Study") -> str:
     """The quantity that `best.estimate` estimates, in words."""
     if study.target == ENSEMBLE_LOSS:
         return f"ensemble loss of {counted(study.config.ensemble_size, 'fresh network')}"
-    return f"{printable(goal_of(study).metric)} of a fresh training"
+    goal = estimate_of(goal_of(study), study.config)
+    return f"{printable(goal.metric)} of {'fresh trainings' if study.config.other_score else 'a fresh training'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,10 @@ class Best:
     checkpoints : tuple of pathlib.Path
         Trained networks of its replicas, where the trainings kept them; `load_ensemble` of the integrations loads them.
     goal : Goal
-        The metric that the estimate is of, "ensemble loss" if that is the target; `print(best)` shows it in its own
-        sign.
+        The number that the estimate is of, by name: the metric, "median loss" or the like if the study has another
+        score, "ensemble loss" if that is the target; `print(best)` shows it in its own sign.
+    observed : float or None
+        The observed score, if the study's score is not the mean.
     """
 
     number: int
@@ -88,6 +99,7 @@ class Best:
     loss_interval: tuple[float, float] | None = None
     checkpoints: tuple[Path, ...] = ()
     goal: Goal = LOSS
+    observed: float | None = None
 
     @property
     def width(self) -> float:
@@ -96,7 +108,7 @@ class Best:
 
     def __str__(self) -> str:
         around = interval(*self.goal.interval(*self.interval))
-        estimate, mean = (number(self.goal.shown(v), 5, self.width) for v in (self.estimate, self.mean))
+        estimate = number(self.goal.shown(self.estimate), 5, self.width)
         spread = "" if self.spread is None else f" ± {self.spread:.3g}"
         failed = f", {self.failed} failed" if self.failed else ""
         if self.ensemble_loss is not None:
@@ -104,13 +116,33 @@ class Best:
         return (
             f"trial {self.number}: {self.params}\n"
             f"expected {self.goal.metric} {estimate} ({around})\n"
-            f"observed {mean}{spread} over {counted(self.replicas, 'training')}{failed}"
+            f"observed {observed(self, 5)}{spread} over {counted(self.replicas, 'training')}{failed}"
         )
 
     def _repr_html_(self) -> str:
         from hyppo.report.notebook import best_html
 
         return best_html(self)
+
+
+def judged_by(study: "Study") -> str:
+    """The settings by which a study judges its trials, as text."""
+    score = f", score {word_of(study.config.score)}" if study.config.other_score else ""
+    return f"risk {study.risk:g}, target {study.target}{score}"
+
+
+def observed(best: Best, digits: int, label: bool = False) -> str:
+    """The observed mean as text, after the observed score if that is another number; the mean then has its `label`.
+
+    >>> best = Best(3, {}, 0.11, 1.886, 3.98, 5, 0, (0.1, 0.12), "", goal=Goal("median loss"), observed=0.11)
+    >>> observed(best, 5)
+    'median loss 0.11, mean 1.886'
+    """
+    mean = number(best.goal.shown(best.mean), digits, best.width)
+    if best.observed is None:
+        return f"mean {mean}" if label else mean
+    score = number(best.goal.shown(best.observed), digits, best.width)
+    return f"{printable(best.goal.metric)} {score}, mean {mean}"
 
 
 def frame_of(trials: Iterable[Trial]) -> "pd.DataFrame":

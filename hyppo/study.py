@@ -19,7 +19,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, read_log
 from hyppo.log.folders import Folders
 from hyppo.log.history import History
-from hyppo.results import LOSS, OF_ENSEMBLES, Best, frame_of
+from hyppo.results import LOSS, Best, estimate_of, frame_of
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.search.columns import Columns
 from hyppo.search.feasible import Feasible
@@ -27,7 +27,7 @@ from hyppo.search.policy import Further, Policy
 from hyppo.search.propose import Proposal
 from hyppo.seeds import seed_for
 from hyppo.space import Space
-from hyppo.stats import LossStats, Score
+from hyppo.stats import LossStats, Score, summary
 from hyppo.stopping import Rule
 from hyppo.text import open_closed_streams
 from hyppo.training.criterion import Criterion, has_default
@@ -742,8 +742,10 @@ class Study:
             raise StudyError(f"no trial has a finite loss yet ({len(trials)} trials, {failed} failed{more})")
         trial, recommendation = found
         records = [record for same in self._columns.equal(trial) for record in same.replicas]
-        stats = LossStats.of(record.loss for record in records if record.loss is not None)
+        losses = [record.loss for record in records if record.loss is not None]
+        stats, score = LossStats.of(losses), summary(losses, self._config.score)
         assert stats is not None
+        assert score is not None
         return Best(
             trial.number,
             dict(trial.params),
@@ -757,7 +759,8 @@ class Study:
             trial.ensemble_loss,
             trial.loss_interval,
             self.checkpoints(trial.number),
-            OF_ENSEMBLES if self.target == ENSEMBLE_LOSS else trial.goal or LOSS,
+            estimate_of(LOSS if trial.goal is None or self.target == ENSEMBLE_LOSS else trial.goal, self._config),
+            score.mean if self._config.other_score else None,
         )
 
     @_locked

@@ -1,6 +1,9 @@
 """What represents the losses of a trial: mean, median, trimmed mean, or a function of the user's."""
 
 import math
+import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -9,10 +12,13 @@ import pytest
 import hyppo
 from hyppo import Real, Space, Study, StudyError
 from hyppo.analysis.comparison import compare
+from hyppo.analysis.confirmation import in_short
+from hyppo.cli.watch import Watched
 from hyppo.config import Config
 from hyppo.stats import LossStats, summary
 
 SPACE = Space(x=Real(-1, 1))
+COMMAND = (sys.executable, "-m", "hyppo")
 
 
 def worst_half(losses):
@@ -117,6 +123,69 @@ def test_a_median_is_confirmed_as_a_median():
     assert found.interval[1] < 0.81 + 0.1
     assert found.versus.probability > 0.99
     assert "median of 9 trainings" in found.text
+    assert "The difference of the two medians is" in found.text
+    assert in_short(found, study.best.goal, study.config).startswith("median loss ")
+    assert str(study.front("loss", "metrics.seconds")).splitlines()[0].split(": ")[1].startswith("median loss ")
+
+
+@pytest.mark.parametrize("risk", [0.0, 0.5])
+def test_texts_say_median_where_the_number_is_a_median(tmp_path, risk):
+    """Of a study whose recommendation has a median of 0.11 and a mean of 1.886."""
+    path = tmp_path / "study.h5"
+    with Study(SPACE, log=path, replicas=5, score="median", risk=risk) as study:
+        for k in range(4):  # the one far off is of another seed in each
+            study.add({"x": 0.2 * k}, np.roll([k + 0.1, k + 0.1, k + 0.11, k + 0.12, k + 9.0], k))
+    best = study.best
+    assert (best.number, best.goal.metric, best.observed, best.mean) == (0, "median loss", 0.11, pytest.approx(1.886))
+    estimate, observed = str(best).splitlines()[1:]
+    assert estimate.startswith("expected median loss 0.1")
+    assert observed == "observed median loss 0.11, mean 1.886 ± 3.98 over 5 trainings"
+    html = study._repr_html_()
+    assert "expected median loss 0.1" in html
+    assert "observed median loss 0.11, mean 1.886 ± 3.98 over 5" in html
+
+    shown, said = (
+        " ".join(subprocess.run([*COMMAND, name, str(path)], capture_output=True, text=True, check=True).stdout.split())
+        for name in ("show", "watch")
+    )
+    assert "for the median loss of fresh trainings" in shown
+    assert "observed median loss 0.11, mean 1.886, spread 3.977, over 5 replicas" in shown
+    assert f"best observed, by {'score' if risk else 'median'}" in shown
+    assert re.search(r"trial median( score)? mean spread replicas", shown)
+    assert f"risk {risk:g}, target mean_loss, score median" in shown
+    assert "estimate median loss 0.1" in said
+    assert "observed median loss 0.11, mean 1.886 ± 4 over 5 replicas" in said
+    assert "best median 0.11" in [line.plain[-16:].strip() for line in looked(path).lines(80, 24)]
+
+
+def looked(path):
+    view = Watched(path)
+    view.look()
+    return view
+
+
+def test_progress_names_the_median(capsys):
+    def train(replica):
+        return replica.params["x"] ** 2 + (50.0 if replica.index == 4 else 0.0)
+
+    study = Study(SPACE, train, replicas=5, score="median", isolate=False, surrogate="random")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hyppo.run.progress.INCUMBENT_AFTER", 0.0)
+        study.run(trials=4)
+    assert re.search(r"incumbent: trial \d, median loss [\d.e-]+, spread 22 \(x=", capsys.readouterr().err)
+
+
+def test_the_ensemble_loss_is_named_as_what_is_expected():
+    def train(replica):
+        return hyppo.Result(1.0, prediction=np.full(4, replica.params["x"]), targets=np.zeros(4))
+
+    study = Study(
+        SPACE, train, target="ensemble_loss", score="median", criterion=lambda f, y: float(np.mean((f - y) ** 2)),
+        replicas=2, isolate=False, surrogate="random",
+    )  # fmt: skip
+    study.run(trials=4, progress=False)
+    assert (study.best.goal.metric, study.best.observed) == ("ensemble loss", None)
+    assert "expected ensemble loss" in str(study.best)
 
 
 @pytest.mark.parametrize("score", ["best", 3, lambda losses: "a", lambda losses: losses[5], lambda losses: math.nan])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hyppo._version import __version__
 from hyppo.analysis.comparison import LEVEL, Comparison, compare, compare_ensembles
-from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN, MEDIAN, TRIMMED, Config
+from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, Config, word_of
 from hyppo.errors import StudyError
 from hyppo.results import goal_of
 from hyppo.search.ensembles import ensemble_stats
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hyppo.results import Best
     from hyppo.study import Study
 
-WORDS = {MEAN: "mean", MEDIAN: "median", TRIMMED: "trimmed mean"}
 CLEAR = 0.995  # probability from which a comparison is clear; it is looked at several times
 CERTAIN = 0.99  # level of the interval that is compared with the predicted one, for the same reason
 
@@ -180,15 +179,18 @@ def recommendation_confirmed(study: "Study", best: "Best") -> Confirmation | Non
     return confirmation_of(study, [own, *others[:1]], count, best.interval)
 
 
-def in_short(found: Confirmation, goal: Goal) -> str:
-    """The verdict in one line, in the sign of the metric.
+def in_short(found: Confirmation, goal: Goal, config: Config) -> str:
+    """The verdict in one line, in the sign of the metric; `goal` as in `Best`.
 
     >>> found = Confirmation(3, (0.2, 0.4), 0.3, 0.141, (-0.33, 0.93), (0.1, 0.35), True, None, "")
-    >>> in_short(found, Goal("loss"))
+    >>> in_short(found, Goal("loss"), Config())
     'mean 0.3, spread 0.141, over 2 fresh trainings: the prediction holds'
     """
     width = found.interval[1] - found.interval[0]
-    trained = f"mean {number(goal.shown(found.mean), 6, width)}, spread {number(found.spread)}, over " + counted(
+    trained = ""
+    if config.other_score and (value := summary(found.losses, config.score)) is not None:
+        trained = f"{printable(goal.metric)} {number(goal.shown(value.mean), 6, width)}, "
+    trained += f"mean {number(goal.shown(found.mean), 6, width)}, spread {number(found.spread)}, over " + counted(
         len(found.losses), "fresh training"
     )
     if found.ensemble_loss is not None:
@@ -213,7 +215,7 @@ def _measured(trial: Trial, count: int, config: Config, goal: Goal) -> str:
         )
     if stats.std is None:
         return f"{mean} (one training)"
-    name = WORDS.get(config.score, "score") if isinstance(config.score, str) else "score"
+    name = word_of(config.score)
     return (
         f"{mean} ({name} of {stats.n} trainings, standard deviation {stats.std:.2g}, 90 % interval of the "
         f"{name} {around})"
@@ -252,9 +254,10 @@ def _paragraph(
         difference = number(goal.shown(versus.difference), 4, high - low)
         in_turn = _overlap(_records(trial, count), _records(other, count))
         trained = ", trained as often and in turn with it," if in_turn else " in as many trainings"
+        the_two = f"two {word_of(study.config.score)}s" if study.config.other_score else "two"
         sentences.append(
             f"The {printable(goal.metric)} of {name}{trained} was {theirs}. The "
-            f"difference of the two is {difference} (90 % interval {between(low, high)}): the recommended "
+            f"difference of the {the_two} is {difference} (90 % interval {between(low, high)}): the recommended "
             f"configuration is the better one with probability {versus.probability:.3g}."
         )
     sentences.append(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyppo.analysis.confirmation import interval_of
 from hyppo.errors import StudyError
-from hyppo.results import LOSS
+from hyppo.results import LOSS, estimate_of, goal_of
 from hyppo.stats import LossStats
 from hyppo.text import between, number
 from hyppo.training.replica import Goal
@@ -54,7 +54,7 @@ class Front(Sequence[FrontTrial]):
         The trial with the lowest second column among those whose estimated loss is not above the interval of the
         recommended trial's: the smallest network within the interval of the best. None if neither column is the loss.
     goal : Goal
-        The metric that the losses are; `print(front)` shows it in its own sign.
+        The number that is estimated, by name, as in `Best`; `print(front)` shows it in its own sign.
     """
 
     columns: tuple[str, str]
@@ -109,7 +109,8 @@ def front(study: "Study", first: str, second: str) -> Front:
             (a, around_a), (b, around_b) = pairs
             rows.append(FrontTrial(trial.number, dict(trial.params), (a, b), (around_a, around_b)))
     columns = first, second
-    return Front(columns, _unbeaten(rows), _smallest(columns, rows, best.interval[1]), study.goal or LOSS)
+    smallest = _smallest(columns, rows, best.interval[1])
+    return Front(columns, _unbeaten(rows), smallest, estimate_of(goal_of(study), study.config))
 
 
 def _value(trial: Trial, column: str, loss: float, interval: Interval) -> tuple[float, Interval] | None:

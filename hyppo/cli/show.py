@@ -17,9 +17,9 @@ from hyppo.analysis.calibration import calibration
 from hyppo.analysis.comparison import compare_with_named
 from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.cli.console import StudyFile, console
-from hyppo.config import ENSEMBLE_LOSS, MEAN, named
+from hyppo.config import ENSEMBLE_LOSS, named, word_of
 from hyppo.errors import StudyError
-from hyppo.results import Best, estimated, goal_of
+from hyppo.results import Best, estimated, goal_of, judged_by, observed
 from hyppo.study import Study, load
 from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
 from hyppo.training.replica import Goal
@@ -110,9 +110,12 @@ class Columns:
             numbers["ensemble loss"] = lambda t: number(t.ensemble_loss, digits)
             numbers["u"] = lambda t: number(t.losses.std if t.losses else None, 3)
             criterion = "ensemble loss"
-        if study.risk > 0.0 or study.config.score != MEAN:
-            numbers["score"] = lambda t: _score(study.score(t), goal, digits)
+        if study.config.other_score:
+            criterion = word_of(study.config.score)
+            numbers[criterion] = lambda t: _score(t.score(study.target, 0.0, study.config.score), goal, digits)
+        if study.risk > 0.0:
             criterion = "score"
+            numbers[criterion] = lambda t: _score(study.score(t), goal, digits)
         numbers |= {
             "mean": lambda t: number(None if t.mean is None else goal.shown(t.mean), digits),
             "spread": lambda t: number(t.spread, 3),
@@ -231,7 +234,7 @@ def _summary(screen: Console, study: Study, name: str) -> None:
     surrogate = printable(study.surrogate)
     counts = ", ".join(f"{count} {state.value}" for state, count in states if count)
     pairs = [
-        ("study", f"seed {study.seed}, surrogate {surrogate}, risk {study.risk:g}, target {study.target}"),
+        ("study", f"seed {study.seed}, surrogate {surrogate}, {judged_by(study)}"),
         ("trials", f"{len(study.trials)}: {counts}" if counts else "none yet"),
         (
             "replicas",
@@ -273,18 +276,18 @@ def _facts(study: Study, best: Best) -> Iterable[tuple[str, str]]:
     yield "trial", f"{best.number} ({shown(name)})" if name else str(best.number)
     goal = best.goal
     around = interval(*goal.interval(*best.interval), 6)
-    estimate, mean = (number(goal.shown(value), 6, best.width) for value in (best.estimate, best.mean))
+    estimate = number(goal.shown(best.estimate), 6, best.width)
     yield "estimate", f"{estimate}, {around}, for the {estimated(study)}"
     spread = "spread unknown" if best.spread is None else f"spread {best.spread:.4g}"
     yield (
         "observed",
-        f"mean {mean}, {spread}, over {counted(best.replicas, 'replica')}"
+        f"{observed(best, 6, label=True)}, {spread}, over {counted(best.replicas, 'replica')}"
         + (f"; {best.failed} failed" if best.failed else ""),
     )
     if found := recommendation_confirmed(study, best):
-        yield "confirmed", in_short(found, goal)
+        yield "confirmed", in_short(found, goal, study.config)
     for other, versus in compare_with_named(study, best.number):
-        yield "compared", f"with {shown(other.name)} (trial {other.number}), loss: {versus}"
+        yield "compared", f"with {shown(other.name)} (trial {other.number}), {study.config.quantity('loss')}: {versus}"
     if best.ensemble_loss is not None:
         ends = f", l ± 2u: {best.loss_interval[0]:.6g} .. {best.loss_interval[1]:.6g}" if best.loss_interval else ""
         yield "ensemble loss", f"l = {best.ensemble_loss:.6g}{ends} (loss of the mean prediction)"
@@ -373,6 +376,7 @@ def _record(study: Study, listed: Sequence[Trial]) -> dict[str, Any]:
         "surrogate": str(study.surrogate),
         "risk": study.risk,
         "target": study.target,
+        "score": word_of(study.config.score),
         "trials": {state.value: sum(t.state is state for t in study.trials) for state in State},
         "replicas": {state.value: sum(r.state is state for r in replicas) for state in State},
         "recommended": recommended,

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.text import Text
 
 from hyppo.cli.console import StudyFile, console
-from hyppo.config import ENSEMBLE_LOSS, named
+from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, named, word_of
 from hyppo.errors import LogError, StudyError
 from hyppo.log import open_reader
-from hyppo.results import LOSS, OF_ENSEMBLES, Best, goal_of
+from hyppo.results import LOSS, Best, goal_of, observed
 from hyppo.study import Study, study_of
 from hyppo.text import between, counted, duration, number, printable, shown
 from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
@@ -239,16 +239,16 @@ class Watched:
             return f"no recommendation: {printable(self._why_not)}" if self._why_not else "no recommendation yet"
         best = self._best
         low, high = best.goal.interval(*best.interval)
-        named = "" if best.goal in (LOSS, OF_ENSEMBLES) else f"{printable(best.goal.metric)} "
+        ensemble = self._study is not None and self._study.target == ENSEMBLE_LOSS
+        named = "" if ensemble or best.goal == LOSS else f"{printable(best.goal.metric)} "
         value = f"estimate {named}{number(best.goal.shown(best.estimate), 5, best.width)}"
-        if self._study is not None and self._study.target == ENSEMBLE_LOSS:
+        if ensemble:
             value = f"ensemble loss {number(best.ensemble_loss, 5)}, {value}"
         spread = "" if best.spread is None else f" ± {number(best.spread, 2)}"
         ends = f" ({between(low, high)})" if math.isfinite(best.width) else ""
         since = "" if self._best_of == self._losses() else f" after {counted(self._best_of, 'training')}"
         text = f"recommended{since}: trial {best.number}, {value}{ends}"
-        mean = number(best.goal.shown(best.mean), 5, best.width)
-        return f"{text}, observed {mean}{spread} over {counted(best.replicas, 'replica')}"
+        return f"{text}, observed {observed(best, 5)}{spread} over {counted(best.replicas, 'replica')}"
 
     def _pending(self, now: float) -> list[str]:
         rows = []
@@ -262,17 +262,22 @@ class Watched:
         return rows
 
     def _sparkline(self, width: int) -> str:
-        """The best mean after each trial, in the sign of the metric, the latest at the right."""
-        means = [t.mean for t in self._trials() if t.mean is not None]
-        if self._study is None or len(means) < 2:
+        """The best mean, or other score, after each trial, in the sign of the metric, the latest at the right."""
+        if self._study is None:
             return ""
-        goal = goal_of(self._study)
-        best = list(accumulate(means, min))
+        goal, score = goal_of(self._study), self._study.config.score
+        known = [stats.mean for t in self._trials() if (stats := t.observed(MEAN_LOSS, score)) is not None]
+        if len(known) < 2:
+            return ""
+        best = list(accumulate(known, min))
         best = [best[i * (len(best) - 1) // (width - 1)] for i in range(width)] if len(best) > width else best
         values = [goal.shown(loss) for loss in best]
         low = min(values)
         step = (max(values) - low) / (len(BARS) - 1) or 1.0
-        return "".join(BARS[round((value - low) / step)] for value in values) + f"  best mean {number(values[-1])}"
+        return (
+            "".join(BARS[round((value - low) / step)] for value in values)
+            + f"  best {word_of(score)} {number(values[-1])}"
+        )
 
     @property
     def _hindrance(self) -> str:

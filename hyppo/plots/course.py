@@ -1,7 +1,6 @@
 """How a study goes: convergence, learning curves, and the times of the trainings."""
 
 from hyppo.arguments import takes_study
-from hyppo.config import ENSEMBLE_LOSS
 from hyppo.plots import tables
 from hyppo.plots.style import (
     BLUE,
@@ -100,7 +99,8 @@ def convergence(study: Study) -> Figure:
     dots = line.mark_point(color=BLUE, filled=True, size=40, clip=True).encode(
         x=x, y=alt.Y("estimate:Q", scale=scale), tooltip=tips
     )
-    estimate = "estimated ensemble loss" if study.target == ENSEMBLE_LOSS else "estimate"
+    quantity = study.config.quantity(goal.metric)
+    estimate = "estimate" if quantity == goal.metric else f"estimated {printable(quantity)}"
     note = joined(
         f"line: {estimate} of the recommendation at that time, band: its 90 % interval",
         tables.of_all(len(drawn), len(every), "trainings"),

@@ -6,7 +6,6 @@ import numpy as np
 
 from hyppo.analysis.sources import spread_by_source
 from hyppo.arguments import takes_study
-from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots import tables
 from hyppo.plots.style import (
@@ -69,7 +68,7 @@ def confirmation(study: Study) -> Figure:
         band = [{"who": _called(study.trials[best.number], best.number), "low": low, "high": high}]
         predicted = alt.Chart(data(band)).mark_bar(opacity=0.25, color=BLUE)
         layers.insert(0, predicted.encode(x=alt.X("low:Q", scale=scale), x2="high:Q", y=y))
-    predicts = estimated(study) if study.target == ENSEMBLE_LOSS else "mean of fresh trainings"
+    predicts = "mean of fresh trainings" if study.config.quantity(goal.metric) == goal.metric else estimated(study)
     return finished(
         alt.layer(*layers),
         f"Confirmation\nblue: 90 % interval that was predicted for the {predicts} of the recommended",

@@ -169,7 +169,8 @@ def sobol(study: Study) -> Figure:
 
 def sobol_charts(study: Study) -> tuple[list[Any], str]:
     """A chart for the loss, one for the spread if there is enough of it, and a sentence."""
-    parts = [("loss", sensitivity(study, samples=512))]
+    loss = study.config.quantity("loss")
+    parts = [(loss, sensitivity(study, samples=512))]
     with contextlib.suppress(StudyError):  # too few spreads, or they do not differ
         parts.append(("spread", sensitivity(tables.spread_study(study), samples=512)))
     total = parts[0][1].total
@@ -177,7 +178,7 @@ def sobol_charts(study: Study) -> tuple[list[Any], str]:
     order = [tables.label_of(study.space.names[i]) for i in ranked]
     charts = [_sobol(of, found, order).properties(height=max(60, 30 * len(order))) for of, found in parts]
     first = ", ".join(f"{order[k]} {number(float(total[i]), 2)}" for k, i in enumerate(ranked[:3]))
-    return charts, f"Total Sobol indices of the loss, largest first: {first}."
+    return charts, f"Total Sobol indices of the {loss}, largest first: {first}."
 
 
 def _sobol(of: str, found: Sensitivity, order: list[str]) -> Any:

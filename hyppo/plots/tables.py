@@ -11,9 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from hyppo.analysis.confirmation import WORDS
 from hyppo.analysis.front import Front
-from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import StudyError
 from hyppo.plots.style import LOSS_DIGITS, rounded
 from hyppo.results import goal_of
@@ -61,11 +59,9 @@ def as_shown(goal: Goal, loss: float | None) -> float | None:
 
 def loss_name(study: Study) -> str:
     """The axis title for `value_of`, in the metric's own sign."""
-    if study.target == ENSEMBLE_LOSS:
-        return "ensemble loss"
-    score = study.config.score
-    named = printable(goal_of(study).metric)
-    return f"{WORDS[score]} {named}" if isinstance(score, str) else f"score of {named}"
+    name = printable(goal_of(study).metric)
+    quantity = study.config.quantity(name)
+    return f"mean {name}" if quantity == name else quantity
 
 
 _BEST: WeakKeyDictionary[Study, tuple[tuple[Trial, ...], int | None]] = WeakKeyDictionary()

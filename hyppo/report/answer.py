@@ -7,7 +7,7 @@ from typing import Any
 from hyppo.analysis.comparison import compare_with_named
 from hyppo.analysis.confirmation import in_short, recommendation_confirmed
 from hyppo.errors import StudyError
-from hyppo.results import Best, estimated
+from hyppo.results import Best, estimated, observed
 from hyppo.study import Study
 from hyppo.text import counted, interval, metric, number, printable
 
@@ -59,11 +59,10 @@ class Answer:
     def _facts(self, best: Best) -> list[tuple[str, str]]:
         trial = self.study.trials[best.number]
         spread = "spread unknown" if best.spread is None else f"spread {number(best.spread)}"
-        mean = number(best.goal.shown(best.mean), 6, best.width)
-        observed = f"mean {mean}, {spread}, over {counted(best.replicas, 'replica')}"
+        seen = f"{escape(observed(best, 6, label=True))}, {spread}, over {counted(best.replicas, 'replica')}"
         if best.failed:
-            observed += f'; <strong class="bad">{best.failed} of its trainings failed</strong>'
-        facts = [("Why", text(best.reason)), ("Observed", observed)]
+            seen += f'; <strong class="bad">{best.failed} of its trainings failed</strong>'
+        facts = [("Why", text(best.reason)), ("Observed", seen)]
         if best.ensemble_loss is not None:
             ends = ""
             if best.loss_interval is not None:
@@ -71,7 +70,7 @@ class Answer:
             facts.append(("Ensemble", f"loss of the mean prediction {number(best.ensemble_loss, 6)}{ends}"))
         facts += self._confirmed(best)
         for other, found in compare_with_named(self.study, best.number):
-            facts.append((f"Against {text(other.name)}", f"loss: {text(found)}"))
+            facts.append((f"Against {text(other.name)}", f"{self.study.config.quantity('loss')}: {text(found)}"))
         if metrics := trial.metrics:
             facts.append(
                 ("Metrics", ", ".join(f"{text(name)} {metric(name, value)}" for name, value in metrics.items()))
@@ -85,7 +84,10 @@ class Answer:
         found = recommendation_confirmed(self.study, best)
         if found is None:
             return []
-        return [("Confirmation", in_short(found, best.goal)), ("For a paper", text(found.text))]
+        return [
+            ("Confirmation", escape(in_short(found, best.goal, self.study.config))),
+            ("For a paper", text(found.text)),
+        ]
 
 
 def code(params: dict[str, Any]) -> str:

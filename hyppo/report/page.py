@@ -20,7 +20,7 @@ from hyppo.plots import tables
 from hyppo.plots.style import finished
 from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
 from hyppo.report.answer import Answer, text
-from hyppo.results import goal_of
+from hyppo.results import goal_of, judged_by
 from hyppo.study import Study
 from hyppo.text import counted, digits_of, metric, number, printable, shown
 from hyppo.trial import State, Trial
@@ -128,7 +128,7 @@ def status(study: Study) -> str:
         parts.append(f"{counted(len(confirmations), 'confirmation')}, {failed} failed")
     if pending:
         parts.append("the study may be running: this page is how it stood")
-    parts.append(f"seed {study.seed}, risk {study.risk:g}, target {text(study.target)}")
+    parts.append(f"seed {study.seed}, {text(judged_by(study))}")
     return "; ".join(parts)
 
 

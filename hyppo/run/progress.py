@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from hyppo.config import ENSEMBLE_LOSS, named
 from hyppo.errors import StudyError
 from hyppo.loop import Options, Status
-from hyppo.results import LOSS, OF_ENSEMBLES
+from hyppo.results import LOSS
 from hyppo.study import Study
 from hyppo.text import Stream, counted, duration, number, printable, shown
 from hyppo.training.replica import Outcome, Task
@@ -171,7 +171,8 @@ class Progress:
         if self._best is None:
             return ""
         best = self._best
-        spread = "" if best.spread is None else f" ± {best.spread:.2g}"
+        around = " ±" if best.observed is None else ", spread"  # which is not that of another score
+        spread = "" if best.spread is None else f"{around} {best.spread:.2g}"
         shown_name = "" if best.goal == LOSS else f"{printable(best.goal.metric)} "
         if self._study.target == ENSEMBLE_LOSS:
             value = f"ensemble loss {number(best.ensemble_loss)} (mean {best.mean:.4g}{spread})"
@@ -187,9 +188,10 @@ class Progress:
         from rich.text import Text
 
         running = Table.grid(padding=(0, 2))
-        now = time.monotonic()
+        now, goal = time.monotonic(), LOSS
+        if self._best is not None and self._study.target != ENSEMBLE_LOSS:
+            goal = self._study.trials[self._best.number].goal or LOSS
         for one in status.running[:RUNNING_SHOWN]:
-            goal = LOSS if self._best is None or self._best.goal == OF_ENSEMBLES else self._best.goal
             last = "" if one.loss is None else f"step {one.step}, {printable(goal.metric)} {goal.shown(one.loss):.4g}"
             running.add_row(named(one.task.trial, one.task.index), duration(now - one.since), last)
         if len(status.running) > RUNNING_SHOWN:

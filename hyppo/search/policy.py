@@ -181,7 +181,12 @@ class Policy:
         if not settled:
             return None
         known = columns.known(self.config.risk)
-        found = recommend(known, required=self.config.required, failed=self._failed(columns, known))
+        found = recommend(
+            known,
+            required=self.config.required,
+            failed=self._failed(columns, known),
+            quantity=self.config.quantity("loss"),
+        )
         return None if found is None else (settled[found.row], found)
 
     def estimates(self, columns: Columns) -> list[tuple[Trial, float, tuple[float, float]]]:

@@ -82,7 +82,9 @@ def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None)
 
 
 @on_one_thread
-def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None) -> Recommendation | None:
+def recommend(
+    known: Known, *, required: int = 1, failed: IntArray | None = None, quantity: str = "loss"
+) -> Recommendation | None:
     """The visited point with the best estimate of the score, which is not the luckiest observation.
 
     A point must have earned its place: the choice adds some of the posterior's uncertainty and of the observation's
@@ -90,7 +92,7 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     replicas and 1.5 times with single noisy ones. If the process sees no noise, the observation is the truth: every
     blend was worse there.
 
-    For the arguments see `estimate`. None without observations.
+    For the arguments see `estimate`; `quantity` names the score in the reason, without risk. None without observations.
     """
     if known.data.mean.size == 0:
         return None
@@ -98,7 +100,7 @@ def recommend(known: Known, *, required: int = 1, failed: IntArray | None = None
     failures = _failures_of(evidence, failed)
     able = _able(known, required, failures)
     index = int(able[np.argmin(_caution(known, able))])
-    reason = _reason(known, index, failures) + _failures(evidence, failures, index)
+    reason = _reason(known, index, failures, quantity) + _failures(evidence, failures, index)
     found = estimated(known, np.array([index]))
     interval = float(found.low[0]), float(found.high[0])
     return Recommendation(int(evidence.row[index]), float(found.value[0]), interval, reason)
@@ -163,8 +165,8 @@ def _able(known: Known, required: int, failures: IntArray) -> IntArray:
     return np.sort(np.concatenate([np.flatnonzero(twice), clear]))
 
 
-def _reason(known: Known, index: int, failures: IntArray) -> str:
-    """Why the point is recommended and, if another one has a lower observed loss, why not that one."""
+def _reason(known: Known, index: int, failures: IntArray, quantity: str) -> str:
+    """Why the point is recommended and, if another one has a lower observed score, why not that one."""
     evidence = known.evidence
     settled = np.flatnonzero(evidence.settled)
     lowest = int(settled[np.argmin(evidence.score[settled])])
@@ -172,7 +174,7 @@ def _reason(known: Known, index: int, failures: IntArray) -> str:
     if evidence.score[index] <= evidence.score[lowest]:
         agrees = ", and the surrogate agrees" if known.enough else "; too little is known for a model of the loss"
         return f"the best observed{effects}{agrees}"
-    count, quantity = int(evidence.count[lowest]), "loss" if evidence.added is None else "score"
+    count, quantity = int(evidence.count[lowest]), quantity if evidence.added is None else "score"
     other = f"the best observed {quantity}{effects} ({evidence.score[lowest]:.6g} over {counted(count, 'training')})"
     if failures[lowest] > count:
         return f"{other} is of a point of which {failures[lowest]} trainings failed"
