@@ -224,6 +224,11 @@ class Trial:
         return tuple(r.seed for r in self.pending)
 
 
+def records_of(trial: Trial) -> tuple[ReplicaRecord, ...]:
+    """All trainings of a trial: its replicas, then its confirmations."""
+    return (*trial.replicas, *trial.confirmations)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Replicas became pending: of a new trial if `number` is new, of an existing one otherwise."""
@@ -358,7 +363,7 @@ def apply(trials: Trials, event: Event, position: int) -> None:
 
 def _merged(trial: Trial, records: Iterable[ReplicaRecord]) -> Trial:
     """The trial with new or settled replicas and confirmations."""
-    known = {r.index: r for r in (*trial.replicas, *trial.confirmations)}
+    known = {r.index: r for r in records_of(trial)}
     for record in records:
         before = known.get(record.index)
         if before is not None and before.state is State.FAILED and record.state is State.PENDING:

@@ -20,7 +20,7 @@ from hyppo.log import Header, read_log
 from hyppo.log.output import replaced
 from hyppo.study import Study, study_of
 from hyppo.text import counted, printable
-from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, Trial
+from hyppo.trial import Asked, Began, Event, Note, Planned, ReplicaRecord, Settled, Trial, records_of
 
 Rows = Mapping[str, list[Any]]
 """Columns of the table, one entry a replica."""
@@ -116,7 +116,7 @@ def _print(content: bytes) -> None:
 
 def _trained(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
     """Every replica and confirmation, each with its trial."""
-    return [(t, r) for t in study.trials for r in (*t.replicas, *t.confirmations)]
+    return [(t, r) for t in study.trials for r in records_of(t)]
 
 
 def _rows(study: Study) -> Rows:

@@ -23,7 +23,7 @@ from hyppo.results import Best, estimated, goal_of, judged_by, observed
 from hyppo.study import Study, load
 from hyppo.text import counted, digits_of, interval, metric, number, printable, ranged, shown
 from hyppo.training.replica import Goal
-from hyppo.trial import ReplicaRecord, State, Trial
+from hyppo.trial import ReplicaRecord, State, Trial, records_of
 
 ALWAYS = ("metrics.seconds", "metrics.memory")  # of every training, and listed only if asked for
 GAP = "  "  # between two columns
@@ -330,7 +330,7 @@ def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
 
 def _failures(study: Study) -> list[tuple[Trial, ReplicaRecord]]:
     """Failed replicas and confirmations, each with its trial."""
-    return [(t, r) for t in study.trials for r in (*t.replicas, *t.confirmations) if r.failure is not None]
+    return [(t, r) for t in study.trials for r in records_of(t) if r.failure is not None]
 
 
 # -- the same for a program -------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from hyppo.log import open_reader
 from hyppo.results import LOSS, Best, goal_of, observed
 from hyppo.study import Study, study_of
 from hyppo.text import between, counted, duration, number, printable, shown
-from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial
+from hyppo.trial import Asked, Event, Note, Planned, ReplicaRecord, State, Trial, records_of
 
 BARS = "▁▂▃▄▅▆▇█"
 RECENT = 30  # trainings that the rate is taken from
@@ -201,7 +201,7 @@ class Watched:
         return text
 
     def _rate(self) -> str:
-        records = [r for t in self._trials() for r in (*t.replicas, *t.confirmations)]
+        records = [r for t in self._trials() for r in records_of(t)]
         ends = sorted(r.end for r in records if r.end is not None and r.state is not State.PENDING)[-RECENT:]
         if len(ends) < 2 or not ends[-1] > ends[0]:
             return "rate not known yet"
@@ -253,7 +253,7 @@ class Watched:
     def _pending(self, now: float) -> list[str]:
         rows = []
         for trial in self._trials():
-            for r in (*trial.replicas, *trial.confirmations):
+            for r in records_of(trial):
                 if r.state is not State.PENDING:
                     continue
                 since = self._asked.get((trial.number, r.index))
@@ -312,7 +312,7 @@ class Watched:
             lines += _wrapped(text, width, 2 if height < 40 else 6, "")
         if spark := self._sparkline(min(LONGEST, width - 24)):
             lines.append(Text(spark, "cyan"))
-        failed = [(t.number, r) for t in self._trials() for r in (*t.replicas, *t.confirmations) if r.failure]
+        failed = [(t.number, r) for t in self._trials() for r in records_of(t) if r.failure]
         failed.sort(key=lambda pair: pair[1].end or 0.0)
         bottom = [Text(printable(f"failed: {named(at, r.index)}: {r.failure}"), "red") for at, r in failed[-FAILURES:]]
         room = height - len(lines) - len(bottom) - (3 if bottom else 2)

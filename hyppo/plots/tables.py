@@ -19,7 +19,7 @@ from hyppo.space import Choice, FloatArray, Ordinal
 from hyppo.study import Study
 from hyppo.text import printable, shown
 from hyppo.training.replica import Goal
-from hyppo.trial import ReplicaRecord, State, Trial
+from hyppo.trial import ReplicaRecord, State, Trial, records_of
 
 POINTS = 2000  # trainings drawn one by one
 LINES = 400  # trials drawn as a line each
@@ -316,7 +316,7 @@ def failure_rows(study: Study) -> tuple[list[Row], dict[str, int]]:
     counts: dict[str, int] = {}
     rows: dict[int, Row] = {}
     for t in in_space(study):
-        for r in (*t.replicas, *t.confirmations):
+        for r in records_of(t):
             if r.failure is None:
                 continue
             kind = printable(r.failure.type)

@@ -23,7 +23,7 @@ from hyppo.report.answer import Answer, text
 from hyppo.results import goal_of, judged_by
 from hyppo.study import Study
 from hyppo.text import counted, digits_of, metric, number, printable, shown
-from hyppo.trial import State, Trial
+from hyppo.trial import State, Trial, records_of
 
 LISTED = 20  # trials in the table
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -319,7 +319,7 @@ def _failures_table(study: Study) -> str:
     _, counts = tables.failure_rows(study)
     last: dict[str, tuple[str, str]] = {}
     for t in study.trials:
-        for r in (*t.replicas, *t.confirmations):
+        for r in records_of(t):
             if r.failure is not None:
                 last[printable(r.failure.type)] = named(t.number, r.index), r.failure.message
     rows = [[escape(kind), str(count), last[kind][0], text(last[kind][1][:400])] for kind, count in counts.items()]
