@@ -79,6 +79,20 @@ def test_without_noise_next_to_nothing_is_repeated():
         assert (counts(drive(None, 50, 0.0, seed)) - 1).sum() <= 2
 
 
+def test_one_equal_loss_is_no_proof_that_there_is_no_noise():
+    """A metric that comes in steps, such as the accuracy on few examples, may be the same in two trainings of a point."""
+    study = Study(SQUARE, seed=0)
+    for _ in range(80):
+        trial = study.ask()
+        (index,) = (replica.index for replica in trial.pending)
+        # The first two trainings of a point are equal, and the others have noise.
+        lucky = random.Random(trial.seeds[0] if index > 1 else trial.number).gauss(0, 1)
+        study.tell(trial.number, [bowl(trial.params) + 0.1 * lucky])
+    further = counts(study) - 1
+    assert further.max() > 2  # the point whose first two are equal is trained again
+    assert further.sum() > 10
+
+
 def test_fixed_replicas_stay_fixed():
     assert set(counts(drive(3, 45, 0.1))) == {3}
     assert set(counts(drive(1, 45, 0.1))) == {1}

@@ -41,6 +41,7 @@ CONTENDERS = 20
 SCREENED = 100  # points with the least means, among which the contenders are found
 CLEAR = 0.01  # expected loss, in standard deviations of all scores, from which the order of the contenders is clear
 EXACT = 2e-6  # variance of the means up to which the order of the contenders is clear: they differ by more
+CONVINCING = 2  # repeated trainings, all with the loss of the first of their point, that prove that there is no noise
 DRAWS = 256
 TESTED = 3  # trainings of the lead if failures are frequent
 
@@ -104,8 +105,9 @@ def contenders(
     able = evidence.settled & (failed[evidence.row] <= evidence.count)
     if not able.any():
         return {}
-    if evidence.noise is None:
-        # One repeated training tells noise from a rough surface, and the best observed is the first to doubt.
+    repeats = int((evidence.count - 1).sum())
+    if evidence.noise is None or (repeats < CONVINCING and not evidence.variance.any()):
+        # Repeated trainings tell noise from a rough surface, and the best observed is the first to doubt.
         first = int(evidence.row[np.argmin(np.where(able, evidence.y, np.inf))])
         if room[first]:
             return {first: 1}
