@@ -36,6 +36,7 @@ def test_a_sound_study(path):
     assert "journal none: the study was closed" in text
     assert "sound: all of it can be read" in text
     assert [p.name for p in path.parent.iterdir()] == ["study.h5"]
+    assert f"study.repaired.h5: {len(EVENTS)} events; nothing is lost" in check(path, "--repair")
     assert path.read_bytes() == before
 
 

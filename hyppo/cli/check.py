@@ -39,7 +39,8 @@ def check(
         say("sound: all of it can be read")
     if mend:
         target = repair(found)
-        say(f"{target}: {counted(len(found.events), 'event')}; the lost part is listed above")
+        lost = "the lost part is listed above" if found.lost else "nothing is lost"
+        say(f"{target}: {counted(len(found.events), 'event')}; {lost}")
         say(
             f"to continue this study, move {found.path.name} and its journal away and give the new file that name: "
             f"predictions and networks are in {found.path.name}.d"
