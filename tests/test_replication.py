@@ -80,7 +80,7 @@ def test_without_noise_next_to_nothing_is_repeated():
 
 
 def test_one_equal_loss_is_no_proof_that_there_is_no_noise():
-    """A metric that comes in steps, such as the accuracy on few examples, may be the same in two trainings of a point."""
+    """A metric in steps, such as the accuracy on few examples, may be the same in two trainings of a point."""
     study = Study(SQUARE, seed=0)
     for _ in range(80):
         trial = study.ask()
