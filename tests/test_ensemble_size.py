@@ -111,7 +111,7 @@ def test_a_confirmation_is_a_new_ensemble(isolate, tmp_path):
     again = hyppo.load(path)
     again._criterion = mse
     assert recommendation_confirmed(again, again.best) == found
-    assert "loss of their ensemble" in in_short(found, Goal("loss"))
+    assert "loss of their ensemble" in in_short(found, Goal("loss"), one.config)
     assert again.compare("best", "baseline") == found.versus
 
 

@@ -1,9 +1,9 @@
 """Messages between the ranks of an MPI job, and a socket that wakes a sleeping rank.
 
 Nothing here blocks inside MPI: a blocking receive or barrier burns a core under every MPI measured. A rank that waits
-for a message sleeps between two looks, up to `LONGEST`; a look costs 0.02 ms. MPI has no descriptor to wait on, so each
-message to a rank on the same host is followed by a datagram to a socket that the rank sleeps on. The datagram only says
-"look now": a rank that misses it, or is on another host, looks a little later.
+for a message sleeps between two looks, up to `LONGEST`; a look costs 0.02 to 0.2 ms. MPI has no descriptor to wait on,
+so each message to a rank on the same host is followed by a datagram to a socket that the rank sleeps on. The datagram
+only says "look now": a rank that misses it, or is on another host, looks a little later.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from hyppo.launch.wire import readable
 
 TAG = 29401  # keeps these messages apart from those of a script that uses MPI itself
 SHORTEST, LONGEST = 1e-4, 5e-3  # s between two looks
+WOKEN = 20e-3  # s between two looks of a rank on the host of rank 0, whose messages wake it
 FAR = 1e-3  # s between two looks of rank 0 where it waits for other hosts: 2 % of a core, and 4 ms less a training
 SLOWER = 1.25  # each sleep to the last one: a message waits a quarter of the time that it took to come, at most
 FAREWELL = 10.0  # s that the end of the job may wait for messages under way

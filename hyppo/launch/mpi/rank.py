@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from hyppo.errors import LaunchError
 from hyppo.launch.mpi.messages import Begin, Bye, Ended, Hello, Kill, Noticed, Release, Reported, RequestStop, Settings
-from hyppo.launch.mpi.messenger import FAREWELL, SHORTEST, Messenger
+from hyppo.launch.mpi.messenger import FAREWELL, LONGEST, SHORTEST, WOKEN, Messenger
 from hyppo.launch.mpi.world import Launcher
 from hyppo.launch.output import relay
 from hyppo.launch.process import Ending, TrainingProcess
@@ -105,7 +105,8 @@ class Rank:
 
     def rest(self, pause: float) -> float:
         """Wait for the training process, `pause` seconds at most, and look at it; how long to wait next time."""
-        pause = self._messenger.sleep(pause, *(self._process.files if self._process is not None else ()))
+        files = self._process.files if self._process is not None else ()
+        pause = self._messenger.sleep(pause, *files, longest=WOKEN if self._messenger.can_wake(0) else LONGEST)
         self._look()
         return pause
 

@@ -58,11 +58,12 @@ def check_size(trainer: Any, replica: Replica) -> None:
         The numbers of ranks differ, or ranks would share a GPU.
     """
     if trainer.world_size == replica.world_size:
-        device = trainer.strategy.root_device
-        if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        devices = getattr(trainer.strategy, "parallel_devices", None) or ()
+        gpus = torch.cuda.device_count()
+        if any(device.type == "cuda" and (device.index or 0) >= gpus for device in devices):
             raise StudyError(
                 f"{replica.world_size} ranks train this replica together, each on a GPU of its own, and this node has "
-                f"{torch.cuda.device_count()} for them: reduce data_parallel, or set Trainer(accelerator='cpu')"
+                f"{gpus} for them: reduce data_parallel, or set Trainer(accelerator='cpu')"
             )
         return
     told = f"({type(trainer.strategy).__name__}, devices={trainer.num_devices}, num_nodes={trainer.num_nodes})"
