@@ -60,11 +60,30 @@ class Submitted:
     def is_in(self, *states):
         """Whether the job is in one of these states. Submit it again if its ranks did not find each other."""
         state = self.state
-        if state == "FAILED" and self.tries and GARBLED in self.text and "rank 0 asks" not in self.text:
-            self.tries -= 1
-            self.submit()
+        if state == "FAILED" and self._is_garbled:
+            self._submit_again()
             state = self.state
         return state in states
+
+    @property
+    def _is_garbled(self):
+        return GARBLED in self.text and "rank 0 asks" not in self.text
+
+    def _submit_again(self):
+        assert self.tries, self.text
+        self.tries -= 1
+        self.submit()
+
+    def until_has(self, condition, seconds=30):
+        """Wait for what the job does. Its ranks may also wait for ever for those that they did not find."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if self._is_garbled and time.monotonic() > end - 0.5 * seconds:
+                subprocess.run(["scancel", self.number], check=True, timeout=10)
+                self._submit_again()
+                end = time.monotonic() + seconds
+            assert time.monotonic() < end, f"not after {seconds} s: {self.fields}\n{self.text}"
+            time.sleep(0.2)
 
     @property
     def fields(self):

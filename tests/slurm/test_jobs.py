@@ -87,12 +87,12 @@ def test_one_process_takes_the_same_path_through_two_warnings(submit, tmp_path):
 
     pace(tmp_path, 1)
     job = submit("tune.py", "--time", 5, "--grace", 2)
-    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 2)
     job.warn()
     job.until_requeued(1)
     pace(tmp_path, 0.5)
     job.start_now()
-    until(lambda: losses(tmp_path / "study.h5") >= 12, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 12)
     job.warn()
     job.until_requeued(2)
     pace(tmp_path, 0.05)
@@ -105,7 +105,7 @@ def test_one_process_takes_the_same_path_through_two_warnings(submit, tmp_path):
 def test_mpiexec_in_place_of_srun(submit, tmp_path):
     pace(tmp_path, 1)
     job = submit("tune.py", "--nodes", 2, "--ranks-per-node", 2, "--mpi", "mpiexec", "--time", 5, "--grace", 2)
-    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 2)
     job.warn()
     job.until_requeued(1)
     assert WARNED in job.text
@@ -135,11 +135,11 @@ def test_a_failure_ends_the_job(submit, tmp_path):
 def test_restarts_are_limited(submit, tmp_path):
     pace(tmp_path, 1)
     job = submit("tune.py", "--time", 5, "--grace", 1, "--restarts", 1)
-    until(lambda: losses(tmp_path / "study.h5") >= 1, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 1)
     job.warn()
     job.until_requeued(1)
     job.start_now()
-    until(lambda: losses(tmp_path / "study.h5") >= 3, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 3)
     job.warn()
     job.until("FAILED")
     assert "not requeued: 1 restarts were allowed" in job.text
@@ -150,7 +150,7 @@ def test_ranks_killed_by_the_warning_do_not_stand_in_the_way_of_the_restart(subm
     wait = '    while not Path("go on").exists():\n        time.sleep(0.1)\n'
     (tmp_path / "slow.py").write_text(TUNE.read_text() + wait)
     job = submit("slow.py", "--ranks-per-node", 2, "--time", 5)
-    until(lambda: "finished" in job.text, 30, lambda: job.text)
+    job.until_has(lambda: "finished" in job.text)
     job.warn()
     job.until_requeued(1)
     assert "User defined signal 1" in job.text
@@ -164,7 +164,7 @@ def test_ranks_killed_by_the_warning_do_not_stand_in_the_way_of_the_restart(subm
 def test_cancelled_jobs_leave_nothing_behind(submit, tmp_path):
     pace(tmp_path, 1)
     job = submit("tune.py", "--nodes", 2, "--ranks-per-node", 2, "--time", 5)
-    until(lambda: losses(tmp_path / "study.h5") >= 2, 30, lambda: job.text)
+    job.until_has(lambda: losses(tmp_path / "study.h5") >= 2)
     assert processes_in(tmp_path)
     subprocess.run(["scancel", job.number], check=True, timeout=10)
     job.until("CANCELLED")
