@@ -359,7 +359,7 @@ def of_two_optimizers(noise=0.3):
             return {"loss": loss}, (trained, others, *rest)
 
     model = Two()
-    model.compile("sgd", "mse", run_eagerly=backend == "jax")  # where a step may change a variable
+    model.compile("sgd", "mse", run_eagerly=backend == "jax")  # eager steps may change variables on JAX too
     return model
 
 

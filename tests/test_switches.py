@@ -73,7 +73,7 @@ def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):
 
 @pytest.mark.parametrize("framework", ["torch", "keras", "jax", "multiprocessing"])
 def test_switches_end_with_the_training_that_imports_the_framework(tmp_path, framework):
-    """In a new process, where the first training imports it and then changes a switch."""
+    """The process is new: its first training imports the framework and then changes a switch."""
     pytest.importorskip(framework)
     code = """
 import sys, tempfile

@@ -314,7 +314,7 @@ class Server:
                 stream.flush()
         del replica
         try:
-            clear()
+            clear()  # `train` has done so, but hides the error: the training itself is done
             usable = True
         except Exception:
             usable = False

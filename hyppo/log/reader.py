@@ -20,8 +20,8 @@ from hyppo.trial import Event
 
 TRIES = 50
 PAUSE = 0.01  # seconds
-PATIENCE = 2.0  # seconds after which a large file that stays as it is is looked at LOOKS times only
-LOOKS = 4  # a file that was not closed and has no journal is taken for what it is at the last
+PATIENCE = 2.0  # seconds; after them a file that does not change is read LOOKS times only
+LOOKS = 4  # only the last one accepts a file that was not closed and has no journal: its writer may be at work before
 
 
 class LogReader:

@@ -75,7 +75,7 @@ class Submitted:
         self.submit()
 
     def until_has(self, condition, seconds=30):
-        """Wait for what the job does. Its ranks may also wait for ever for those that they did not find."""
+        """Wait until `condition` holds. Submit the job again if its ranks wait for ever for others."""
         end = time.monotonic() + seconds
         while not condition():
             if self._is_garbled and time.monotonic() > end - 0.5 * seconds:

@@ -147,7 +147,7 @@ class Rank:
                 reference = None if rank in self._known_to else self._reference
                 self._known_to.add(rank)
                 self._messenger.send(rank, Begin(begin.serial, begin.task, begin.key, reference, settings, its))
-        new = self._process is None or begin.settings != self._settings
+        new = begin.settings != self._settings
         if self._process is None or new:
             if self._process is not None:
                 self._process.close()
