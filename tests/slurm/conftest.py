@@ -10,7 +10,6 @@ import pytest
 
 HERE = Path(__file__).parent
 STATE = HERE.parent.parent / "build" / "slurm"
-GARBLED = "mpi/pmi2: invalid client request"  # now and then Slurm 22.05 misreads a message of MPICH's start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,42 +47,14 @@ class Submitted:
 
     def __init__(self, directory, *arguments):
         self.directory = directory
-        self.command = [sys.executable, "-m", "hyppo", "slurm", "--submit", *map(str, arguments)]
-        self.submit()
-        self.tries = 3  # how often it may be submitted again
-
-    def submit(self):
-        run = subprocess.run(self.command, cwd=self.directory, capture_output=True, text=True, timeout=60)
+        command = [sys.executable, "-m", "hyppo", "slurm", "--submit", *map(str, arguments)]
+        run = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
         assert run.returncode == 0, run.stderr
         self.number = run.stdout.split()[-1]
 
-    def is_in(self, *states):
-        """Whether the job is in one of these states. Submit it again if its ranks did not find each other."""
-        state = self.state
-        if state == "FAILED" and self._is_garbled:
-            self._submit_again()
-            state = self.state
-        return state in states
-
-    @property
-    def _is_garbled(self):
-        return GARBLED in self.text and "rank 0 asks" not in self.text
-
-    def _submit_again(self):
-        assert self.tries, self.text
-        self.tries -= 1
-        self.submit()
-
     def until_has(self, condition, seconds=30):
-        """Wait until `condition` holds. Submit the job again if its ranks wait for ever for others."""
-        end = time.monotonic() + seconds
-        while not condition():
-            if self._is_garbled and time.monotonic() > end - 0.5 * seconds:
-                subprocess.run(["scancel", self.number], check=True, timeout=10)
-                self._submit_again()
-                end = time.monotonic() + seconds
-            assert time.monotonic() < end, f"not after {seconds} s: {self.fields}\n{self.text}"
-            time.sleep(0.2)
+        """Wait until a condition holds, with the job's state and text in the error if it does not."""
+        until(condition, seconds, lambda: f"{self.fields}\n{self.text}")
 
     @property
     def fields(self):
@@ -106,12 +77,12 @@ class Submitted:
 
     def until(self, *states, seconds=60):
         """Wait for a state; Slurm has the job's processes ended by then."""
-        until(lambda: self.is_in(*states), seconds, lambda: f"{states}; {self.fields}\n{self.text}")
+        until(lambda: self.state in states, seconds, lambda: f"{states}; {self.fields}\n{self.text}")
 
     def until_requeued(self, restart, seconds=60):
         """Wait until the job is back in the queue for its n-th restart."""
         until(
-            lambda: self.is_in("PENDING") and self.restarts == restart,
+            lambda: self.state == "PENDING" and self.restarts == restart,
             seconds,
             lambda: f"{self.fields}\n{self.text}",
         )
