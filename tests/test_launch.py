@@ -689,6 +689,29 @@ def test_processes_that_would_each_run_the_study_are_an_error(tmp_path, ranks, e
     assert error in run.stderr
 
 
+SRUN = {"PMI_FD": "9", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "netmod"),
+    [
+        (SRUN, "ofi"),
+        (SRUN | {"MPIR_CVAR_CH4_NETMOD": "ucx"}, "ucx"),
+        (SRUN | {"SLURM_STEP_NUM_NODES": "1"}, None),
+        (SRUN | {"MPI_LOCALNRANKS": "2"}, None),
+        ({"PMI_FD": "9"}, None),
+    ],
+    ids=["several nodes", "the user's choice", "one node", "mpiexec in a job", "mpiexec"],
+)
+def test_the_mpich_wheel_starts_over_libfabric_on_several_nodes_of_srun(bare, environ, netmod):
+    bare.setenv("MPIR_CVAR_CH4_NETMOD", "")
+    bare.delenv("MPIR_CVAR_CH4_NETMOD")
+    for name, value in environ.items():
+        bare.setenv(name, value)
+    world.keep_first_messages_short()
+    assert os.environ.get("MPIR_CVAR_CH4_NETMOD") == netmod
+
+
 def test_a_missing_mpi4py_is_an_error_that_says_so(bare):
     bare.setenv("PMI_RANK", "0")
     bare.setenv("PMI_SIZE", "4")

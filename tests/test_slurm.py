@@ -67,12 +67,6 @@ def test_one_rank_a_gpu_and_one_that_asks():
     assert shlex.split(start)[:5] == ["srun", "--ntasks=9", "--cpus-per-task=8", "--mpi=pmi2", "--kill-on-bad-exit=1"]
 
 
-@pytest.mark.parametrize(("nodes", "mpi", "said"), [(2, "pmi2", True), (1, "pmi2", False), (2, "pmix", False)])
-def test_mpich_across_nodes_starts_over_libfabric_unless_the_user_chose(nodes, mpi, said):
-    text = job(nodes=nodes, ranks_per_node=3, mpi=mpi).script()
-    assert ('export MPIR_CVAR_CH4_NETMOD="${MPIR_CVAR_CH4_NETMOD:-ofi}"' in text) == said
-
-
 def test_one_training_at_a_time_needs_no_mpi():
     text = job(mpi="pmi2").script()
     assert "--ntasks-per-node=1" in directives(text)

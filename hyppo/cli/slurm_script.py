@@ -254,14 +254,6 @@ class Job:
         else:
             if self.nodes > 1:
                 lines.append(f"unset SLURM_NTASKS_PER_NODE  # {self.ranks} ranks are not as many on each node")
-                if self.mpi == "pmi2":
-                    # Measured with MPICH 5.0.2: over UCX a rank sends 4,096 bytes of memory around its address, in
-                    # lines as long as the content of that memory makes them, over libfabric 95 characters. Slurm's
-                    # plugin (22.05) reads at most 1,024 characters of a line.
-                    lines += [
-                        "# Over UCX, MPICH's first messages can be too long for Slurm: the ranks then wait for ever.",
-                        'export MPIR_CVAR_CH4_NETMOD="${MPIR_CVAR_CH4_NETMOD:-ofi}"',
-                    ]
             if not self.alone:
                 # Measured with MPICH 5.0.2: MPI_Init of every rank waits for ever in a file in /dev/shm that ranks of
                 # the same job and step number have left when they were killed.

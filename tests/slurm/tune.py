@@ -1,6 +1,7 @@
 """A study whose losses are known and whose pace the file `pace` sets, in seconds a training."""
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -27,4 +28,4 @@ space = hyppo.Space({f"x{i}": hyppo.Real(0, 1) for i in range(arguments.paramete
 study = hyppo.Study(space, train, log=arguments.log, replicas=2, seed=0)
 if __name__ == "__main__":
     study.run(trials=10, output="file")
-    print("finished")
+    print("finished over", os.environ.get("MPIR_CVAR_CH4_NETMOD"))
