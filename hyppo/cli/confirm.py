@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from hyppo.arguments import quoted
-from hyppo.cli.run import Script, Steal, execute, override, take_overrides
+from hyppo.cli.program import Program, Script
+from hyppo.cli.run import Steal, override, take_overrides
 from hyppo.errors import StudyError
 from hyppo.loop.options import CONFIRM
 
@@ -37,8 +38,9 @@ def confirm(
         raise StudyError(f"--replicas: expected a number, or two with a comma, got {quoted(replicas)}") from None
     which = int(against) if against is not None and against.isdecimal() else against
     os.environ[CONFIRM] = json.dumps({"replicas": several[0] if len(several) == 1 else several, "against": which})
+    program, arguments = Program.of(script, context.args)
     override(overrides, steal)
-    execute(script, context.args)
+    program.run(arguments)
 
 
 take_overrides(confirm, without=("trials", "trainings", "time_limit"))

@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from hyppo.cli.program import Program, Script
 from hyppo.cli.run import run
 from hyppo.cli.slurm_script import MARK, Job, installed_mpi, parse_time
-from hyppo.errors import LaunchError
+from hyppo.errors import HyppoError, LaunchError
+from hyppo.text import error_line, printable
 
 ALLOCATION = "Allocation"
 END = "Before the time is up"
@@ -76,9 +78,7 @@ class SlurmCommand(TyperCommand):
 
 def slurm(
     context: typer.Context,
-    script: Annotated[
-        Path, typer.Argument(help="Python script that makes a study and runs it.", exists=True, dir_okay=False)
-    ],
+    script: Script,
     time: Annotated[
         str,
         typer.Option(
@@ -154,6 +154,7 @@ def slurm(
         typer.Option("--output", "-o", help="Write the job script here, not to stdout.", rich_help_panel=SCRIPT),
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Submit it with sbatch.", rich_help_panel=SCRIPT)] = False,
+    is_module: Annotated[bool, typer.Option("-m", hidden=True)] = False,
 ) -> None:
     """Write a Slurm job script that runs a study to its end, over as many restarts as needed.
 
@@ -177,7 +178,9 @@ def slurm(
     options += [f"--mem={mem}"] if mem else []
     flags: dict[str, str] = dict(context.meta["hyppo.run"])
     grace = flags.pop("--grace", None)
-    command = [word for flag in flags.items() for word in flag] + [str(script)]
+    program = Program(script, is_module)
+    check_program(program)
+    command = [word for flag in flags.items() for word in flag] + program.words
     if context.args:
         command += ["--", *context.args]
     starter = {Mpi.AUTO: None, Mpi.SITE: None}.get(mpi, mpi.value)
@@ -188,7 +191,7 @@ def slurm(
         seconds,
         str(Path.cwd()),
         sys.executable,
-        name or script.stem,
+        name or program.stem,
         nodes=nodes,
         ranks_per_node=ranks_per_node,
         gpus_per_node=gpus_per_node,
@@ -215,6 +218,26 @@ def slurm(
         typer.echo(job.script(), nl=False)
     else:
         typer.echo(f"{output}: submit it with: sbatch {shlex.quote(str(output))}", err=True)
+
+
+def check_program(program: Program) -> None:
+    """Load the program here, without running it: a job would find a mistake only at its start.
+
+    Its package may need the job's own environment; an error of its import is left to the job.
+
+    Raises
+    ------
+    LaunchError
+        It is not found, or it is no Python program.
+    """
+    try:
+        program.load()
+    except SyntaxError as error:
+        raise LaunchError(f"{printable(program.name)}: {error_line(error)}") from error
+    except HyppoError:
+        raise
+    except Exception:
+        pass
 
 
 def check_groups(job: Job, flags: Mapping[str, str]) -> None:

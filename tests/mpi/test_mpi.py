@@ -116,6 +116,16 @@ def test_all_ranks_train_by_default(tmp_path):
     assert all(t.state == "done" and len(t.replicas) == 2 for t in hyppo.load(tmp_path / "s.h5").trials)
 
 
+def test_all_ranks_run_a_module_after_m(tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "size.py").write_text("TRIALS = 4\n")
+    (tmp_path / "project" / "tune.py").write_text("from .size import TRIALS\n" + TUNE.read_text())
+    words = ("-m", "hyppo", "run", "-m", "project.tune", tmp_path / "s.h5")
+    code, out, errors = finish(start(3, *words, PYTHONPATH=str(tmp_path)))
+    assert (code, out) == (0, "4 trials\n"), errors
+    assert "3 ranks on 1 node: rank 0 asks, 2 train" in errors
+
+
 @pytest.mark.parametrize(("ranks", "manager"), [(3, "dedicated"), (2, "shared")])
 def test_contract(tmp_path, ranks, manager):
     code, out, errors = finish(start(ranks, SCENES, "contract", tmp_path, HYPPO_MANAGER=manager))
