@@ -96,18 +96,25 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [f"{name} {_short(a)} -> {_short(b)}" for name, a, b in pairs if a is not None and b is not None and a != b]
 
 
-def is_edited(sessions: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the training function of the last session differs from that of the last one before that had one.
+def is_edited(runs: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> bool:
+    """Whether the training function of this session differs from that of the last run that had one.
 
     Only sessions of one minor version of Python compare: each may write the same function in its own way.
 
-    >>> is_edited([{"python": "3.11.7", "objective_sha256": "a"}, {}, {"python": "3.11.9", "objective_sha256": "b"}])
-    True
-    >>> is_edited([{"python": "3.11.7", "objective_sha256": "a"}, {"python": "3.12.1", "objective_sha256": "b"}])
-    False
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Provenance of the session of each earlier run, of this session too.
+    now : mapping
+        Provenance of this session.
+
+    Examples
+    --------
+    >>> a, b = {"python": "3.11.7", "objective_sha256": "a"}, {"python": "3.11.9", "objective_sha256": "b"}
+    >>> is_edited([a, {}], b), is_edited([a, b], b), is_edited([a], {"python": "3.12.1", "objective_sha256": "b"})
+    (True, False, False)
     """
-    now = sessions[-1] if sessions else {}
-    former = next((session for session in reversed(sessions[:-1]) if "objective_sha256" in session), None)
+    former = next((run for run in reversed(runs) if "objective_sha256" in run), None)
     if former is None or "objective_sha256" not in now:
         return False
     same_python = str(former.get("python")).split(".")[:2] == str(now.get("python")).split(".")[:2]

@@ -85,17 +85,18 @@ def train(replica):
     BODY
 
 study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log=sys.argv[1], isolate=False)
-study.run(trials=int(sys.argv[2]), progress=False, retry_failed=True)
+for trials in sys.argv[2:]:
+    study.run(trials=int(trials), progress=False, retry_failed=True)
 """
 
 
 def test_an_edited_training_function_is_told_if_there_are_losses(path, tmp_path):
     script = tmp_path / "tune.py"
 
-    def said(body, trials):
+    def said(body, *trials):
         script.write_text(EDITED.replace("BODY", body))
         return subprocess.run(
-            [sys.executable, script, path, str(trials)], capture_output=True, text=True, timeout=100
+            [sys.executable, script, path, *map(str, trials)], capture_output=True, text=True, timeout=100
         ).stderr
 
     x = "replica.params['x']"
@@ -104,7 +105,9 @@ def test_an_edited_training_function_is_told_if_there_are_losses(path, tmp_path)
     assert "was edited" not in said(f"'''Of x.'''\n    return ({x})  # the same", 4)
     assert "goes on with a training function that was edited; if its losses" in said(f"return 1 + {x}", 5)
     assert "was edited" not in said(f"return 1 + {x}", 6)
-    assert [trial.state for trial in hyppo.load(path).trials] == ["done"] * 6
+    assert "was edited" not in said(f"return 2 + {x}", 6), "nothing is left to train"
+    assert said(f"return 2 + {x}", 7, 8, 9).count("was edited") == 1, "once for the three runs"
+    assert [trial.state for trial in hyppo.load(path).trials] == ["done"] * 9
 
 
 def test_show_lists_sessions(path):

@@ -15,7 +15,7 @@ from hyppo.errors import LogError, StudyError
 from hyppo.log import Header, MemoryLog, StudyLog, open_log, read_log
 from hyppo.log.checked import check
 from hyppo.log.journal import journal_of
-from hyppo.trial import Began, Draft, Event, Trial, apply
+from hyppo.trial import Began, Draft, Event, Planned, Trial, apply
 
 
 class History:
@@ -30,6 +30,14 @@ class History:
     extend : bool
         Whether ranges and values of the parameters may differ from those in the file, and then replace them.
 
+    Attributes
+    ----------
+    trials : list of Trial
+    sessions : list of Began
+        Each session that opened the file to write.
+    runs : list of Began
+        The session of each run.
+
     Examples
     --------
     >>> from hyppo.space import Real, Space
@@ -43,6 +51,7 @@ class History:
     def __init__(self, path: Path | None, header: Callable[[], Header], extend: bool = False) -> None:
         self.trials: list[Trial] = []
         self.sessions: list[Began] = []
+        self.runs: list[Began] = []
         self._path = path
         self._header = header
         self._extend = extend
@@ -125,7 +134,8 @@ class History:
             except StudyError as error:
                 skipped.append(f"event {position + 1}: {error}")
         self.trials, self._position, self._read = trials, len(events), True
-        self.sessions = [event for event in events if isinstance(event, Began)]
+        self.sessions, self.runs = [], []
+        self._add_sessions(events)
         if skipped:
             more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
             warnings.warn(
@@ -170,7 +180,7 @@ class History:
         logged = False
         try:
             self._writer.append(events)
-            self.sessions += [event for event in events if isinstance(event, Began)]
+            self._add_sessions(events)
             logged = True
             draft.commit()
             self._position = following
@@ -181,6 +191,13 @@ class History:
                 draft.commit()
                 self._position = following
             raise
+
+    def _add_sessions(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Began):
+                self.sessions.append(event)
+            elif isinstance(event, Planned) and self.sessions:
+                self.runs.append(self.sessions[-1])
 
     def close(self) -> None:
         """Close the log; the next event opens it again."""

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from hyppo.config import Config
 from hyppo.loop.options import Options
 from hyppo.loop.queue import Queue
+from hyppo.provenance import is_edited
 from hyppo.search.budget import UNKNOWN, Left
 from hyppo.seeds import data_seed_for
 from hyppo.study import Study
@@ -119,6 +120,12 @@ class Session:
     def note(self, text: str) -> None:
         """Leave a line for the reader of the study file."""
         self.study.note(text)
+
+    def is_edited(self) -> bool:
+        """Whether the training function differs from that of the last run; False from this run's `plan` on."""
+        history = self.study._history
+        now = history.sessions[-1].provenance if history.sessions else {}
+        return is_edited([began.provenance for began in history.runs], now)
 
     def plan(self, options: Options) -> None:
         """Log the budget of a run that begins."""

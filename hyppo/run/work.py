@@ -11,7 +11,6 @@ from typing import Any
 from hyppo.errors import LaunchError, ObjectiveError, StudyError
 from hyppo.launch.choose import evaluator_for, workers_for
 from hyppo.loop import Interrupt, Loop, Options, Session, Status
-from hyppo.provenance import is_edited
 from hyppo.run.progress import Progress
 from hyppo.text import counted
 from hyppo.trial import State
@@ -69,8 +68,12 @@ def work(session: Session, options: Options) -> None:
         )
         stack.callback(workers.close)
         session.note(f"{socket.gethostname()}: {plan}")
+        if session.is_edited() and any(t.stats is not None for t in session.trials):
+            view.say(
+                "this study goes on with a training function that was edited; if its losses do not compare with the "
+                "former ones, give it another file"
+            )
         session.plan(options)
-        _say_if_edited(session, view)
         evaluator = None
         if session.evaluates:
             evaluator = evaluator_for(study.isolate)
@@ -104,14 +107,6 @@ def work(session: Session, options: Options) -> None:
 def _at_end(loop: Loop) -> Status:
     """The state after the run: trainings that have not ended are ended now, and stay pending."""
     return replace(loop.status(), running=())
-
-
-def _say_if_edited(session: Session, view: Progress) -> None:
-    if is_edited(session.study.provenance) and any(t.stats is not None for t in session.trials):
-        view.say(
-            "this study goes on with a training function that was edited; if its losses do not compare with the former "
-            "ones, give it another file"
-        )
 
 
 def _say_if_all_failed(session: Session, view: Progress) -> None:
