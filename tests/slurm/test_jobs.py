@@ -55,9 +55,9 @@ def processes_in(directory):
 
 
 def test_slurms_own_warning_across_two_nodes(submit, tmp_path):
-    # Twenty parameters: all trials are of the initial design, so that no pace can change them.
-    arguments = ("tune.py", "--nodes", 2, "--gpus-per-node", 2, "-c", 2, "--time", 1, "--trials", 20)
-    whole = submit(*arguments, "--", "--parameters", 20, "--log", "whole.h5")
+    # Forty parameters: all trials are of the initial design, so that no pace can change them.
+    arguments = ("tune.py", "--nodes", 2, "--gpus-per-node", 2, "-c", 2, "--time", 1, "--trials", 40)
+    whole = submit(*arguments, "--", "--parameters", 40, "--log", "whole.h5")
     whole.until("COMPLETED")
     assert whole.restarts == 0
     assert "5 ranks on 2 nodes: rank 0 asks, 4 train" in whole.text
@@ -66,13 +66,13 @@ def test_slurms_own_warning_across_two_nodes(submit, tmp_path):
     assert "without a rank" not in whole.text
     assert "shared" not in whole.text
 
-    pace(tmp_path, 6)
-    # Slurm counts its limits in minutes and looks at them every 30 s.
-    job = submit(*arguments, "--margin", 45, "--grace", 3, "--", "--parameters", 20)
+    pace(tmp_path, 3)
+    # Slurm counts its limits in minutes and looks at them every 30 s: it warns 15 to 45 s after the start.
+    job = submit(*arguments, "--margin", 15, "--grace", 3, "--", "--parameters", 40)
     job.until_requeued(1, seconds=75)
     assert WARNED in job.text
     done = losses(tmp_path / "study.h5")
-    assert 0 < done < 40
+    assert 0 < done < 80
     pace(tmp_path, 0.05)
     job.start_now()
     job.until("COMPLETED")
@@ -160,6 +160,28 @@ def test_ranks_killed_by_the_warning_do_not_stand_in_the_way_of_the_restart(subm
     job.start_now()
     job.until("COMPLETED")
     assert "nothing left to do" in job.text
+
+
+def test_a_warning_before_the_study_runs_requeues_a_job_on_two_nodes(submit, tmp_path):
+    # It kills the ranks of the first node. Slurm ends those of the second, and returns the higher exit code, theirs.
+    wait = """import signal
+
+if os.environ["SLURM_NODEID"] == "1":
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+print("up", flush=True)
+while not Path("go on").exists():
+    time.sleep(0.1)
+"""
+    (tmp_path / "slow.py").write_text(TUNE.read_text().replace("import hyppo\n", f"{wait}import hyppo\n"))
+    job = submit("slow.py", "--nodes", 2, "--ranks-per-node", 2, "--time", 5)
+    job.until_has(lambda: job.text.count("up") == 5)
+    job.warn()
+    job.until_requeued(1)
+    assert "Terminated" in job.text
+    (tmp_path / "go on").touch()
+    job.start_now()
+    job.until("COMPLETED")
+    assert losses(tmp_path / "study.h5") == 20
 
 
 def test_cancelled_jobs_leave_nothing_behind(submit, tmp_path):
