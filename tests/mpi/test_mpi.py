@@ -256,6 +256,7 @@ def test_a_rank_that_dies_fails_the_training_of_its_group_alone(tmp_path):
 
 
 def test_the_first_failure_of_a_group_is_kept_and_the_loss_of_its_first_rank_counts(tmp_path):
+    pytest.importorskip("torch")
     code, _, errors = finish(start(3, SCENES, "one_rank_raises", tmp_path))
     assert code == 0, errors
     first, second = (trial.replicas[0] for trial in hyppo.load(tmp_path / "s.h5").trials)
