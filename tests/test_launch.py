@@ -243,6 +243,40 @@ def test_of_a_progress_bar_the_last_state_is_kept(local, tmp_path):
     assert (tmp_path / "output.txt").read_text() == "start\n100 %\nend without newline\n"
 
 
+def test_nested_progress_bars_leave_their_last_states_and_no_cursor_movements(local, tmp_path):
+    """tqdm draws each state of the inner bar on a line of its own, and moves the cursor up again."""
+    pytest.importorskip("tqdm")
+
+    def objective(replica):
+        from tqdm import tqdm
+
+        print("start", flush=True)
+        for epoch in tqdm(range(5), "epoch", mininterval=0.0):
+            for _ in tqdm(range(20), "batch", mininterval=0.0, position=1, leave=False):
+                for _ in tqdm(range(2), "step", mininterval=0.0, position=2, leave=False):
+                    pass
+            tqdm.write(f"loss {epoch}")
+            sys.stdout.flush()
+        print("done\n\nend")
+        return 1.0
+
+    train(local(objective), task("", folder=tmp_path))
+    lines = (tmp_path / "output.txt").read_text().splitlines()
+    assert [line for line in lines if "|" not in line] == ["start", *(f"loss {n}" for n in range(5)), "done", "", "end"]
+    bars = [line for line in lines if "|" in line]
+    assert bars[-1].startswith("epoch: 100%")
+    assert len(bars) <= 10  # of 300 states
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_killed_training_tells_its_unfinished_line(local, tmp_path):
+    def objective(replica):
+        print("\r10 %\r20 %", end="", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert train(local(objective), task("", folder=tmp_path)).failure.message.endswith("20 %")
+
+
 def test_a_silent_training_leaves_no_directory(local, tmp_path):
     train(local(), task("square", folder=tmp_path / "replica"))
     assert not (tmp_path / "replica").exists()

@@ -4,11 +4,12 @@ import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
 from hyppo.config import named
+from hyppo.launch.rows import Rows
 from hyppo.training.replica import Task
 
 OUTPUT = "output.txt"
@@ -85,14 +86,14 @@ class Output:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._name = name
         self._on_line = on_line
-        self._line = b""
+        self._rows = Rows()
         self._file: IO[str] | None = None
         self._written = 0
 
     def attach(self, fd: int) -> None:
         """Read from the pipe `fd` of a new process."""
         self.fd = fd
-        self._line = b""
+        self._rows = Rows()
         self.tail.clear()
 
     def detach(self) -> int:
@@ -105,32 +106,29 @@ class Output:
         for _ in range(PIECES if whole else 1):
             data, closed = drain(self.fd)
             if data:
-                self._split(task, data)
+                self._put(task, self._rows.feed(data))
             if closed and self.fd >= 0:
                 os.close(self.detach())
             if len(data) < CHUNK:
                 return
 
+    def flush(self, task: Task) -> None:
+        """Take the unfinished last lines as they are."""
+        self._put(task, self._rows.rest())
+
     def finish(self, task: Task) -> None:
-        """Write the unfinished last line, and close the file: the training has ended."""
-        if self._line:
-            self._put(task, self._line)
-            self._line = b""
+        """Write the unfinished last lines, and close the file: the training has ended."""
+        self.flush(task)
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
 
-    def _split(self, task: Task | None, data: bytes) -> None:
-        *lines, rest = (self._line + data).split(b"\n")
-        self._line = overwritten(rest)
-        if len(self._line) > CHUNK:
-            lines.append(self._line)
-            self._line = b""
+    def _put(self, task: Task | None, lines: Iterable[bytes]) -> None:
         for line in lines:
-            self._put(task, overwritten(line).rstrip(b"\r"))
+            self._put_line(task, line)
 
-    def _put(self, task: Task | None, line: bytes) -> None:
+    def _put_line(self, task: Task | None, line: bytes) -> None:
         text = line.decode(errors="replace")
         self.tail.append(text)
         if task is None:
@@ -148,15 +146,6 @@ class Output:
         if self._file is not None and self._written < OUTPUT_LIMIT:
             with contextlib.suppress(OSError):
                 self._written += self._file.write(text + "\n")
-
-
-def overwritten(line: bytes) -> bytes:
-    """A line as a terminal shows it: of a progress bar, its last state.
-
-    >>> overwritten(b"10 %\\r20 %\\r30 %"), overwritten(b"a line\\r")
-    (b'30 %', b'a line\\r')
-    """
-    return line[line.rfind(b"\r", 0, -1) + 1 :]
 
 
 def drain(fd: int) -> tuple[bytes, bool]:

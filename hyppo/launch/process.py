@@ -396,6 +396,8 @@ class TrainingProcess:
         return self._with_tail("Stalled", f"no report for stall_timeout={stall:g} s; the training was killed")
 
     def _with_tail(self, kind: str, message: str) -> Failure:
+        if self.task is not None:
+            self._output.flush(self.task)
         lines = [line for line in self._output.tail if line.strip()]
         if calls := _calls_of_crash(lines):
             message += "; innermost calls first:\n" + "\n".join(calls)
