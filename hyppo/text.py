@@ -141,13 +141,22 @@ def shortened(text: str, most: int) -> str:
     return f"{text[: most - most // 2]}…{text[len(text) - most // 2 + 1 :]}"
 
 
-def error_line(error: BaseException, most: int = 500) -> str:
-    """Type and message of an exception on one line, of at most about `most` characters.
+def one_line(text: str, most: int = 500) -> str:
+    """A text on one line of at most `most` characters, which keeps its start and its end.
+
+    >>> one_line("\\nno such\\n\\nlayer")
+    'no such layer'
+    """
+    return shortened(" ".join(text.split()), most)
+
+
+def error_line(error: BaseException) -> str:
+    """Type and message of an exception on one line.
 
     >>> error_line(ValueError("\\nno such\\n\\nlayer"))
     'ValueError: no such layer'
     """
-    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), most)}"
+    return f"{type(error).__name__}: {one_line(str(error))}"
 
 
 def metric(name: str, value: float | None) -> str:

@@ -1,5 +1,9 @@
 """Learning from failures: a failed configuration makes its neighbourhood less attractive."""
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -98,3 +102,36 @@ def test_shares_of_failed_replicas_count():
     columns = Columns(SPACE)
     columns.update(study.trials)
     assert columns.outcomes().share.tolist() == [0.5, 0.0]
+
+
+def test_a_message_of_many_lines_is_shown_in_one_with_its_start_and_end(tmp_path):
+    """scikit-learn and JAX raise errors of a page, with the cause at the end."""
+    script = tmp_path / "tune.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import hyppo
+            def train(replica):
+                if replica.trial:
+                    raise ValueError("\\nAll 3 fits failed.\\n\\n" + "  File 'a.py', in fit\\n" * 200 + "bad value: -1")
+                return 1.0
+            study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log="study.h5", replicas=1)
+            study.run(trials=4)
+            """
+        )
+    )
+    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    failed = [line for line in run.stderr.splitlines() if line.startswith("hyppo: trial") and "failed" in line]
+    assert len(failed) == 3
+    assert all("failed: ValueError: All 3 fits failed. File" in line for line in failed)
+    assert all(line.endswith("bad value: -1") and len(line) < 600 for line in failed)
+    assert run.stderr.count("in fit\n") == 200  # in the traceback of the first failure
+
+    show = subprocess.run(
+        [sys.executable, "-m", "hyppo", "show", "study.h5"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    last = show.stdout[show.stdout.index("last failure") :].splitlines()
+    assert last[0].startswith("last failure: trial 3 replica 0: ValueError: All 3 fits failed.")
+    assert "bad value: -1" in " ".join(last)
+    assert len(last) < 12
+    assert "\\n" not in show.stdout

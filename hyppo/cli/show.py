@@ -323,7 +323,8 @@ def _failed(screen: Console, study: Study, all_of_them: bool) -> None:
             screen.print(Text(printable(record.failure.traceback, lines=True)), soft_wrap=True)
         return
     trial, record = failed[-1]
-    text = printable(f"last failure: {named(trial.number, record.index)}: {record.failure}")
+    assert record.failure is not None
+    text = printable(f"last failure: {named(trial.number, record.index)}: {record.failure.line}")
     screen.print(Text(text, "red"))
     screen.print(Text("--failures lists them all with their tracebacks", "dim"))
 

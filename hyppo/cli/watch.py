@@ -312,9 +312,12 @@ class Watched:
             lines += _wrapped(text, width, 2 if height < 40 else 6, "")
         if spark := self._sparkline(min(LONGEST, width - 24)):
             lines.append(Text(spark, "cyan"))
-        failed = [(t.number, r) for t in self._trials() for r in records_of(t) if r.failure]
-        failed.sort(key=lambda pair: pair[1].end or 0.0)
-        bottom = [Text(printable(f"failed: {named(at, r.index)}: {r.failure}"), "red") for at, r in failed[-FAILURES:]]
+        failed = [(t.number, r, r.failure) for t in self._trials() for r in records_of(t) if r.failure]
+        failed.sort(key=lambda one: one[1].end or 0.0)
+        bottom = [
+            Text(printable(f"failed: {named(at, r.index)}: {failure.line}"), "red")
+            for at, r, failure in failed[-FAILURES:]
+        ]
         room = height - len(lines) - len(bottom) - (3 if bottom else 2)
         pending = self._pending(now)
         if pending and room > 0:

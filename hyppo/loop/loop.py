@@ -43,7 +43,7 @@ def _kind(failure: Failure) -> tuple[str, str]:
     >>> _kind(Failure("Killed", "the process was killed; last lines of its output:\\nepoch 1"))
     ('Killed', 'the process was killed')
     """
-    return failure.type, re.sub(r"; [^;]*:$", "", failure.message.partition("\n")[0])
+    return failure.type, re.sub(r"; [^;]*:$", "", failure.message.strip().partition("\n")[0])
 
 
 class Loop:
@@ -394,20 +394,17 @@ class Loop:
             return as_pruned(outcome)
         if self.interrupt.asked is not None and outcome.failure is not None and not outcome.diverged:
             return None  # a framework turned the stop into an exception
-        if self._worth_a_retry(task, outcome):
+        if outcome.failure is not None and self._worth_a_retry(task, outcome.failure):
             again = replace(task, attempt=task.attempt + 1)
-            self.view.say(f"{named(task.trial, task.index)}: {outcome.failure}; attempt {again.attempt}")
+            self.view.say(f"{named(task.trial, task.index)}: {outcome.failure.line}; attempt {again.attempt}")
             self.queue.add(again, first=True)
             return None
         return outcome
 
-    def _worth_a_retry(self, task: Task, outcome: Outcome) -> bool:
+    def _worth_a_retry(self, task: Task, failure: Failure) -> bool:
         """Whether the process died or hung. An exception of the objective or a NaN would occur again."""
         return (
-            outcome.failure is not None
-            and outcome.failure.type in PROCESS_FAILURES
-            and task.attempt <= self.options.retries
-            and self.interrupt.asked is None
+            failure.type in PROCESS_FAILURES and task.attempt <= self.options.retries and self.interrupt.asked is None
         )
 
     def _settle(self, ended: list[tuple[Task, Outcome]], ensemble_losses: Mapping[int, float | None] = NONE) -> None:

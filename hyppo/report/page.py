@@ -22,7 +22,7 @@ from hyppo.plots.surrogate import SOBOL_NOTE, sobol_charts
 from hyppo.report.answer import Answer, text
 from hyppo.results import goal_of, judged_by
 from hyppo.study import Study
-from hyppo.text import counted, digits_of, metric, number, printable, shown
+from hyppo.text import counted, digits_of, metric, number, one_line, printable, shown
 from hyppo.trial import State, Trial, records_of
 
 LISTED = 20  # trials in the table
@@ -322,5 +322,7 @@ def _failures_table(study: Study) -> str:
         for r in records_of(t):
             if r.failure is not None:
                 last[printable(r.failure.type)] = named(t.number, r.index), r.failure.message
-    rows = [[escape(kind), str(count), last[kind][0], text(last[kind][1][:400])] for kind, count in counts.items()]
+    rows = [
+        [escape(kind), str(count), last[kind][0], text(one_line(last[kind][1], 400))] for kind, count in counts.items()
+    ]
     return table(["failure", "trainings", "last", "message"], rows, numeric=(1,), wide=(3,))

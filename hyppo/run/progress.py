@@ -87,7 +87,11 @@ class Progress:
         failure = outcome.failure
         if failure is None or (self._failures > 1 and not self._options.progress):
             return
-        text = f"{named(task.trial, task.index)} failed: {failure}"
+        text = f"{named(task.trial, task.index)} failed: "
+        if self._failures > 1 or failure.message in failure.traceback:
+            text += failure.line
+        else:
+            text += str(failure)
         if self._failures == 1 and failure.traceback:
             text += f"\n{failure.traceback.rstrip()}"
         self.say(text)

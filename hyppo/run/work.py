@@ -115,8 +115,8 @@ def _say_if_all_failed(session: Session, view: Progress) -> None:
     if failed and not any(r.loss is not None for r in replicas):
         view.say(
             f"{'the training' if len(failed) == 1 else f'all {len(failed)} trainings'} of the study failed, the last "
-            f"with {failed[-1]}. Fix the cause and run again with retry_failed=True (hyppo run --retry-failed), which "
-            "repeats them with the same numbers"
+            f"with {failed[-1].line}. Fix the cause and run again with retry_failed=True (hyppo run --retry-failed), "
+            "which repeats them with the same numbers"
         )
 
 

@@ -16,6 +16,7 @@ from hyppo.arguments import number, whole
 from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS
 from hyppo.errors import ObjectiveError, StudyError
 from hyppo.stats import LossStats
+from hyppo.text import one_line
 from hyppo.training.criterion import Criterion, pack, unpack
 from hyppo.training.node_lock import node_lock
 
@@ -118,6 +119,11 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
+
+    @property
+    def line(self) -> str:
+        """Type and message on one line: messages of libraries may fill pages."""
+        return one_line(str(self))
 
     @staticmethod
     def of(error: BaseException) -> "Failure":
