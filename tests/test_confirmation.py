@@ -17,9 +17,11 @@ import pytest
 
 import hyppo
 from hyppo import Real, Space, Study, StudyError
-from hyppo.config import CONFIRMATION
+from hyppo.analysis.confirmation import _interval
+from hyppo.config import CONFIRMATION, Config
 from hyppo.log import check_log
 from hyppo.training.replica import Goal
+from hyppo.trial import ReplicaRecord, Trial
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -341,6 +343,34 @@ def test_ranks_confirm_as_one_process_does(script):
     together, serial = run(script, *words, ranks=3), run(alone, *words)
     assert together.stdout == serial.stdout
     assert math.isfinite(hyppo.load(script / "study.h5").compare("best", "baseline").difference)
+
+
+@pytest.mark.parametrize(("folds", "count"), [(2, 10), (3, 10), (5, 10)])
+def test_the_effects_of_folds_are_no_part_of_the_interval(folds, count):
+    """Folds differ by 10, trainings by 0.1; 200 confirmations: the 90 % interval covers, within 3 standard errors."""
+    config, generator, widths, covered = Config(folds=folds), np.random.default_rng(0), [], 0
+    effects = 10.0 * np.arange(folds)
+    for _ in range(200):
+        losses = [float(effects[k % folds] + 0.1 * generator.standard_normal()) for k in range(count)]
+        records = tuple(ReplicaRecord.told(CONFIRMATION + k, k, loss, 0.0) for k, loss in enumerate(losses))
+        low, high = _interval(Trial(0, {"x": 0.5}, confirmations=records), count, config)
+        widths.append(high - low)
+        covered += low <= effects.mean() <= high
+    assert np.median(widths) < 0.2
+    assert covered / 200 == pytest.approx(0.9, abs=0.065)
+
+
+def test_a_study_with_folds_is_confirmed_without_their_effects():
+    def train(replica):
+        return 10.0 * replica.fold + replica.params["x"] ** 2 + 0.01 * np.random.default_rng(replica.seed).normal()
+
+    study = Study(SPACE, train, replicas=2, folds=2, isolate=False, surrogate="random")
+    study.run(trials=4, progress=False)
+    found = study.confirm(4, progress=False)
+    low, high = found.interval
+    assert high - low < 0.5
+    assert low < 5.0 + study.trials[found.number].params["x"] ** 2 < high
+    assert study.confirm(2, progress=False).interval[1] > 10.0, "one training of each fold tells no spread within folds"
 
 
 def test_a_maximised_metric_keeps_its_sign_in_the_paragraph():

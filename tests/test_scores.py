@@ -12,10 +12,10 @@ import pytest
 import hyppo
 from hyppo import Real, Space, Study, StudyError
 from hyppo.analysis.comparison import compare
-from hyppo.analysis.confirmation import in_short
+from hyppo.analysis.confirmation import in_short, interval_of
 from hyppo.cli.watch import Watched
 from hyppo.config import Config
-from hyppo.stats import LossStats, summary
+from hyppo.stats import LossStats, freedom, summary
 
 SPACE = Space(x=Real(-1, 1))
 COMMAND = (sys.executable, "-m", "hyppo")
@@ -107,6 +107,55 @@ def test_comparisons_by_a_score_cover(score):
         low, high = compare(a, b, [], Config(score=score)).interval
         held += low <= -1.0 <= high
     assert held / 400 == pytest.approx(0.9, abs=0.06)
+
+
+@pytest.mark.parametrize("score", ["median", "trimmed"])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_intervals_of_few_losses_cover(score, n):
+    """90 % intervals of the score of 2000 normal samples: within 3 %, 4.5 standard errors."""
+    generator = np.random.default_rng(n)
+    samples = [summary(losses, score) for losses in generator.standard_normal((2000, n))]
+    intervals = [interval_of(stats, 0.9, freedom(n, score)) for stats in samples]
+    assert np.mean([low <= 0.0 <= high for low, high in intervals]) == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.parametrize("score", ["median", "trimmed"])
+def test_a_median_of_losses_in_steps_may_be_another_step(score):
+    assert summary([0.0, 0.0, 1.0], score).std == pytest.approx(1.5)
+    assert summary([0.0, 1.0, 1.0, 1.0], score).std == pytest.approx(4.0 / 3.0)
+    assert summary([0.3, 0.3, 0.3], score).std == 0.0
+    assert summary([0.1] * 9 + [9.0], score).std == 0.0, "one of ten far off"
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_trimmed_mean_of_few_losses_is_their_median(n):
+    losses = np.random.default_rng(n).standard_normal(n)
+    assert summary(losses, "trimmed") == summary(losses, "median")
+
+
+def test_the_recommendation_by_a_trimmed_mean_of_three_has_a_width():
+    """Of three losses one is left, which seemed to be without noise."""
+    generator = np.random.default_rng(0)
+    study = Study(SPACE, replicas=3, score="trimmed")
+    for x in np.linspace(-1, 1, 12):
+        study.add({"x": float(x)}, list(x**2 + generator.normal(size=3)))
+    low, high = study.best.interval
+    assert 0.5 < high - low < 4.0
+
+
+@pytest.mark.parametrize("folds", [None, 8])
+@pytest.mark.parametrize("score", ["median", "trimmed"])
+def test_medians_are_compared_without_the_effects_of_data_seeds_and_folds(score, folds):
+    """One trial has all data seeds or folds, the other two; 90 % intervals of 200 studies within 3 standard errors."""
+    generator, differences, covered = np.random.default_rng(5), [], 0
+    for _ in range(200):
+        effects = 3.0 * generator.standard_normal(8)
+        a, b, *others = ({r: effects[r] + generator.standard_normal() for r in range(k)} for k in (8, 2, *[8] * 10))
+        found = compare(a, b, others, Config(score=score, folds=folds))
+        differences.append(found.difference)
+        covered += found.interval[0] <= 0.0 <= found.interval[1]
+    assert np.std(differences) < 1.2, "without removing effects 2"
+    assert covered / 200 == pytest.approx(0.9, abs=0.065)
 
 
 def test_a_median_is_confirmed_as_a_median():

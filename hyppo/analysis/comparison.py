@@ -24,6 +24,7 @@ from hyppo.errors import StudyError
 from hyppo.search.blocks import Blocks, FloatArray, Losses, better, confirmed_of, fit_blocks, losses_of, unchosen_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, Score, summary
+from hyppo.stats import freedom as freedom_of
 from hyppo.text import interval, number
 from hyppo.trial import ReplicaRecord
 
@@ -90,7 +91,8 @@ def compare_with_named(study: "Study", number: int) -> "list[tuple[Trial, Compar
 def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> Comparison:
     """Compare the losses of two trials, given by index, with those of `others` at hand.
 
-    With a score other than the mean, the difference is that of the scores, and blocks are not taken into account.
+    With a score other than the mean, the difference is that of the scores, of losses without the effects of folds, or
+    of data seeds if these are clear, as in the search.
 
     Examples
     --------
@@ -100,7 +102,7 @@ def compare(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> C
     (-0.45, True)
     """
     if config.score != MEAN:
-        return _compare_scores(a, b, _usual(better(others)), config.score)
+        return _compare_scores(a, b, others, config)
     used = better(others)
     pooled = fit_blocks([*used, a, b], config.block_of)
     known = fit_blocks(used, config.block_of)
@@ -141,18 +143,43 @@ def compare_ensembles(a: Sequence[ReplicaRecord], b: Sequence[ReplicaRecord], co
     return _welch(one, two)
 
 
-def _compare_scores(a: Losses, b: Losses, usual: "Estimate", score: Score) -> Comparison:
-    """Welch's comparison of two scores."""
-    one, two = summary(a.values(), score), summary(b.values(), score)
-    assert one is not None
-    assert two is not None
+def _compare_scores(a: Losses, b: Losses, others: Sequence[Losses], config: Config) -> Comparison:
+    """Welch's comparison of two scores, of losses without the effects of their blocks if these are clear."""
+    used = better(others)
+    blocks = fit_blocks([*used, a, b], config.block_of)
+    usual, shared = _usual(used), 0.0
+    if blocks is not None and blocks.matter(folds=config.folds is not None):
+        # Without effects that were estimated from them, losses differ too little.
+        wider = _widening(blocks, [*used, a, b], config)
+        usual = blocks.training, min(PRIOR, blocks.freedom)
+        own = [config.block_of(index) for index in (*a, *b)]
+        weight = np.repeat([1.0 / len(a), -1.0 / len(b)], [len(a), len(b)])
+        shared = float(weight @ blocks.on(own)[1] @ weight)
+    else:
+        blocks, wider = None, 1.0
+    one, two = (_stats(losses, blocks, wider, config) for losses in (a, b))
     variance, freedom = usual
     if one.n == two.n == 1 and freedom:
-        return _student(one.mean - two.mean, math.sqrt(2.0 * variance), freedom)
-    return _welch(one, two)
+        return _student(one.mean - two.mean, math.sqrt(2.0 * variance + shared), freedom)
+    return _welch(one, two, config.score, shared)
 
 
-def _welch(one: LossStats, two: LossStats) -> Comparison:
+def _stats(losses: Losses, blocks: Blocks | None, wider: float, config: Config) -> LossStats:
+    """Number, score and standard deviation of losses without the effects of blocks."""
+    values = list((losses if blocks is None else blocks.off(losses, config.block_of)).values())
+    stats = summary(values, config.score)
+    assert stats is not None
+    return stats if stats.std is None else replace(stats, std=wider * stats.std)
+
+
+def _widening(blocks: Blocks, trials: Sequence[Losses], config: Config) -> float:
+    """The factor from the standard deviation of losses without estimated effects to that without the true ones."""
+    left = _squares([blocks.off(losses, config.block_of) for losses in trials if len(losses) > 1])
+    return math.sqrt(max(blocks.freedom * blocks.training / left, 1.0)) if left > 0.0 else 1.0
+
+
+def _welch(one: LossStats, two: LossStats, score: Score = MEAN, shared: float = 0.0) -> Comparison:
+    """Compare two values by their own standard deviations; `shared` is a further variance of their difference."""
     known = [stats for stats in (one, two) if stats.std is not None]
     difference = one.mean - two.mean
     if not known:
@@ -160,10 +187,10 @@ def _welch(one: LossStats, two: LossStats) -> Comparison:
     parts = [
         ((known[0].std if stats.std is None else stats.std) or 0.0) ** 2 / stats.n for stats in (one, two)
     ]  # if only one has several losses, its spread stands for that of the other
-    freedoms = [max(stats.n, known[0].n if stats.std is None else 2) - 1 for stats in (one, two)]
+    freedoms = [freedom_of(known[0].n if stats.std is None else stats.n, score) for stats in (one, two)]
     total = sum(parts)
     freedom = total**2 / sum(p**2 / f for p, f in zip(parts, freedoms, strict=True)) if total else 1.0
-    return _student(difference, math.sqrt(total), freedom)
+    return _student(difference, math.sqrt(total + shared), freedom)
 
 
 Estimate = tuple[float, float]  # variance of a single training, and degrees of freedom behind it
@@ -172,8 +199,13 @@ Estimate = tuple[float, float]  # variance of a single training, and degrees of 
 def _usual(trials: Sequence[Losses]) -> Estimate:
     """The variance between trainings of a trial, from trials too few to tell the effects of blocks."""
     freedom = sum(len(losses) - 1 for losses in trials)
-    squares = sum(float(np.sum((y - y.mean()) ** 2)) for y in (np.array([*losses.values()]) for losses in trials))
+    squares = _squares(trials)
     return (squares / freedom, min(PRIOR, freedom)) if freedom and math.isfinite(squares) else (0.0, 0)
+
+
+def _squares(trials: Sequence[Losses]) -> float:
+    """Sum of the squared distances of losses from the mean of their trial."""
+    return sum(float(np.sum((y - y.mean()) ** 2)) for y in (np.array([*losses.values()]) for losses in trials))
 
 
 def _variances(

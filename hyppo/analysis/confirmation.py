@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from hyppo._version import __version__
 from hyppo.analysis.comparison import LEVEL, Comparison, compare, compare_ensembles
-from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, Config, word_of
+from hyppo.config import CONFIRMATION, ENSEMBLE_LOSS, MEAN, Config, word_of
 from hyppo.errors import StudyError
 from hyppo.results import goal_of
 from hyppo.search.ensembles import ensemble_stats
 from hyppo.stats import LossStats, summary
+from hyppo.stats import freedom as freedom_of
 from hyppo.text import between, counted, number, printable
 from hyppo.training.replica import Goal
 from hyppo.trial import ReplicaRecord, State, Trial
@@ -87,14 +88,44 @@ def _stats(trial: Trial, count: int, config: Config) -> LossStats | None:
     return summary(confirmed(trial, count).values(), config.score)
 
 
-def interval_of(stats: LossStats | None, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of a mean, score or ensemble loss by Student's t; infinite for fewer than two losses."""
+def interval_of(stats: LossStats | None, level: float = LEVEL, freedom: float | None = None) -> tuple[float, float]:
+    """Interval of a mean by Student's t; infinite for fewer than two losses.
+
+    `freedom` are its degrees of freedom, by default n - 1.
+    """
     from scipy.special import stdtrit
 
     if stats is None or stats.std is None:
         return -math.inf, math.inf
-    half = float(stdtrit(stats.n - 1, 0.5 + level / 2)) * stats.std / math.sqrt(stats.n)
+    half = float(stdtrit(freedom or stats.n - 1, 0.5 + level / 2)) * stats.std / math.sqrt(stats.n)
     return stats.mean - half, stats.mean + half
+
+
+def _interval(trial: Trial, count: int, config: Config, level: float = LEVEL) -> tuple[float, float]:
+    """Interval of the number that a trial is judged by, from its first `count` confirmations."""
+    stats, losses = _stats(trial, count, config), confirmed(trial, count)
+    if stats is None or config.target == ENSEMBLE_LOSS:
+        return interval_of(stats, level)
+    by_fold = _by_fold(losses, config)
+    if config.score != MEAN or not by_fold:
+        return interval_of(stats, level, freedom_of(stats.n, config.score) if stats.n > 1 else None)
+    # All folds are in each mean: their effects are no part of its error.
+    parts = [part for part in map(LossStats.of, by_fold) if part is not None]
+    freedom, folds = stats.n - len(parts), len(parts)
+    squares = math.fsum((part.n - 1) * (part.std or 0.0) ** 2 for part in parts)
+    variance = squares / freedom * math.fsum(1.0 / part.n for part in parts) / folds**2
+    mean = math.fsum(part.mean for part in parts) / folds
+    return interval_of(LossStats(stats.n, mean, math.sqrt(variance * stats.n)), level, freedom)
+
+
+def _by_fold(losses: dict[int, float], config: Config) -> list[list[float]]:
+    """Losses of each fold if all folds have two at least, else none."""
+    folds: dict[int, list[float]] = {}
+    for index, loss in losses.items():
+        folds.setdefault(config.block_of(index), []).append(loss)
+    if config.folds is None or len(folds) < config.folds or min(map(len, folds.values())) < 2:
+        return []
+    return list(folds.values())
 
 
 def _compared(trials: Sequence[Trial], count: int, config: Config) -> Comparison:
@@ -117,7 +148,7 @@ def is_clear(trials: Sequence[Trial], count: int, predicted: tuple[float, float]
     if len(losses) == 2:
         probability = _compared(trials, count, config).probability
         return max(probability, 1.0 - probability) >= CLEAR
-    low, high = interval_of(_stats(trials[0], count, config), CERTAIN)
+    low, high = _interval(trials[0], count, config, CERTAIN)
     return high < predicted[0] or low > predicted[1] or (predicted[0] <= low and high <= predicted[1])
 
 
@@ -144,7 +175,7 @@ def confirmation_of(
     stats = LossStats.of(losses.values())
     assert stats is not None
     assert found is not None
-    interval = interval_of(found)
+    interval = _interval(trials[0], count, study.config)
     held = interval[0] <= predicted[1] and predicted[0] <= interval[1]
     versus = _compared(trials, count, study.config) if len(trials) > 1 else None
     text = _paragraph(study, trials, count, predicted, held, versus)
@@ -205,7 +236,7 @@ def _measured(trial: Trial, count: int, config: Config, goal: Goal) -> str:
     stats, value = LossStats.of(confirmed(trial, count).values()), _stats(trial, count, config)
     assert stats is not None
     assert value is not None
-    low, high = goal.interval(*interval_of(value))
+    low, high = goal.interval(*_interval(trial, count, config))
     around, mean = between(low, high), number(goal.shown(value.mean), 4, high - low)
     if config.target == ENSEMBLE_LOSS:
         single = "one network" if stats.n == 1 else f"{stats.n} networks with a mean loss of {stats.mean:.4g}"

@@ -74,6 +74,15 @@ class Blocks:
         both = np.logical_and.outer(known, known)
         return mean, np.where(both, self.covariance[np.ix_(rows, rows)], np.where(same, self.data, 0.0))
 
+    def matter(self, folds: bool) -> bool:
+        """Whether the effects are to be removed: those of folds always, those of data seeds if they are clear."""
+        return self.data > 0.0 and (folds or self.evidence > CLEAR)
+
+    def off(self, losses: Losses, block: Callable[[int], int]) -> dict[int, float]:
+        """Losses of a trial by index, without the expected effects of their blocks."""
+        mean, _ = self.on([block(index) for index in losses])
+        return dict(zip(losses, (np.array([*losses.values()]) - mean).tolist(), strict=True))
+
 
 def fit_blocks(trials: Iterable[Losses], block: Callable[[int], int] = int) -> Blocks | None:
     """Effects and variances from trials with several replicas; None if too little is known.

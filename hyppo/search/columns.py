@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from hyppo.config import ENSEMBLE_LOSS, MEAN_LOSS, Config
 from hyppo.errors import SpaceError
-from hyppo.search.blocks import CLEAR, FEWEST_BETTER, fit_blocks, losses_of
+from hyppo.search.blocks import FEWEST_BETTER, fit_blocks, losses_of
 from hyppo.search.ensembles import alone, at_size
 from hyppo.search.feasible import Closed, Feasible
 from hyppo.search.memory import Memory, step_of
@@ -205,13 +205,12 @@ class Columns:
         chosen = ranked[: min(max(FEWEST_BETTER, several.size // 2), MOST_BETTER)]
         block, folds = self._config.block_of, self._config.folds is not None
         blocks = fit_blocks([losses_of(self.trials[rows[i]]) for i in chosen], block)
-        if blocks is None or blocks.data == 0.0 or not (folds or blocks.evidence > CLEAR):
+        if blocks is None or not blocks.matter(folds):
             return data
         mean, std = data.mean.copy(), data.spread.copy()
         for i, row in enumerate(rows):
-            own = losses_of(self.trials[row])
-            effects, _ = blocks.on([block(index) for index in own])
-            stats = summary(np.array(list(own.values())) - effects, self._config.score)
+            own = blocks.off(losses_of(self.trials[row]), block)
+            stats = summary(own.values(), self._config.score)
             if stats is not None:
                 mean[i] = stats.mean
                 if folds:
