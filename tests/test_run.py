@@ -271,6 +271,20 @@ def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_pat
         assert named is None or f"({named})" in said
 
 
+@pytest.mark.parametrize("made", ["outside", "inside"])
+def test_a_notice_names_the_generators_of_the_script_that_trainings_draw_from(tmp_path, made):
+    inside = "    rng = numpy.random.default_rng(replica.seed)\n" if made == "inside" else ""
+    top = f"import numpy\nrng = numpy.random.default_rng(0)\ndef train(replica):\n{inside}    return rng.random()"
+    losses = []
+    for stops in ([6], [3, 6]):  # the second study goes on in another process
+        for trials in stops:
+            script = write(tmp_path, top, f"study.run(trials={trials})", log=tmp_path / f"{len(stops)}.h5")
+            said = python(script).stderr
+            assert said.count("train(replica) draws from `rng`, made outside of it") == (made == "outside")
+        losses.append([trial.mean for trial in hyppo.load(tmp_path / f"{len(stops)}.h5").trials])
+    assert (losses[0] == losses[1]) == (made == "inside")
+
+
 def test_a_package_of_a_cluster_that_draws_at_its_import_is_not_the_script(tmp_path):
     folder = tmp_path / "modules" / "site-packages"
     folder.mkdir(parents=True)

@@ -264,6 +264,30 @@ def test_in_a_process_of_its_own_a_stop_is_heard():
     assert epochs(study) < 12 * 12
 
 
+@pytest.mark.parametrize(
+    ("returned", "noticed"),
+    [
+        (lambda reports: -reports[-1], True),
+        (lambda reports: -max(reports), True),
+        (lambda reports: 1 - max(reports), True),
+        (lambda reports: reports[-1], False),
+        (lambda reports: 0.123, False),
+        (lambda reports: float("nan"), False),
+    ],
+)
+def test_reports_of_a_metric_that_is_better_when_higher_are_noticed(returned, noticed, capfd):
+    def accurate(replica):
+        reports = [0.31, 0.87, 0.62]
+        for epoch, accuracy in enumerate(reports):
+            replica.report(epoch, accuracy)
+        return returned(reports)
+
+    study_of(accurate, isolate=True, replicas=1).run(trials=3, progress=False)
+    said = capfd.readouterr().err
+    assert said.count("Reports are losses too") == noticed
+    assert not noticed or "(replica) reported 0." in said
+
+
 def test_a_training_that_does_not_listen_keeps_its_loss():
     def deaf(replica):
         for epoch in range(5):

@@ -23,6 +23,7 @@ from hyppo.config import ENSEMBLE_LOSS
 from hyppo.errors import HyppoWarning, LaunchError, ObjectiveError
 from hyppo.text import error_line
 from hyppo.training.frameworks import clear
+from hyppo.training.generators import noticed_draws
 from hyppo.training.memory import PeakMemory
 from hyppo.training.predictions import discard, keep
 from hyppo.training.replica import Failure, Outcome, Replica, Result
@@ -61,6 +62,7 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | No
     for name, value in (result.metrics or {}).items():
         replica.log(name, value)
     if handed is None:
+        _notice_reports(objective_name, result.loss, replica)
         return result
     losses = [handed.loss, *(loss for _, loss in replica.curve)]
     if replica.goal is not None and not isinstance(returned, Result) and not _is_loss(result.loss, losses):
@@ -95,6 +97,24 @@ def _is_loss(number: float, losses: Sequence[float]) -> bool:
     return any(_same(number, loss) for loss in losses) or signs == {math.copysign(1.0, number)}
 
 
+def _notice_reports(objective_name: str, loss: float, replica: Replica) -> None:
+    """Tell if the training has reported a metric that is better when higher, and returned the loss made of it."""
+    reported = np.array([one for _, one in replica.curve])
+    if not loss or np.isclose(reported, loss, rtol=1e-6, atol=0.0).any():
+        return
+    for made in (-reported, 1.0 - reported):
+        found = np.flatnonzero(np.isclose(made, loss, rtol=1e-6, atol=0.0))
+        if found.size:
+            metric = float(reported[found[-1]])
+            warnings.warn(
+                f"{objective_name} reported {metric:.6g} and returned {loss:.6g}. Reports are losses too: stopping= "
+                "stops the trials whose reports are higher. Report the number that the function returns",
+                category=HyppoWarning,
+                stacklevel=2,
+            )
+            return
+
+
 def _same(loss: float, handed: float) -> bool:
     return bool(np.isclose(handed, loss, rtol=1e-6, atol=0.0, equal_nan=True))
 
@@ -126,7 +146,8 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
             ) from error
         with _restored_surroundings(), restored_switches():
             seed_everything(replica.seed)
-            outcome = _train(objective, replica)
+            with noticed_draws(objective, name_of(objective)):
+                outcome = _train(objective, replica)
         _free(seconds=outcome.end - outcome.start, on_gpu="gpu_memory" in outcome.metrics or replica.world_size > 1)
     return outcome
 

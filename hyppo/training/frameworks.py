@@ -5,6 +5,7 @@ framework, add an entry here and a folder of integrations.
 """
 
 import base64
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -68,6 +69,10 @@ class Framework:
         """Peak of the memory on GPUs in bytes; None if no GPU was used."""
         return None
 
+    def generator_state(self, module: Any, value: Any) -> tuple[Any, bytes] | None:
+        """State of a random generator that is not the global one, after its seed if it can be seeded anew."""
+        return None
+
     def environ(self, seed: int) -> dict[str, str]:
         """Environment variables of a training with this seed, set before the framework is imported."""
         return {}
@@ -79,6 +84,14 @@ class Framework:
 
 class NumPy(Framework):
     name = "numpy"
+
+    def array(self, module: Any, leaf: Any) -> Any:
+        if not module.ma.is_masked(leaf):
+            return leaf
+        return leaf.astype(module.result_type(leaf.dtype, module.float32)).filled(module.nan)
+
+    def generator_state(self, module: Any, value: Any) -> tuple[Any, bytes] | None:
+        return (None, pickle.dumps(value.bit_generator.state)) if isinstance(value, module.random.Generator) else None
 
     def switches(self, module: Any) -> dict[str, Any]:
         return {"errors": module.geterr()}
@@ -110,6 +123,11 @@ class Torch(Framework):
             return False
         unused = module.Generator().manual_seed(seed)
         return not module.equal(module.get_rng_state(), unused.get_state())
+
+    def generator_state(self, module: Any, value: Any) -> tuple[Any, bytes] | None:
+        if not isinstance(value, module.Generator) or value is module.default_generator:
+            return None
+        return value.initial_seed(), value.get_state().numpy().tobytes()
 
     def random_state(self, module: Any) -> dict[str, Any]:
         state: dict[str, Any] = {"torch": _to_text(module.get_rng_state())}

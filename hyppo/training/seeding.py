@@ -185,16 +185,16 @@ def drawn(seed: int) -> list[str]:
     []
     """
     names = [framework.name for framework, module in imported() if framework.drawn(module, seed)]
-    if _follows(random.getstate()[1][:WORDS], random.Random(seed).getstate()[1][:WORDS]):
+    if follows(random.getstate()[1][:WORDS], random.Random(seed).getstate()[1][:WORDS]):
         names.append("random")
     state = np.random.get_state(legacy=False)  # noqa: NPY002
     unused = np.random.RandomState(seed).get_state(legacy=False)
-    if state["bit_generator"] == unused["bit_generator"] and _follows(state["state"]["key"], unused["state"]["key"]):
+    if state["bit_generator"] == unused["bit_generator"] and follows(state["state"]["key"], unused["state"]["key"]):
         names.append("numpy")
     return sorted(names)
 
 
-def _follows(key: Any, start: Any) -> bool:
+def follows(key: Any, start: Any) -> bool:
     """Whether a Mersenne Twister comes from the state `start` to the state `key` by drawing numbers.
 
     A state that was just seeded is all used up, so the first number that is drawn changes it.
