@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from hyppo.errors import HyppoError, StudyError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -14,15 +16,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 def native(value: Any) -> Any:
     """The Python value of an array with one element, of numpy, torch, JAX or TensorFlow; anything else unchanged.
 
+    NaN for a masked element, such as the mean of an array without valid ones.
+
     >>> import numpy as np
-    >>> native(np.float32(0.5)), native(np.array(3)), native("three")
-    (0.5, 3, 'three')
+    >>> native(np.float32(0.5)), native(np.array(3)), native("three"), native(np.ma.masked)
+    (0.5, 3, 'three', nan)
     """
     if type(value) in (int, float, bool, str, type(None)):
         return value
     try:
         if math.prod(value.shape) != 1:
             return value
+        if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).all():
+            return math.nan
         if hasattr(value, "item"):  # numpy, torch, JAX
             return value.item()
         return value.numpy().item()  # TensorFlow, Keras

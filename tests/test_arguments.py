@@ -76,6 +76,18 @@ def test_numbers(use):
             use(wrong)
 
 
+def test_a_masked_loss_is_not_a_number():
+    nothing = np.ma.array([1.0, 2.0], mask=True).mean()
+    for masked in (nothing, np.ma.masked, np.ma.array(5.0, mask=True), np.ma.array([5], mask=[True])):
+        assert math.isnan(number("loss", masked, finite=False))
+        study = Study(SPACE, lambda replica, masked=masked: masked, isolate=False)
+        study.run(trials=1, progress=False)
+        assert study.trials[0].replicas[0].failure.type == "NonFiniteLoss"
+        with pytest.raises(StudyError, match="expected an integer"):
+            whole("n", masked)
+    assert number("loss", np.ma.array([5.0])) == 5.0
+
+
 def test_scalars_of_torch():
     torch = pytest.importorskip("torch")
     assert whole("n", torch.tensor(3)) == 3

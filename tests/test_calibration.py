@@ -57,6 +57,18 @@ def test_crps_against_its_integral():
     assert certain.coverage[0.5] == 0.5  # the second is exact
 
 
+def test_missing_targets_are_left_out():
+    whole = normal()
+    missing = np.arange(40_000) % 4 == 0
+    targets = np.where(missing[:, None], np.nan, whole.targets)
+    found = hyppo.calibration(Predictions(whole.mean, whole.std, targets, replicas=3, passes=0))
+    rest = [array[~missing] for array in (whole.mean, whole.std, whole.targets)]
+    assert found == hyppo.calibration(Predictions(*rest, replicas=3, passes=0))
+    assert found.outputs == 30_000
+    with pytest.raises(StudyError, match="all targets are NaN"):
+        hyppo.calibration(Predictions(whole.mean, whole.std, np.full((40_000, 1), np.nan), replicas=3, passes=0))
+
+
 def test_outputs_of_any_form():
     a = normal(10)
     flat = Predictions(

@@ -7,6 +7,7 @@ import hyppo
 from benchmarks.validity.predictions import regression, regressions
 from hyppo.analysis.calibration import ClassCalibration
 from hyppo.analysis.conformal import Temperature
+from hyppo.errors import StudyError
 from hyppo.training.predictions import Ensemble
 
 
@@ -37,6 +38,16 @@ class TestReal:
 
     def networks(self):
         return [lambda x, k=k: np.sin(6 * x) + 0.3 * k * x for k in (-1, 0, 1)]
+
+    def test_missing_targets_are_left_out(self):
+        x, y = self.noisy(np.random.default_rng(0), 300)
+        missing = np.arange(300) % 3 == 0
+        with_gaps = ensemble_of(*self.networks()).calibrate([(x, np.where(missing, np.nan, y))]).predict([(x, y)])
+        without = ensemble_of(*self.networks()).calibrate([(x[~missing], y[~missing])]).predict([(x, y)])
+        assert np.array_equal(with_gaps.interval(0.9), without.interval(0.9))
+        assert np.array_equal(with_gaps.std, without.std)
+        with pytest.raises(StudyError, match="at least 10 targets, got 9"):
+            ensemble_of(*self.networks()).calibrate([(x, np.where(np.arange(300) < 9, y, np.nan))])
 
     @pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
     def test_intervals_cover_as_they_say_and_adapt(self, level):

@@ -192,6 +192,30 @@ def test_own_loop_hands_predictions_over(tmp_path):
     assert next(passes, None) is None
 
 
+def test_masked_values_are_missing(tmp_path):
+    mask = np.arange(12).reshape(6, 2) % 4 == 0
+
+    def objective(replica):
+        truth = np.ma.array(np.arange(12.0).reshape(6, 2), mask=mask, fill_value=1e20)
+        guess = np.ma.array(np.where(mask, 1e20, truth.data + 0.5 + replica.index), mask=mask)
+        return hyppo.Result(np.ma.mean((guess - truth) ** 2), prediction=guess, targets=truth)
+
+    study = hyppo.Study(
+        hyppo.Space(x=hyppo.Real(0, 1)),
+        objective,
+        log=tmp_path / "study.h5",
+        replicas=2,
+        isolate=False,
+        criterion=lambda p, y: np.nanmean((p - y) ** 2),
+    )
+    study.run(trials=1, progress=False)
+    assert [r.loss for r in study.trials[0].replicas] == [0.25, 2.25]
+    assert study.best.ensemble_loss == 1.0
+    kept = study.predictions(0)
+    assert np.array_equal(np.isnan(kept.mean), mask)
+    assert np.array_equal(np.isnan(kept.targets), mask)
+
+
 def test_passes_of_another_shape_are_not_kept_and_the_loss_is(tmp_path):
     with pytest.warns(UserWarning, match="dropout pass 0"):
         outcome = train(lambda _: hyppo.Result(0.5, prediction=np.ones(3), passes=[np.ones(2)]), replica(tmp_path))

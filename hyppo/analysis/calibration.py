@@ -100,6 +100,8 @@ def calibration(
 ) -> Calibration | ClassCalibration:
     """Coverage of the intervals at each level, and CRPS, over all outputs of all examples together.
 
+    A target of NaN is a missing value, which is left out.
+
     For an output of classes with integer labels: accuracy, calibration error, log loss, Brier score and entropy; logits
     are turned into probabilities.
 
@@ -118,8 +120,8 @@ def calibration(
     Raises
     ------
     StudyError
-        No predictions, no targets, targets that are not shaped as the predictions, one network without passes, no
-        scoringrules.
+        No predictions, no targets or none but NaN, targets that are not shaped as the predictions, one network without
+        passes, no scoringrules.
 
     Examples
     --------
@@ -143,11 +145,15 @@ def calibration(
             "one network without dropout passes has no spread: calibration needs replicas=2 or mc_dropout="
         )
     mu, sd, y = _columns(predictions)
-    error = np.abs(y - mu)
+    known = ~np.isnan(y)
+    if not known.any():
+        raise StudyError("all targets are NaN: there is nothing to compare with")
     coverage = {}
     for p in levels:
         low, high = (_joined(end) for end in predictions.interval(p))
-        coverage[p] = float(np.mean((low <= y) & (y <= high)))
+        coverage[p] = float(np.mean(((low <= y) & (y <= high))[known]))
+    mu, sd, y = mu[known], sd[known], y[known]
+    error = np.abs(y - mu)
     return Calibration(
         outputs=y.size,
         coverage=coverage,

@@ -148,9 +148,11 @@ class Calibrator:
                     f"the targets have the shape {y.shape}, the predictions {mean.shape}: calibration needs a real "
                     "target for each output, or labels of classes"
                 )
-            if y.size < FEWEST:
-                raise StudyError(f"calibration needs at least {FEWEST} targets, got {y.size}")
-            fitted[path] = Scale.of(mean, stds[path], y.reshape(mean.shape).astype(np.float64))
+            y = y.reshape(mean.shape).astype(np.float64)
+            known = ~np.isnan(y)  # the others are missing values
+            if known.sum() < FEWEST:
+                raise StudyError(f"calibration needs at least {FEWEST} targets, got {known.sum()}")
+            fitted[path] = Scale.of(mean[known], stds[path][known], y[known])
         return Calibrator(fitted)
 
     @staticmethod
