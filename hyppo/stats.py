@@ -40,12 +40,14 @@ class LossStats:
         finite = [float(loss) for loss in losses if math.isfinite(loss)]
         if not finite:
             return None
-        # Dividing first keeps losses near the largest float from overflowing their sum.
-        mean = math.fsum(loss / len(finite) for loss in finite)
         if len(finite) == 1:
             return LossStats(1, finite[0], None)
+        if min(finite) == max(finite):  # their mean below may be another number, by rounding
+            return LossStats(len(finite), finite[0], 0.0)
+        # Dividing first keeps losses near the largest float from overflowing their sum.
+        mean = math.fsum(loss / len(finite) for loss in finite)
         scale = max(abs(loss - mean) for loss in finite)
-        if scale == 0.0 or not math.isfinite(scale):
+        if not math.isfinite(scale):
             return LossStats(len(finite), mean, scale)
         squares = math.fsum(((loss - mean) / scale) ** 2 for loss in finite)
         return LossStats(len(finite), mean, scale * math.sqrt(squares / (len(finite) - 1)))

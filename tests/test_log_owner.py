@@ -41,7 +41,8 @@ class TestOneWriter:
             [sys.executable, "-c", script, str(path)], cwd=root, capture_output=True, text=True, timeout=30, check=True
         )
         assert f"written by process {os.getpid()} on {socket.gethostname()} since 20" in done.stdout
-        assert "give this study another file. Several processes train for one study as ranks of MPI" in done.stdout
+        assert "give this study another file" in done.stdout
+        assert "let this one process run(workers=n), or start the script once as ranks of MPI" in done.stdout
         log.append(EVENTS[3:])
         log.close()
         assert list(read_log(path)[1]) == EVENTS

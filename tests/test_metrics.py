@@ -91,6 +91,11 @@ def test_what_cannot_be_logged_says_so(tmp_path, name, value):
         replica(tmp_path).log(name, value)
 
 
+def test_text_belongs_in_a_file(tmp_path):
+    with pytest.raises(StudyError, match=r"log\('net', value\): expected a number, got 'resnet'; .*replica\.directory"):
+        replica(tmp_path).log("net", "resnet")
+
+
 def scalars():
     """Scalars of each framework that is here."""
     found = [0.5, np.float32(0.5), np.array(0.5), np.array([0.5])]

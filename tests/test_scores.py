@@ -53,6 +53,12 @@ def test_the_mean_by_a_function_is_the_mean():
     assert (function.mean, function.std) == pytest.approx((mean.mean, mean.std))
 
 
+def test_equal_losses_have_no_spread():
+    for loss in np.arange(-99, 100) / 100:
+        for count in range(2, 9):
+            assert summary([loss] * count) == LossStats(count, loss, 0.0)
+
+
 def test_losses_that_are_not_finite_do_not_count():
     assert summary([math.inf, 1.0, 3.0], "median").mean == 2.0
     assert summary([math.nan], "median") is None

@@ -25,7 +25,10 @@ from hyppo.trial import Event
 
 TOUCH_EVERY = 60.0
 
-BUSY = ": wait until it ends, or give this study another file. Several processes train for one study as ranks of MPI"
+BUSY = (
+    ": wait until it ends, or give this study another file. To train several replicas at a time, let this one process "
+    "run(workers=n), or start the script once as ranks of MPI"
+)
 WRITER = ("host", "pid", "boot", "since")
 LARGEST = 4 << 30  # bytes; a checkpoint comes long before
 

@@ -134,4 +134,4 @@ def _spent(session: Session, options: Options) -> str:
     trials = session.trials
     settled = sum(r.state is not State.PENDING for t in trials for r in t.replicas)
     goal = f"trials={options.trials}" if options.trials is not None else f"trainings={options.trainings}"
-    return f"the log holds {counted(len(trials), 'trial')} with {counted(settled, 'training')}, {goal} was asked for"
+    return f"the study has {counted(len(trials), 'trial')} with {counted(settled, 'training')}, {goal} was asked for"

@@ -302,7 +302,7 @@ class Replica:
         StudyError
             `step` is not a whole number, or `loss` not a number; NaN and infinity are numbers.
         """
-        point = (whole("step", step), number("loss", loss, finite=False))
+        point = (whole("report(step, loss): step", step), number("report(step, loss): loss", loss, finite=False))
         self.curve.append(point)
         if self._on_report is not None:
             self._on_report(*point)
@@ -333,7 +333,10 @@ class Replica:
         """
         if not isinstance(name, str) or not name or name in MEASURED:
             raise StudyError(f"log(name, value): expected a name that is not one of {MEASURED}, as text; got {name!r}")
-        self.metrics[name] = number(f"log({name!r}, value)", value, finite=False)
+        try:
+            self.metrics[name] = number(f"log({name!r}, value)", value, finite=False)
+        except StudyError as error:
+            raise StudyError(f"{error}; write text, lists and other objects to a file in replica.directory") from None
 
     @contextmanager
     def node_lock(self, name: str) -> Iterator[None]:
