@@ -201,6 +201,22 @@ def test_the_search_sees_no_effects_of_folds_and_of_data_seeds():
     assert low < 4 / 3 + study.best.params["x"] ** 2 < high
 
 
+def test_folds_that_no_training_has_seen_are_in_the_interval():
+    """Fold k is worse by 2 k: two of five say little of their mean, 4, and all five everything."""
+
+    def width(replicas):
+        study = Study(SPACE, folds=5, replicas=replicas)
+        for x in np.linspace(-1.0, 1.0, 9):
+            study.add({"x": float(x)}, [x**2 + 2.0 * k + 0.2 * np.sin(7.0 * x * (k + 1)) for k in range(replicas)])
+        low, high = study.best.interval
+        assert low < 4.0 * (replicas == 5) + 1.0 * (replicas == 2) < high
+        return high - low
+
+    # The variance of the mean of 2 of 5, drawn without replacement, is that of the folds times 1 / 2 - 1 / 5.
+    assert width(2) == pytest.approx(2 * 1.645 * np.sqrt(2.0 * 0.3), rel=0.1)
+    assert width(5) < 0.8
+
+
 def test_without_effects_nothing_is_removed():
     """Of 200 studies whose trainings do not use the data seed, at most 2 % are changed."""
     generator = np.random.default_rng(3)

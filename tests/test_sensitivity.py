@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hyppo
-from hyppo import Choice, Integer, Real, Space, Study, StudyError
+from hyppo import Choice, Integer, Ordinal, Real, Space, Study, StudyError
 
 ISHIGAMI = Space({f"x{i}": Real(-math.pi, math.pi) for i in range(3)})
 
@@ -40,6 +40,15 @@ def test_intervals_are_reproducible_and_take_nothing_from_numpys_global_generato
     assert first.first_width.tolist() == again.first_width.tolist()
 
 
+def test_indices_of_two_hundred_points_of_a_wavy_function():
+    """Every sixteenth of them, from which a fit may start, tells nothing of x1."""
+    found = hyppo.sensitivity(
+        fitted(ISHIGAMI, lambda x0, x1, x2: math.sin(x0) * (1 + 0.1 * x2**4) + 7 * math.sin(x1) ** 2, 200)
+    )
+    assert np.allclose(found.first, [0.314, 0.442, 0.0], atol=0.12)
+    assert np.allclose(found.total, [0.558, 0.442, 0.244], atol=0.12)
+
+
 def test_an_interaction_is_seen():
     space = Space(a=Real(-1, 1), b=Real(-1, 1))
     found = hyppo.sensitivity(fitted(space, lambda a, b: a * b, 60))
@@ -54,6 +63,18 @@ def test_partial_dependence_follows_the_function():
     assert abs(found.values[int(np.argmin(found.mean))] - 0.3) < 0.1
     assert np.all(found.low <= found.high)
     assert hyppo.partial_dependence(study, "n").values == [1, 2, 3, 4, 5]
+
+
+def test_partial_dependence_is_of_the_points_at_which_a_parameter_is_active():
+    """Without dropout, half of the space, the loss is another, which the rate has no part in."""
+    space = Space(dropout=Choice([False, True]), rate=Real(0, 0.5), depth=Ordinal([1, 2]))
+    space = space.inactive_if({"rate": {"dropout": [False]}, "depth": {"dropout": [False]}}, {"rate": 0.25, "depth": 2})
+    study = fitted(space, lambda dropout, rate, depth: 1 + 4 * rate + depth if dropout else 5.0, 60)
+    rate, depth, dropout = (hyppo.partial_dependence(study, n, points=5) for n in ("rate", "depth", "dropout"))
+    assert np.allclose(rate.mean, [2.5, 3.0, 3.5, 4.0, 4.5], atol=0.25)
+    assert np.allclose([rate.low[0], rate.high[0]], [2, 3], atol=0.25)
+    assert np.allclose(depth.mean, [3, 4], atol=0.25)
+    assert np.allclose(dropout.mean, [5.0, 3.5], atol=0.5), "a mean on the scale of the fit"
 
 
 def searched(space, loss, n, seed):

@@ -19,6 +19,7 @@ stood alone, was not recommended.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,8 +68,13 @@ def due(space: Space, evidence: Evidence, memory: Memory) -> bool:
     return start is None or evidence.n <= REFIT_ALWAYS or new >= often or new < 0
 
 
-def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, ProcessStep]":
-    """The Gaussian process, fitted or with the hyperparameters of an earlier ask, and the step that it leaves."""
+def process(
+    space: Space, evidence: Evidence, memory: Memory, starts: Sequence[FloatArray] = ()
+) -> "tuple[GP, ProcessStep]":
+    """The Gaussian process, fitted or with the hyperparameters of an earlier ask, and the step that it leaves.
+
+    Without an earlier ask, `starts` are the hyperparameters to start from; by default a fit to few points finds them.
+    """
     gp = surrogates.gp
     d, known = space.dimension, evidence.noise is not None
     start, fitted_at = _remembered(space, evidence, memory)
@@ -76,7 +82,7 @@ def process(space: Space, evidence: Evidence, memory: Memory) -> "tuple[GP, Proc
     if start is None or due(space, evidence, memory):
         fitted = evidence.at(thinned(evidence, FITTED_ON))
         cold = fitted_at == 0 or (evidence.n <= REFIT_OFTEN and evidence.n % 5 == 0)
-        starts = [] if start is None else [start] + ([gp.cold_start(d, known)] if cold else [])
+        starts = starts if start is None else [start] + ([gp.cold_start(d, known)] if cold else [])
         model = gp.fit(
             fitted.x,
             fitted.y,

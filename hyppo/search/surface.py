@@ -12,7 +12,7 @@ from hyppo.search.memory import Memory
 from hyppo.search.threads import on_one_thread
 from hyppo.seeds import Purpose, generator_for
 from hyppo.space import FloatArray, Space
-from hyppo.surrogates import outputs
+from hyppo.surrogates import gp, outputs
 
 if TYPE_CHECKING:
     from hyppo.surrogates.base import Prediction
@@ -56,4 +56,6 @@ def surface(known: Known) -> Surface | None:
     spread = space.features(space.spread(generator_for(0, Purpose.EFFECTS).random((SHARES, space.dimension))))
     nearest = cKDTree(known.evidence.x).query(spread)[1]
     evidence = gather(space, known.data, known.risk, transform=lambda score: outputs.fit(score[nearest]))
-    return Surface(space, process(space, evidence, Memory())[0], evidence.outputs)
+    # No start from a fit to few points: these may show a wavy function as noise.
+    start = gp.cold_start(space.dimension, evidence.noise is not None)
+    return Surface(space, process(space, evidence, Memory(), [start])[0], evidence.outputs)
