@@ -670,6 +670,10 @@ def ensemble_predicts_what_the_replicas_did(folder):
     dropped = ensemble.predict(x, mc_dropout=3)
     assert dropped.passes == 6
     assert np.median(dropped.std) > np.median(kept.std)
+    with pytest.raises(StudyError, match=r"give build=, which makes .* or custom_objects=; a damaged file") as caught:
+        hyppo_keras.load_ensemble(study, build=lambda width: build(width + 1))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value.__cause__).count("\n") > 1, "the whole text is that of the cause"
     with zipfile.ZipFile(study.best.checkpoints[0], "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "2.99"}))
     with pytest.raises(StudyError, match=f"does not load in Keras {keras.__version__}, and Keras 2.99 saved it"):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -188,6 +189,14 @@ def test_checkpoints_that_are_not_there_or_do_not_load(tmp_path):
         hyppo_lightning.load_ensemble(study, Wide, 9)
     with pytest.raises(StudyError, match=r"(?s)does not load into build\(.*build must make the network"):
         hyppo_lightning.load_ensemble(study, lambda width: Wide(width + 1))
+    with pytest.raises(StudyError) as caught:
+        hyppo_lightning.load_ensemble(study, lambda width: Wide(width + 1))
+    assert re.fullmatch(
+        r"\S+/weights.ckpt does not load into build\(width=\d\): build must make the network as the training did; "
+        r"a damaged file has to be deleted, and the ensemble goes without it \(RuntimeError: Error\(s\) in .*\)",
+        str(caught.value),
+    ), "one line"
+    assert "\n\tsize mismatch for" in str(caught.value.__cause__), "the whole text is that of the cause"
     one.write_bytes(one.read_bytes()[:100])
     with pytest.raises(StudyError, match="a damaged file has to be deleted"):
         hyppo_lightning.load_ensemble(study, Wide)

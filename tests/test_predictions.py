@@ -22,6 +22,7 @@ from hyppo.training.predictions import (
     keep,
     keep_weights,
     moments,
+    networks_of,
     unflatten,
     weights_in,
 )
@@ -316,3 +317,17 @@ def test_files_of_the_user_in_a_replicas_directory_stay_for_a_retry(tmp_path):
         outcome = train(objective, Replica(Task(0, 0, 1, {}, str(tmp_path / "t" / "r"), attempt)))
     assert outcome.loss == 1.0
     assert weights_in(tmp_path / "t" / "r") is None
+
+
+def test_an_ensemble_of_a_trial_without_networks_is_an_error_that_says_so():
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)))
+    study.fail(study.ask().number)
+    study.add({"x": 0.5}, [1.0])
+    for number, message in (
+        (0, "trial 0 has no loss and left no networks; it is failed"),
+        (1, r"trial 1 has no checkpoints beside the study file: train with fit\(weights=True\)"),
+        (None, "trial 1 has no checkpoints"),
+        (2, "trial 2 was never asked"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            networks_of(study, number, "fit(weights=True)")

@@ -234,10 +234,7 @@ class Rank:
             training.failed_at = training.failed_at or time.monotonic()
             if time.monotonic() - training.failed_at < ECHO:
                 return
-        self._tell_others(Kill(training.serial))
-        if training.own is None and self._process is not None:
-            self._process.close()
-        self._training = None
+        self.abandon()
         self._messenger.send(training.asker, Ended(training.serial, _decisive(settled)))
 
     def _tell_others(self, message: Any) -> None:

@@ -37,6 +37,7 @@ from hyppo.training.predictions.kept import (
     unasked_in,
     weights_in,
 )
+from hyppo.training.predictions.networks import network_does_not_load, networks_of, possible_passes
 from hyppo.training.predictions.output import flatten, unflatten
 
 __all__ = [
@@ -55,6 +56,9 @@ __all__ = [
     "keep",
     "keep_weights",
     "moments",
+    "network_does_not_load",
+    "networks_of",
+    "possible_passes",
     "remove",
     "unasked_in",
     "unflatten",

@@ -1,15 +1,13 @@
 """Validation batches through the trained network, and through it again with its dropout layers alone active."""
 
 import functools
-import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import keras
 
-from hyppo.errors import HyppoWarning
-from hyppo.training.predictions import Batch
+from hyppo.training.predictions import Batch, possible_passes
 
 
 def dropout_layers(model: Any) -> list[Any]:
@@ -89,21 +87,11 @@ def _call_in_training(call: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def batches(model: Any, validation: Any, passes: int) -> Iterator[Batch]:
-    """(prediction, passes, targets) of each batch of `validation`, Keras' iterator over the validation data or None.
-
-    A network without dropout layers has no passes, and a notice says so: the user's network is never changed.
-    """
+    """(prediction, passes, targets) of each batch of `validation`, Keras' iterator over the validation data or None."""
     if validation is None:
         return
     layers = dropout_layers(model) if passes else []
-    if passes and not layers:
-        warnings.warn(
-            f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes, and the uncertainty comes "
-            "from the replicas alone",
-            category=HyppoWarning,
-            stacklevel=2,
-        )
-        passes = 0
+    passes = possible_passes(passes, layers, model.name)
     one_pass = Passes(model, layers)
     data = validation.data_adapter
     for batch in islice(data.get_numpy_iterator(), validation.steps_per_epoch or data.num_batches):

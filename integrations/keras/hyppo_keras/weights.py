@@ -13,8 +13,8 @@ from typing import Any
 import keras
 
 from hyppo import Study
-from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.predictions import Batch, Ensemble, call_with
+from hyppo.errors import StudyError
+from hyppo.training.predictions import Batch, Ensemble, call_with, network_does_not_load, networks_of, possible_passes
 from hyppo_keras.build import Build
 from hyppo_keras.predict import Passes, dropout_layers
 
@@ -57,19 +57,8 @@ def load_ensemble(
         new = ensemble.predict(x, mc_dropout=20)        # x: an array of inputs, or a data set of batches
         new.mean, new.std
     """
-    if not isinstance(study, Study):
-        raise StudyError(f"load_ensemble(study): expected a hyppo.Study, for example hyppo.load(path), got {study!r}")
-    number = study.best.number if number is None else number
-    paths = study.checkpoints(number)
-    trial = study.trials[number]
+    trial, paths = networks_of(study, number, "hyppo_keras.fit(..., weights=True)")
     params = dict(trial.params)
-    if trial.stats is None:
-        raise StudyError(f"trial {number} has no loss and left no networks; it is {trial.state}")
-    if not paths:
-        raise StudyError(
-            f"trial {number} has no checkpoints beside the study file: train with hyppo_keras.fit(..., weights=True) "
-            "(by default they are kept up to 16 MiB), and keep the folder study.h5.d with the file"
-        )
     networks = []
     for path in paths:
         alone = path.name == WEIGHTS
@@ -94,20 +83,14 @@ def load_ensemble(
         except Exception as error:  # Keras raises nearly anything here
             raise _does_not_load(path, error) from error
         networks.append(model)
-    return Ensemble(tuple(networks), forward, number, params)
+    return Ensemble(tuple(networks), forward, trial.number, params)
 
 
 def _does_not_load(path: Path, error: Exception) -> StudyError:
-    # Keras prints the configuration of each layer; its last line names the cause
-    first, *between = str(error).splitlines() or [""]
-    text = f"{first} ... {between[-1]}" if between else first
     saved = _keras_of(path)
     other = "" if saved in ("", keras.__version__) else f" in Keras {keras.__version__}, and Keras {saved} saved it"
-    return StudyError(
-        f"{path} does not load{other} ({type(error).__name__}: {text}); give build=, which makes the network from its "
-        "parameters as the training did, or custom_objects=; a damaged file has to be deleted, and the ensemble goes "
-        "without it"
-    )
+    remedy = "give build=, which makes the network from its parameters as the training did, or custom_objects="
+    return network_does_not_load(path, error, remedy, other)
 
 
 def _keras_of(path: Path) -> str:
@@ -146,13 +129,7 @@ def forward(model: Any, data: Any, passes: int) -> Iterator[Batch]:
         if one_pass is None:
             model = model.built_for(x) if isinstance(model, Unbuilt) else model
             layers = dropout_layers(model) if passes else []
-            if passes and not layers:
-                warnings.warn(
-                    f"{model.name} has no active dropout layer: mc_dropout={passes} gives no passes",
-                    category=HyppoWarning,
-                    stacklevel=2,
-                )
-                passes = 0
+            passes = possible_passes(passes, layers, model.name)
             one_pass = Passes(model, layers)
         yield one_pass.prediction(x), map(one_pass, itertools.repeat(x, passes)), y
 

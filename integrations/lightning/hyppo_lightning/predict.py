@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Subset, SubsetRandomSampler
 
 from hyppo.errors import HyppoWarning
-from hyppo.training.predictions import Batch
+from hyppo.training.predictions import Batch, possible_passes
+
+FUNCTIONAL = " (functional dropout is not detected: use nn.Dropout)"
 
 
 def dropout_layers(module: nn.Module) -> list[nn.Module]:
@@ -95,18 +97,10 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
     """(prediction, passes, targets) of each validation batch, by the user's `predict_step`.
 
     The default `predict_step` passes the whole batch to `forward`; here it gets only the inputs of a batch that is a
-    tuple (inputs, targets, ...). A network without dropout layers has no passes, and a notice says so:
-    the user's network is never changed.
+    tuple (inputs, targets, ...).
     """
     layers = dropout_layers(module) if passes else []
-    if passes and not layers:
-        warnings.warn(
-            f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes, and the "
-            "uncertainty comes from the replicas alone (functional dropout is not detected: use nn.Dropout)",
-            category=HyppoWarning,
-            stacklevel=2,
-        )
-        passes = 0
+    passes = possible_passes(passes, layers, type(module).__name__, FUNCTIONAL)
     default = type(module).predict_step.__module__.endswith("core.module")
     loaders = _loaders(trainer)
     noticed = not default

@@ -1,6 +1,5 @@
 """Save trained networks, and load them as an ensemble that predicts new data."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,17 @@ import numpy as np
 import torch
 
 from hyppo import Study
-from hyppo.errors import HyppoWarning, StudyError
-from hyppo.training.predictions import Batch, Ensemble, call_with, flatten
-from hyppo_lightning.predict import dropout_layers, mode_kept, passes_through
+from hyppo.errors import StudyError
+from hyppo.training.predictions import (
+    Batch,
+    Ensemble,
+    call_with,
+    flatten,
+    network_does_not_load,
+    networks_of,
+    possible_passes,
+)
+from hyppo_lightning.predict import FUNCTIONAL, dropout_layers, mode_kept, passes_through
 
 WEIGHTS = "weights.ckpt"
 ROWS = 256  # of an array that are predicted at a time
@@ -66,19 +73,8 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
         new = ensemble.predict(x, mc_dropout=20)        # x: an array of inputs, or a loader
         new.mean, new.std
     """
-    if not isinstance(study, Study):
-        raise StudyError(f"load_ensemble(study): expected a hyppo.Study, for example hyppo.load(path), got {study!r}")
-    number = study.best.number if number is None else number
-    paths = study.checkpoints(number)
-    trial = study.trials[number]
+    trial, paths = networks_of(study, number, "HyppoCallback(replica, weights=True)")
     params = dict(trial.params)
-    if trial.stats is None:
-        raise StudyError(f"trial {number} has no loss and left no networks; it is {trial.state}")
-    if not paths:
-        raise StudyError(
-            f"trial {number} has no checkpoints beside the study file: train with HyppoCallback(replica, weights=True) "
-            "(by default they are kept up to 16 MiB), and keep the folder study.h5.d with the file"
-        )
     networks, form = [], None
     for path in paths:
         module = call_with(build, params)
@@ -86,14 +82,13 @@ def load_ensemble(study: Study, build: Callable[..., Any], number: int | None = 
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             _load(module, checkpoint["state_dict"])
         except Exception as error:  # torch lets errors of its unpickler and of the zip reader through
-            raise StudyError(
-                f"{path} does not load into build(**{params}) ({type(error).__name__}: {error}); "
-                "build must make the network as the training did; a damaged file has to be deleted, and the ensemble "
-                "goes without it"
+            made = ", ".join(f"{key}={value!r}" for key, value in params.items())
+            raise network_does_not_load(
+                path, error, "build must make the network as the training did", f" into build({made})"
             ) from error
         form = checkpoint.get("hyppo", {}).get("batch", form)
         networks.append(module.eval())
-    return Ensemble(tuple(networks), partial(forward, form=form), number, params)
+    return Ensemble(tuple(networks), partial(forward, form=form), trial.number, params)
 
 
 def _load(module: Any, state: dict[str, Any]) -> None:
@@ -116,13 +111,7 @@ def forward(module: Any, data: Any, passes: int, form: int | None = None) -> Ite
     `form` is that of the validation batches: rows of an array go to `predict_step` as first element of such a batch.
     """
     layers = dropout_layers(module) if passes else []
-    if passes and not layers:
-        warnings.warn(
-            f"{type(module).__name__} has no active dropout layer: mc_dropout={passes} gives no passes",
-            category=HyppoWarning,
-            stacklevel=2,
-        )
-        passes = 0
+    passes = possible_passes(passes, layers, type(module).__name__, FUNCTIONAL)
     default = type(module).predict_step.__module__.endswith("core.module")
     if isinstance(data, np.ndarray):
         data = torch.from_numpy(data)
@@ -160,7 +149,7 @@ def _predicted(module: Any, batch: Any, index: int) -> Any:
     except Exception as error:  # any error of the user's method
         raise StudyError(
             f"{type(module).__name__}.predict_step does not take an array of inputs as the first element of a batch "
-            f"({type(error).__name__}: {error}); {advice}"
+            f"({type(error).__name__}); {advice}"
         ) from error
     found = {len(leaf) for leaf in flatten(prediction).values()}
     if found - {rows}:
