@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
+import psutil
 import pytest
 
 import hyppo
@@ -218,6 +219,46 @@ def test_a_pool_that_a_training_forks_ends_with_the_training(tmp_path, isolate):
     study = f"hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, isolate={isolate})"
     done = python(write(tmp_path, train, f"study = {study}\nstudy.run(trials=40)\nprint(study.trials[1].mean)"))
     assert (done.returncode, done.stdout) == (0, "3.0\n"), done.stderr
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_stop_reaches_the_training_and_spares_the_processes_that_it_forked(tmp_path, isolate):
+    """A terminal and a batch system signal all; a training needs its workers until it has saved its state."""
+    train = """
+    import multiprocessing, pathlib
+
+    def train(replica):
+        workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)) for _ in "ab"]
+        for worker in workers:
+            worker.start()
+        pathlib.Path("ready").touch()
+        while not replica.should_stop:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        alive = [worker.is_alive() for worker in workers]
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+        pathlib.Path("left").write_text(f"{alive} {[worker.exitcode for worker in workers]}")
+    """
+    study = f"hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, log='s.h5', isolate={isolate})"
+    script = write(tmp_path, train, f"study = {study}\nstudy.run(trials=2)")
+    running = subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=ENVIRON, start_new_session=True
+    )
+    end = time.monotonic() + 30
+    while not (tmp_path / "ready").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    main = psutil.Process(running.pid)
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+        for process in (main, *main.children(recursive=True)):
+            process.send_signal(number)
+        time.sleep(0.05)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130, errors
+    assert errors.count("SIGINT: no new trainings") == 1
+    assert "stopped by SIGINT; 1 training stays pending" in errors
+    assert (tmp_path / "left").read_text() == "[True, True] [-15, -15]"
 
 
 def test_groups_of_ranks_are_not_made_without_mpi(tmp_path):

@@ -75,12 +75,12 @@ class StopSignals:
 
     Batch systems signal every process of a job at once, and a terminal sends Ctrl-C to all of them. The process that
     runs the study decides what that means for a training. A framework may set its own handlers (Lightning does), so
-    the signals are recorded below Python's handlers. A process that the training forked (a pool, a data loader) keeps
-    the default behaviour: SIGTERM ends it.
+    the signals are recorded below Python's handlers. A process that the training forked (a pool, a data loader) ends
+    on SIGTERM, by which pools end their workers. It lives on after the other signals: the training would lose the
+    loader's workers before it has saved its state.
 
-    Slurm's warning, SIGUSR1, is ignored, not recorded. It goes to every process of a job step, and would kill the
-    loader's workers before the training has saved its state. An ignored signal, other than one with a handler, stays
-    ignored in processes that the training forks, and in the programs that these execute.
+    Slurm's warning, SIGUSR1, is ignored, not recorded. It goes to every process of a job step, also to programs that
+    the training executes. An ignored signal, other than one with a handler, stays ignored in these.
     """
 
     def __init__(self) -> None:
@@ -91,16 +91,15 @@ class StopSignals:
         def ignore(number: int, frame: types.FrameType | None) -> None:
             pass
 
-        def end_by_signals() -> None:
+        def end_by_sigterm() -> None:
             signal.set_wakeup_fd(-1)
-            for number in STOP_SIGNALS:
-                if signal.getsignal(number) is ignore:
-                    signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGTERM) is ignore:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else ignore)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        at_fork(end_by_signals, STOP_SIGNALS)
+        at_fork(end_by_sigterm, STOP_SIGNALS)
 
     def came(self) -> bool:
         """Whether a signal has arrived since the last call."""

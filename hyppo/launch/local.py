@@ -1,5 +1,6 @@
 """The workers of one machine: this process, or its children. See `hyppo.loop.Workers`."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -39,6 +40,7 @@ class InProcess:
         self._stopping = False
         self._asked_to_stop: set[tuple[int, int]] = set()
         self._callback: Callable[[], None] = lambda: None
+        self._pid = os.getpid()
 
     @property
     def busy(self) -> bool:
@@ -61,13 +63,14 @@ class InProcess:
 
             def stop_asked(task: Task = task) -> bool:
                 nonlocal saw_stop
+                self._call_back()
                 asked = self._stopping or (task.trial, task.index) in self._asked_to_stop
                 saw_stop = saw_stop or asked
                 return asked
 
             def report(step: int, loss: float, task: Task = task) -> None:
                 self._reports.append(Progressed(task.trial, task.index, step, loss))
-                self._callback()
+                self._call_back()
 
             outcome = train(self._objective, Replica(task, on_report=report, stop_asked=stop_asked))
             self._asked_to_stop.discard((task.trial, task.index))
@@ -86,6 +89,10 @@ class InProcess:
 
     def on_report(self, callback: Callable[[], None]) -> None:
         self._callback = callback
+
+    def _call_back(self) -> None:
+        if os.getpid() == self._pid:  # not in a process that the training forked
+            self._callback()
 
     def close(self) -> None:
         self._waiting.clear()

@@ -92,7 +92,8 @@ class Loop:
         self.asked_in_vain: tuple[int, int] | None = None  # known results when an ask last returned nothing
         self.curves = Curves(trials if session.config.stopping is not None else ())
         self.stopping: set[tuple[int, int]] = set()  # replicas that the stopping rule pruned and that still run
-        workers.on_report(self._take_reports)
+        self.stop_requested = False  # of all trainings, by a signal
+        workers.on_report(self._while_training)
         self.search_seconds = 0.0  # moving average of one search
         self.training_seconds: float | None = None  # moving average of one training
         self._next_look = 0.0  # monotonic time of the next update of the view
@@ -126,15 +127,20 @@ class Loop:
         """Ask the running trainings to stop, and wait for them for the grace period."""
         assert self.interrupt.asked is not None
         end = self.clock() + self.options.grace
-        if self.running:
-            self.view.say(
-                f"{self.interrupt.asked.name}: no new trainings; waiting up to {self.options.grace:g} s for "
-                f"{len(self.running)} that run (Ctrl-C again ends them now)"
-            )
-        self.workers.request_stop()
+        self._request_stop(
+            f"waiting up to {self.options.grace:g} s for {len(self.running)} that run (Ctrl-C again ends them now)"
+        )
         while (self.running or self.evaluations) and self.clock() < end:
             self.workers.wait(min(LOOK, max(0.0, end - self.clock())))
             self._collect()
+
+    def _request_stop(self, patience: str) -> None:
+        """Ask all trainings to end soon, once; `patience` says how long they may take."""
+        assert self.interrupt.asked is not None
+        if self.running and not self.stop_requested:
+            self.view.say(f"{self.interrupt.asked.name}: no new trainings; {patience}")
+        self.stop_requested = True
+        self.workers.request_stop()
 
     # -- the next training ---------------------------------------------------------------------------------------
 
@@ -301,6 +307,12 @@ class Loop:
         return self.options.trainings is None or self._trainings_left > 0
 
     # -- endings and reports -------------------------------------------------------------------------------------------
+
+    def _while_training(self) -> None:
+        """Act on reports and signals while a training in this thread keeps `wait` from returning."""
+        self._take_reports()
+        if self.interrupt.asked is not None and not self.stop_requested:
+            self._request_stop("waiting for the one that runs (Ctrl-C again ends it now)")
 
     def _take_reports(self) -> None:
         """Record the reports, and ask the study's rule about them."""

@@ -43,7 +43,10 @@ class Workers(Protocol):
         """Ask one training to end soon, if it runs; without `task`, all trainings."""
 
     def on_report(self, callback: Callable[[], None]) -> None:
-        """Call `callback` at each report of a training that runs in this thread, so that `wait` cannot return."""
+        """Call `callback` when a training that runs in this thread reports or reads `should_stop`.
+
+        `wait` cannot return meanwhile.
+        """
 
     def close(self) -> None:
         """End every running training, and the processes that were started for this run alone."""
