@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from hyppo import HyppoWarning, ObjectiveError
+from hyppo.training.frameworks import FRAMEWORKS, Framework
 
 
 class Diverged(RuntimeError):
@@ -313,6 +314,23 @@ def _hold(replica):
     held = np.ones(int(replica.params["x"]) * 131_072)  # x MB
     time.sleep(1.0)
     return float(held[-1])
+
+
+class Clearing(Framework):
+    """A framework that counts how often its memory is freed."""
+
+    name = "this"
+    times = 0
+
+    def clear(self, module):
+        self.times += 1
+        if self.times == 3:
+            raise RuntimeError("an illegal memory access was encountered")
+
+
+def _cleared(replica):
+    sys.modules.setdefault("this", os)
+    return float(FRAMEWORKS.setdefault("this", Clearing()).times)
 
 
 def _ill_typed(replica):

@@ -331,6 +331,12 @@ def test_a_signal_leaves_a_training_to_be_repeated_whatever_a_framework_makes_of
     assert train(workers, task("square", x=2.0)).loss == 4.0
 
 
+def test_memory_is_freed_once_before_and_once_after_a_training(local):
+    """The third time fails here: this training is done, and its process is replaced."""
+    workers = local()
+    assert [train(workers, task("cleared")).loss for _ in range(3)] == [0.0, 2.0, 0.0]
+
+
 def test_memory_of_a_trainings_workers_counts(local):
     workers = local(memory=400_000_000)
     assert train(workers, task("workers_hold", x=20)).loss == 1.0

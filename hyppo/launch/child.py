@@ -50,8 +50,7 @@ from hyppo.launch.wire import (
     resident_memory,
 )
 from hyppo.seeds import script_seed_for
-from hyppo.training.call import train
-from hyppo.training.frameworks import clear
+from hyppo.training.call import free, train_and_free
 from hyppo.training.replica import Failure, Outcome, Replica
 from hyppo.training.seeding import drawn, imports_without_draws, seed_everything
 
@@ -297,9 +296,9 @@ class Server:
         self.training = True
         try:
             os.chdir(self._directory)
-            outcome = train(objective, replica)
+            outcome, usable = train_and_free(objective, replica)
         except BaseException as error:  # for example an interrupt that the training sent itself, or a deleted directory
-            outcome = Outcome(None, Failure.of(error), start, time.time(), tuple(replica.curve))
+            outcome, usable = Outcome(None, Failure.of(error), start, time.time(), tuple(replica.curve)), free()
         self.training = False
         if os.getpid() != self._pid:  # a fork made by the user's function, which returned from it too
             os._exit(0)
@@ -312,11 +311,6 @@ class Server:
             with contextlib.suppress(Exception):  # the user's function may have closed or replaced it
                 stream.flush()
         del replica
-        try:
-            clear()  # `train` has done so, but hides the error: the training itself is done
-            usable = True
-        except Exception:
-            usable = False
         # A framework turns a stop into its own exception; the training did not fail.
         cut = self._signals.came() and outcome.failure is not None and not outcome.diverged
         self._reply(Done(outcome, self._saw_stop or cut, resident_memory(self._pid), usable))

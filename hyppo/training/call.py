@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -136,6 +136,11 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
     LaunchError
         Another thread of this process is training, or a framework can no longer be used in it.
     """
+    return train_and_free(objective, replica)[0]
+
+
+def train_and_free(objective: Callable[[Replica], Any], replica: Replica) -> tuple[Outcome, bool]:
+    """The outcome of `train`, and whether this process can train again."""
     with _only_training():
         try:
             clear()
@@ -148,16 +153,19 @@ def train(objective: Callable[[Replica], Any], replica: Replica) -> Outcome:
             seed_everything(replica.seed)
             with noticed_draws(objective, name_of(objective)):
                 outcome = _train(objective, replica)
-        _free(seconds=outcome.end - outcome.start, on_gpu="gpu_memory" in outcome.metrics or replica.world_size > 1)
-    return outcome
+        on_gpu = "gpu_memory" in outcome.metrics or replica.world_size > 1
+        if outcome.end - outcome.start > 1.0 or on_gpu or next(_short_trainings) % COLLECT_EVERY == 0:
+            gc.collect()  # after a short training on a CPU only now and then
+        return outcome, free()
 
 
-def _free(seconds: float, on_gpu: bool) -> None:
-    """Free the memory that a training has left, on GPUs too; after a short training on a CPU only now and then."""
-    if seconds > 1.0 or on_gpu or next(_short_trainings) % COLLECT_EVERY == 0:
-        gc.collect()
-    with suppress(Exception):  # the training is done, even if its framework can no longer be used
+def free() -> bool:
+    """Free the memory on GPUs that a training has left; False if a framework can no longer be used in this process."""
+    try:
         clear()
+    except Exception:  # the training is done all the same
+        return False
+    return True
 
 
 @contextmanager
