@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.optimizers.problems import names, problem
+from benchmarks.validity import simulated
 from benchmarks.validity.__main__ import run, table
 
 
@@ -31,3 +32,10 @@ def test_trainings_are_independent_and_their_mean_is_the_truth():
     recorded = {table.with_seed(params, seed) for seed in range(10)}
     assert set(losses) == recorded
     assert np.mean(losses) == pytest.approx(table.expected(params), abs=4.0 * np.std(losses) / np.sqrt(4000))
+
+
+def test_simulated_truths_are_reported(capsys):
+    simulated.main(["--draws", "8", "--studies", "1"])
+    rows = dict(line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert len(rows) == 39
+    assert all(0.0 <= float(text.split(" ± ")[0]) <= 1.0 for text in rows.values())

@@ -199,6 +199,25 @@ def test_time_left_is_said_for_a_goal(tmp_path):
     assert "left" in text
 
 
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({"trials": 60}, 55),
+        ({"trainings": 150}, 40),
+        ({"trials": 60, "trainings": 150}, 40),
+        ({"trials": 44, "trainings": 900}, 11),
+        ({"trials": 40, "trainings": 150}, 40),
+        ({"trials": 60, "trainings": 110}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_run_ends_at_the_first_of_its_goals(given, left, tmp_path):
+    """40 trials and 110 trainings have ended."""
+    view = Watched(small_study(tmp_path / "study.h5", trials=40, replicas=3), **given)
+    view.look()
+    assert view._left() == pytest.approx(left)
+
+
 def test_the_budget_is_that_of_the_last_run(tmp_path):
     """Trials, trainings, a time limit, confirmations: from the file alone, and a flag overrides them."""
     path = tmp_path / "study.h5"

@@ -221,18 +221,18 @@ class Watched:
         return min(found, default=0.0)
 
     def _left(self) -> float:
-        """Trainings until the goal, if trials take as many trainings as until now; 0 without a goal."""
+        """Trainings until the first goal, if trials take as many trainings as until now; 0 without a goal."""
         trials, replicas = self._trials(), self._replicas()
         if wanted := self._goal("confirmations"):
             return float(max(wanted - sum(r.state is not State.PENDING for t in trials for r in t.confirmations), 0))
         ended = sum(r.state is not State.PENDING for r in replicas)
         done = sum(t.state is not State.PENDING for t in trials)
-        left = 0.0
+        left = []
         if aim := self._goal("trainings"):
-            left = max(left, aim - ended)
-        if (goal := self._goal("trials")) and done:
-            left = max(left, (goal - done) * ended / done)
-        return left
+            left.append(float(max(aim - ended, 0)))
+        if (goal := self._goal("trials")) and done and (done < goal or not aim):  # later contenders are trained again
+            left.append(max(goal - done, 0) * ended / done)
+        return min(left, default=0.0)
 
     def _headline(self) -> str:
         if self._best is None:
