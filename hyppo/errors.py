@@ -1,4 +1,7 @@
-"""The errors of the package. Each is a `HyppoError` and also the builtin error that fits."""
+"""The errors of the package, each a `HyppoError` and also the builtin error that fits; and its notices."""
+
+import sys
+import warnings
 
 
 class HyppoError(Exception):
@@ -35,3 +38,44 @@ class LogError(HyppoError, OSError):
 
 class LaunchError(HyppoError, RuntimeError):
     """Processes that cannot be started or arranged as asked."""
+
+
+_shown: set[str] = set()  # notices given in spite of a filter, once each
+
+
+def notify(text: str, stacklevel: int = 1) -> None:
+    """Give the notice `text`, a `HyppoWarning`, as `warnings.warn` does.
+
+    Many scripts ignore all warnings, or turn them into errors, which would fail a training that is done. Such filters
+    do not hold for a notice; one for `HyppoWarning` does.
+
+    Parameters
+    ----------
+    text : str
+    stacklevel : int
+        1 for the caller of `notify`.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("error")
+    ...     notify("no predictions are kept")
+    >>> [str(one.message) for one in said]
+    ['no predictions are kept']
+    """
+    action, category = next(
+        (
+            (action, category)
+            for action, message, category, module, line in warnings.filters
+            if issubclass(HyppoWarning, category) and message is module is None and line == 0
+        ),
+        ("default", Warning),
+    )
+    if action in ("ignore", "error") and category is not HyppoWarning:
+        if text in _shown:
+            return
+        _shown.add(text)
+        frame = sys._getframe(stacklevel)
+        warnings.showwarning(HyppoWarning(text), HyppoWarning, frame.f_code.co_filename, frame.f_lineno)
+    else:
+        warnings.warn(text, HyppoWarning, stacklevel=stacklevel + 1)

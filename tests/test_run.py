@@ -312,6 +312,31 @@ def test_a_notice_names_the_unseeded_generators_that_a_script_draws_from(tmp_pat
         assert named is None or f"({named})" in said
 
 
+@pytest.mark.parametrize(
+    ("ruling", "shown"),
+    [("'ignore'", 1), ("'error'", 1), ("'default'", 1), ("'ignore', category=hyppo.HyppoWarning", 0)],
+)
+@pytest.mark.parametrize("isolate", [True, False])
+def test_notices_of_trainings_are_shown_whatever_the_script_does_with_warnings(tmp_path, ruling, shown, isolate):
+    train = f"""
+        import warnings
+        warnings.filterwarnings({ruling})
+
+        def train(replica):
+            replica.report(0, 0.5)
+            return -0.5
+    """
+    end = f"""
+        if __name__ == "__main__":
+            study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, replicas=1, isolate={isolate})
+            study.run(trials=3)
+            print([trial.mean for trial in study.trials])
+    """
+    done = python(write(tmp_path, train, end))
+    assert done.stderr.count("Reports are losses too") == shown
+    assert done.stdout.strip().endswith("[-0.5, -0.5, -0.5]")
+
+
 @pytest.mark.parametrize("made", ["outside", "inside"])
 def test_a_notice_names_the_generators_of_the_script_that_trainings_draw_from(tmp_path, made):
     inside = "    rng = numpy.random.default_rng(replica.seed)\n" if made == "inside" else ""

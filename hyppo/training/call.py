@@ -10,7 +10,6 @@ import os
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from hyppo.arguments import quoted
 from hyppo.config import ENSEMBLE_LOSS
-from hyppo.errors import HyppoWarning, LaunchError, ObjectiveError
+from hyppo.errors import LaunchError, ObjectiveError, notify
 from hyppo.text import error_line
 from hyppo.training.frameworks import clear
 from hyppo.training.generators import noticed_draws
@@ -69,7 +68,7 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | No
         result = replace(result, loss=replica.goal.sign * result.loss)
     if _same(result.loss, handed.loss):
         return replace(result, loss=handed.loss)
-    warnings.warn(
+    notify(
         f"{objective_name} returned a loss that is not the one of the weights at the end of "
         f"{'the last fit' if replica.fits > 1 else 'fit'}. The returned loss counts, but metrics, kept predictions and "
         "networks belong to these weights"
@@ -79,7 +78,6 @@ def _settle(objective_name: str, returned: Any, replica: Replica) -> Result | No
             else ". With monitor_best=True in the callback they and the loss belong to the best epoch, and the "
             "function need not return a loss"
         ),
-        category=HyppoWarning,
         stacklevel=2,
     )
     return result
@@ -106,10 +104,9 @@ def _notice_reports(objective_name: str, loss: float, replica: Replica) -> None:
         found = np.flatnonzero(np.isclose(made, loss, rtol=1e-6, atol=0.0))
         if found.size:
             metric = float(reported[found[-1]])
-            warnings.warn(
+            notify(
                 f"{objective_name} reported {metric:.6g} and returned {loss:.6g}. Reports are losses too: stopping= "
                 "stops the trials whose reports are higher. Report the number that the function returns",
-                category=HyppoWarning,
                 stacklevel=2,
             )
             return

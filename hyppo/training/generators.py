@@ -7,14 +7,13 @@ the same process, so the same seed gives another loss.
 import functools
 import inspect
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from hyppo.errors import HyppoWarning
+from hyppo.errors import notify
 from hyppo.training.frameworks import imported
 from hyppo.training.seeding import follows
 
@@ -42,11 +41,10 @@ def noticed_draws(objective: Callable[..., Any], name: str) -> Iterator[None]:
     yield
     drawn = sorted({label for label, value, state in before if _drawn(state, _state(value))})
     if drawn:
-        warnings.warn(
+        notify(
             f"{name} draws from {', '.join(f'`{label}`' for label in drawn)}, made outside of it and not seeded by "
             "hyppo: the same seed gives another loss after other trainings, and trainings at a time draw the same "
             "numbers. Make it in the function, such as numpy.random.default_rng(replica.seed)",
-            category=HyppoWarning,
             stacklevel=3,
         )
 

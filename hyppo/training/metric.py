@@ -2,12 +2,11 @@
 
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hyppo.arguments import number
-from hyppo.errors import HyppoWarning, StudyError
+from hyppo.errors import StudyError, notify
 from hyppo.training.predictions import discard
 from hyppo.training.replica import Goal, Replica, Result, check_target
 
@@ -75,9 +74,8 @@ class Monitor:
         if isinstance(metrics, str) or not all(isinstance(name, str) for name in metrics):
             raise StudyError(f'metrics: expected a list of names as in the logs, like ["val_acc"], got {metrics!r}')
         if mode == "min" and higher_is_better(metric):
-            warnings.warn(
+            notify(
                 f'{metric!r} is minimised; if higher is better, say mode="max": the loss is then minus {metric!r}',
-                category=HyppoWarning,
                 stacklevel=3,
             )
         self.replica = replica

@@ -8,14 +8,13 @@ person, so no state is loaded by pickle: JSON, HDF5, and torch with `weights_onl
 import hashlib
 import random
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyppo.errors import HyppoWarning, StudyError
+from hyppo.errors import StudyError, notify
 from hyppo.text import error_line
 from hyppo.training.frameworks import imported
 from hyppo.training.replica import Replica
@@ -76,10 +75,9 @@ class Saves:
         try:
             write()
         except Exception as error:
-            warnings.warn(
+            notify(
                 "the state of this training is not saved, so it starts again if it is interrupted: "
                 f"{error_line(error)} (resume=False silences this notice)",
-                category=HyppoWarning,
                 stacklevel=2,
             )
         finally:

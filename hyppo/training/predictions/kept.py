@@ -1,14 +1,13 @@
 """The files that a training writes into its replica's folder: predictions and weights, requested or by default."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hyppo.arguments import whole
 from hyppo.config import ENSEMBLE_LOSS
-from hyppo.errors import HyppoWarning, ObjectiveError, StudyError
+from hyppo.errors import ObjectiveError, StudyError, notify
 from hyppo.stats import LossStats
 from hyppo.text import error_line
 from hyppo.training.criterion import loss_of
@@ -53,10 +52,9 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
         for prediction, passes, targets in batches:
             collection.add(prediction, passes if spool is None else spool.through(passes), targets)
             if not asked and collection.nbytes > UNASKED_BYTES:
-                warnings.warn(
+                notify(
                     f"no predictions are kept: they are over {UNASKED_BYTES >> 20} MiB per replica; "
                     "to keep them, set predict=True or mc_dropout=",
-                    category=HyppoWarning,
                     stacklevel=2,
                 )
                 return
@@ -73,10 +71,9 @@ def keep(replica: Replica, batches: Iterable[Batch], *, asked: bool) -> None:
         if replica.target == ENSEMBLE_LOSS:
             replica.losses, replica.no_losses = None, error
             return
-        warnings.warn(
+        notify(
             f"{'no losses of the predictions are known' if (replica.directory / FILE).is_file() else NO_PREDICTIONS}: "
             f"{error_line(error)}; the loss of the training counts (predict=False silences this notice)",
-            category=HyppoWarning,
             stacklevel=2,
         )
     finally:
@@ -92,7 +89,7 @@ def _single_losses(replica: Replica, collection: Collection, spool: Spool) -> Lo
         message = "the criterion needs the validation targets: a batch that is (inputs, targets), or Result(targets=)"
         if replica.target == ENSEMBLE_LOSS:
             raise ObjectiveError(message)
-        warnings.warn(f"no losses of the predictions are known: {message}", category=HyppoWarning, stacklevel=3)
+        notify(f"no losses of the predictions are known: {message}", stacklevel=3)
         return None
     losses = [loss_of(replica.criterion, collection.whole("prediction"), targets)]
     losses += [loss_of(replica.criterion, unflatten(one), targets) for one in spool]
@@ -117,10 +114,9 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
     if asked is False:
         return
     if asked is None and nbytes > UNASKED_BYTES:
-        warnings.warn(
+        notify(
             f"the trained networks are not kept: each has over {UNASKED_BYTES >> 20} MiB; weights=True keeps them, "
             "weights=False silences this notice",
-            category=HyppoWarning,
             stacklevel=2,
         )
         return
@@ -137,10 +133,9 @@ def keep_weights(replica: Replica, saves: Mapping[str, Callable[[Path], Any]], n
             errors.append(error_line(error))
         finally:
             part.unlink(missing_ok=True)
-    warnings.warn(
+    notify(
         f"the trained network is not kept: {'; '.join(errors)}; the loss of the training counts "
         "(weights=False silences this notice)",
-        category=HyppoWarning,
         stacklevel=2,
     )
 

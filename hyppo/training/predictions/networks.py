@@ -1,11 +1,10 @@
 """The trained networks of a trial: what `load_ensemble` of every framework shares."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyppo.errors import HyppoWarning, StudyError
+from hyppo.errors import StudyError, notify
 from hyppo.text import error_line
 
 if TYPE_CHECKING:
@@ -65,10 +64,9 @@ def possible_passes(passes: int, layers: Sequence[Any], network: str, hint: str 
     """
     if not passes or layers:
         return passes
-    warnings.warn(
+    notify(
         f"{network} has no active dropout layer: mc_dropout={passes} gives no passes, and the uncertainty comes from "
         f"the replicas alone{hint}",
-        category=HyppoWarning,
         stacklevel=3,
     )
     return 0

@@ -6,7 +6,6 @@ default, so that no two trials train the same network.
 """
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ import keras
 import numpy as np
 
 from hyppo import Choice, Integer, Ordinal, Real, Space
-from hyppo.errors import HyppoWarning, SpaceError, StudyError
+from hyppo.errors import SpaceError, StudyError, notify
 from hyppo.training.resume import random_state, set_random_state
 from hyppo.training.seeding import restored_switches
 
@@ -381,11 +380,10 @@ class Build:
         network = self._build(hp)
         own = {name: value for name, value in replica.params.items() if name in self.space.parameters}
         for name in hp.active.intersection(self.space.inactive(own)):  # the study's space may have further parameters
-            warnings.warn(
+            notify(
                 f"build asks for {name!r} with {dict(replica.params)}, which seemed to make it inactive while the "
                 "parameters were collected: it has its default in all such trials; ask for it whatever the other "
                 "parameters are, and use its value where it applies",
-                category=HyppoWarning,
                 stacklevel=2,
             )
         return network
@@ -427,11 +425,10 @@ def from_build(build: Any) -> Build:
         raise StudyError(f"build: expected a function of hp, or an object with one called build, got {build!r}")
     fit = getattr(type(build), "fit", None)
     if fit is not None and not fit.__module__.startswith("keras"):  # KerasTuner's own does nothing but model.fit
-        warnings.warn(
+        notify(
             f"{type(build).__name__}.fit is not called: give hyppo_keras.fit its arguments in the training function, "
             "and add the parameters that it asks hp for to the space: hyppo.Space(network.space, "
             "batch=hyppo.Ordinal([32, 64]))",
-            category=HyppoWarning,
             stacklevel=2,
         )
     return Build(method)

@@ -10,14 +10,13 @@ those of the first rank are kept.
 import functools
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from hyppo.errors import HyppoWarning, StudyError
+from hyppo.errors import StudyError, notify
 from hyppo.training.replica import Replica
 from hyppo_keras.optimizers import optimizers
 
@@ -90,10 +89,9 @@ class Group:
         fit = dict(fit)
         x, y, weight = (fit.get(name) for name in ("x", "y", "sample_weight"))
         if not all(hasattr(array, "shape") for array in keras.tree.flatten(x)):
-            warnings.warn(
+            notify(
                 f"x is a {type(x).__name__}: each of the {self.size} ranks of a replica trains on all of its x; "
                 "give each rank its own part, by replica.rank and replica.world_size",
-                category=HyppoWarning,
                 stacklevel=4,
             )
             return fit

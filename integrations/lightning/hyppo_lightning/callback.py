@@ -7,7 +7,6 @@ import pickle
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hyppo.errors import HyppoWarning, StudyError
+from hyppo.errors import StudyError, notify
 from hyppo.training.metric import STEP_PAUSE, Monitor
 from hyppo.training.predictions import UNASKED_BYTES, asked_for, keep, keep_weights
 from hyppo.training.replica import Replica
@@ -171,11 +170,10 @@ class HyppoCallback(_Base):
         try:
             torch.load(str(path), map_location="cpu", mmap=True, weights_only=True)  # Lightning < 2.6 loads any pickle
         except pickle.UnpicklingError as error:
-            warnings.warn(
+            notify(
                 f"{path} of an interrupted training holds more than tensors and plain values, and loading such a file "
                 "can run code: the training starts from the beginning. If you trust the file, name its classes to "
                 f"torch.serialization.add_safe_globals before fit ({str(error).splitlines()[0]})",
-                category=HyppoWarning,
                 stacklevel=2,
             )
             return
@@ -347,10 +345,9 @@ class HyppoCallback(_Base):
             pl_module.load_state_dict(self._best)
         whole = whole_networks(trainer.strategy)
         if self._asked is not False and not whole:
-            warnings.warn(
+            notify(
                 f"no predictions are kept: {type(trainer.strategy).__name__} shards the network over the ranks "
                 "(predict=False silences this notice)",
-                category=HyppoWarning,
                 stacklevel=2,
             )
         elif self._asked is not False and trainer.is_global_zero:

@@ -1,6 +1,5 @@
 """Validation batches through the trained network, and through it again with its dropout layers alone active."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Subset, SubsetRandomSampler
 
-from hyppo.errors import HyppoWarning
+from hyppo.errors import notify
 from hyppo.training.predictions import Batch, possible_passes
 
 FUNCTIONAL = " (functional dropout is not detected: use nn.Dropout)"
@@ -117,10 +116,9 @@ def batches(trainer: Any, module: Any, passes: int) -> Iterator[Batch]:
                 if default and isinstance(batch, tuple | list):
                     if not noticed:
                         noticed = True
-                        warnings.warn(
+                        notify(
                             f"{type(module).__name__} does not define predict_step: predictions are those of the "
                             "first element of each validation batch",
-                            category=HyppoWarning,
                             stacklevel=2,
                         )
                     batch = batch[0]
