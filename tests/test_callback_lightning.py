@@ -514,6 +514,7 @@ def test_default_predict_step_notice_and_own_predict_step(tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", hyppo.HyppoWarning)
         warnings.filterwarnings("ignore", module="lightning")
         outcome, _ = fit(replica(tmp_path), Own, callback={"predict": True})
     assert outcome.loss is not None
@@ -646,6 +647,7 @@ def test_a_returned_score_counts(tmp_path):
     assert first.loss == first.curve[0][1] != first.curve[-1][1]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", hyppo.HyppoWarning)
         for sign, mode in ((1, "min"), (-1, "max"), (1, "max")):
             outcome = train(objective(lambda one, sign=sign: sign * one.result.loss, mode), replica(tmp_path))
             assert outcome.loss == outcome.curve[-1][1]
