@@ -206,3 +206,29 @@ def test_script_from_a_file_and_options_of_sbatch(submit, tmp_path):
         in subprocess.run(["scontrol", "show", "job", job.number], capture_output=True, text=True, timeout=10).stdout
     )
     assert "finished" in job.text
+
+
+def test_the_warning_spares_the_workers_of_a_training(submit, tmp_path):
+    """Slurm signals every process of the step, also those that a training has forked, as a data loader does."""
+    train = """
+    import multiprocessing
+
+    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)) for _ in "ab"]
+    for worker in workers:
+        worker.start()
+    Path("ready").touch()
+    while not replica.should_stop:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    Path("alive").write_text(str([worker.is_alive() for worker in workers]))
+    for worker in workers:
+        worker.terminate()
+"""
+    head = "def train(replica):\n"
+    (tmp_path / "tune.py").write_text(TUNE.read_text().replace(head, head + train))
+    job = submit("tune.py", "--time", 5, "--grace", 10, "--restarts", 0)
+    job.until_has((tmp_path / "ready").exists)
+    job.warn()
+    job.until("FAILED")
+    assert (tmp_path / "alive").read_text() == "[True, True]"
+    assert WARNED in job.text
