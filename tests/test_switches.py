@@ -71,6 +71,30 @@ def test_switches_of_torch_and_numpy_end_with_a_training(tmp_path):
     assert loss_of(with_torch, tmp_path, change=True) == changed
 
 
+def test_draws_at_an_import_do_not_change_the_training_that_imports(tmp_path, monkeypatch):
+    """fastai.basics draws from `random` at its import, MONAI from numpy too; helper modules seed torch."""
+    torch = pytest.importorskip("torch")
+    package = tmp_path / "drawing_package"
+    package.mkdir()
+    draw = "import random\nimport numpy\nimport torch\nrandom.random()\nnumpy.random.rand()\n"
+    (package / "__init__.py").write_text("")
+    (package / "first.py").write_text(draw + "torch.manual_seed(0)\nfrom . import second\n")
+    (package / "second.py").write_text(draw + "random.seed(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def objective(replica):
+        total = random.random()
+        from drawing_package import first
+
+        assert first.second.random is random
+        return total + random.random() + np.random.rand() + float(torch.rand(()))  # noqa: NPY002
+
+    losses = [loss_of(objective, tmp_path / "replica") for _ in range(2)]
+    assert losses[0] == losses[1]
+    seed_everything(7)
+    assert losses[0] == random.random() + random.random() + np.random.rand() + float(torch.rand(()))  # noqa: NPY002
+
+
 @pytest.mark.parametrize("framework", ["torch", "keras", "jax", "multiprocessing"])
 def test_switches_end_with_the_training_that_imports_the_framework(tmp_path, framework):
     """The process is new: its first training imports the framework and then changes a switch."""

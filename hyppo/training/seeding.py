@@ -22,17 +22,21 @@ from hyppo.training.switches import Switches, current
 
 
 class _AtImport(MetaPathFinder):
-    """Follows the imports of a training: seeds a framework when its import ends, and notes the switches it changes."""
+    """Follows the imports of a training.
+
+    It seeds a framework when its import ends, undoes the draws of other modules at their import, and notes the switches
+    that imports change.
+    """
 
     def __init__(self) -> None:
         self.seed = 0
         self.switches: Switches | None = None  # of the running training
+        self.thread = 0  # in which it runs
+        self.importing = False  # whether that thread executes a module that is followed
         self._finding = threading.local()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if "." in name or getattr(self._finding, "name", None) == name:
-            return None
-        if name not in FRAMEWORKS and self.switches is None:
+        if getattr(self._finding, "name", None) == name or not self._follows(name):
             return None
         self._finding.name = name
         try:
@@ -44,6 +48,40 @@ class _AtImport(MetaPathFinder):
             return None
         spec.loader = _Following(spec.loader, self)
         return spec
+
+    def _follows(self, name: str) -> bool:
+        if name in FRAMEWORKS:
+            return True
+        # A module of a package is part of the import that it belongs to, if there is one.
+        return self.switches is not None and ("." not in name or self.undoes_draws())
+
+    def undoes_draws(self) -> bool:
+        """Whether the draws of an import that starts now are undone. Other threads import while the training draws."""
+        return self.switches is not None and not self.importing and threading.get_ident() == self.thread
+
+    @contextmanager
+    def without_draws(self) -> Iterator[None]:
+        """Undo the draws of an import: fastai, scikit-learn and MONAI draw.
+
+        Otherwise the first training of a process would draw other numbers than the following ones.
+        """
+        if not self.undoes_draws():
+            yield
+            return
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        states = {framework.name: framework.random_state(module) for framework, module in imported()}
+        self.importing = True
+        try:
+            yield
+        finally:
+            self.importing = False
+            for framework, module in imported():
+                if framework.name in states:
+                    framework.set_random_state(module, states[framework.name])
+                else:
+                    framework.seed(module, self.seed)
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 class _Following(Loader):
@@ -64,10 +102,11 @@ class _Following(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         before = current()
-        if module.__name__ in FRAMEWORKS:
-            self._seed(module)
-        else:
-            self.loader.exec_module(module)
+        with self.finder.without_draws():
+            if module.__name__ in FRAMEWORKS:
+                self._seed(module)
+            else:
+                self.loader.exec_module(module)
         if self.finder.switches is not None:
             self.finder.switches.imported(module, before)
 
@@ -92,6 +131,7 @@ CHUNKS = 32  # of STATES states: an unseeded generator is followed for 10 millio
 def restored_switches() -> Iterator[None]:
     """Run a training and then restore the switches of frameworks, except for changes made by imports."""
     outer, _at_import.switches = _at_import.switches, Switches()
+    _at_import.thread = threading.get_ident()
     try:
         yield
     finally:
