@@ -77,6 +77,32 @@ def first_imported_inside_the_function(folder):
 
 
 @check
+def a_model_may_have_a_fit_of_its_own(folder):
+    """KerasHub's models take batch_size by name and pass the rest on as **kwargs."""
+
+    class Named(keras.Sequential):
+        def fit(self, x=None, y=None, batch_size=None, **kwargs):
+            return super().fit(x=x, y=y, batch_size=batch_size, **kwargs)
+
+    class Passed(keras.Sequential):
+        def fit(self, *args, **kwargs):
+            return super().fit(*args, **kwargs)
+
+    def objective(replica):
+        model = replica.params["kind"]([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        hyppo_keras.fit(replica, model, *data(), batch_size=8, epochs=2, verbose=0, validation_split=0.2)
+
+    losses = []
+    for kind in (keras.Sequential, Named, Passed):
+        outcome = train(objective, Replica(Task(0, 0, 11, {"kind": kind}, str(folder / kind.__name__))))
+        assert outcome.failure is None, outcome.failure.traceback
+        assert len(outcome.curve) == 2
+        losses.append(outcome.loss)
+    assert losses[0] == losses[1] == losses[2], losses
+
+
+@check
 def predictions_of_many_networks_bring_no_advice_about_tracing(folder):
     """Runs in a process that has traced few functions: the share of new ones is what TensorFlow warns of."""
     lines = []

@@ -343,7 +343,7 @@ def fit(
         metrics=metrics,
         monitor_best=monitor_best,
     )
-    taken = dict(inspect.signature(model.fit).bind(*args, **kwargs).arguments)
+    taken = _arguments(model, args, kwargs)
     first: list[Any] = []
     if replica.world_size > 1:
         ours._group = Group(replica)
@@ -360,3 +360,18 @@ def fit(
     else:
         taken["callbacks"] = [*first, *(given if isinstance(given, list | tuple) else [given] if given else []), ours]
     return model.fit(**taken)
+
+
+def _arguments(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `model.fit` by name, also if the model has a `fit` of its own, as those of KerasHub have.
+
+    Such a `fit` passes its `*args` and `**kwargs` on to that of Keras.
+    """
+    signature = inspect.signature(model.fit)
+    kinds = {parameter.kind: name for name, parameter in signature.parameters.items()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        names = [*inspect.signature(keras.Model.fit).parameters][1:]  # without self
+        return dict(zip(names, args, strict=False)) | dict(kwargs)
+    arguments = dict(signature.bind(*args, **kwargs).arguments)
+    arguments.update(arguments.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {}))
+    return arguments
