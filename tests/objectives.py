@@ -141,6 +141,7 @@ def _mpi(replica):
 
 def _environment(replica):
     ranks = ("PMI", "OMPI_", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP", "HYDRA", "MPI_LOCAL", "RANK", "TORCHELASTIC")
+    ranks += ("MV2_COMM", "JSM_")
     left = [name for name in os.environ if name.startswith(ranks)]
     assert not left, left
     assert os.environ["SLURM_JOB_ID"] == os.environ["SLURM_CPUS_PER_TASK"] == os.environ["MPI_HOME"] == "1"

@@ -301,6 +301,7 @@ def test_mpi_in_a_training_is_a_world_of_one(local, monkeypatch):
 
 def test_ranks_are_taken_out_of_the_environment_and_threads_are_set(local, monkeypatch):
     ranks = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID", "MPI_LOCALNRANKS")
+    ranks += ("MV2_COMM_WORLD_RANK", "JSM_NAMESPACE_SIZE")
     for name in (*ranks, "RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "MPI_HOME"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -16,7 +16,7 @@ from hyppo.training.frameworks import FRAMEWORKS
 # overrides the arguments of this run is not meant for a study inside a training either.
 LAUNCHER = re.compile(
     r"^(PMI|PMIX|OMPI_|OPAL_|PRTE_|HYDRA|HYDI_|I_MPI_|MPICH_|MPIR_|PALS_|ALPS_"
-    r"|MPI_LOCALRANKID$|MPI_LOCALNRANKS$"
+    r"|MPI_LOCALRANKID$|MPI_LOCALNRANKS$|MV2_COMM_WORLD_|JSM_NAMESPACE_"
     r"|SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|NPROCS|NTASKS|TASKS_PER|STEP|LAUNCH_NODE|SRUN_COMM|MPI_TYPE|PMI)"
     r"|FLUX_(TASK_|PMI_|JOB_SIZE$|JOB_NNODES$)"
     rf"|HYPPO_({'|'.join(name.upper() for name in (*OVERRIDES, 'confirm'))})$)"
