@@ -33,6 +33,26 @@ def test_copies_are_noticed_once(tmp_path, capsys):
     assert study.best.spread == 0.0
 
 
+def test_copies_of_one_trial_are_noticed_if_others_differ(tmp_path, capsys):
+    """Adaptive replicas repeat one point only, as soon as its losses are equal; XGBoost has a seed by default."""
+    with hyppo.Study(SPACE, seeds_itself, log=tmp_path / "study.h5", isolate=False, seed=0) as study:
+        study.run(trials=25, progress=False)
+        assert sorted(len(trial.replicas) for trial in study.trials)[-2:] == [1, 3]
+    said = capsys.readouterr().err
+    assert said.count("have the same loss to the last digit") == 1
+    assert "all 3 trainings of trial" in said
+
+
+def test_accuracies_that_tie_are_no_copies(tmp_path, capsys):
+    def accuracy(replica):
+        return -round(replica.params["x"], 1)
+
+    with hyppo.Study(SPACE, accuracy, log=tmp_path / "study.h5", isolate=False, seed=0) as study:
+        study.run(trials=25, progress=False)
+        assert max(len(trial.replicas) for trial in study.trials) == 3
+    assert "last digit" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("equal", ["curves differ", "one trial", "best loss possible"])
 def test_ties_by_chance_are_not(tmp_path, capsys, equal):
     """Replicas are no copies if they tie in one trial, in their losses alone, or at the same loss in every trial."""

@@ -6,6 +6,10 @@ from hyppo.training.replica import Outcome, Task
 from hyppo.trial import Trial
 
 COPIES = 2  # losses at which the replicas of a trial agree to the last bit, and none differ, before a notice
+# Adaptive replicas train only one point again if its losses are equal: then so many trainings of it tell enough, if so
+# many trials have a loss, nearly all another one.
+EQUAL = 3
+TRIALS = 5
 
 
 class ReplicaChecks:
@@ -37,26 +41,36 @@ class ReplicaChecks:
         for task, outcome in ended:
             if outcome.loss is None:
                 continue
-            found += [text for text in (self._copied(trials[task.trial]), self._other_rows(task, outcome)) if text]
+            texts = self._copied(trials[task.trial], trials), self._other_rows(task, outcome)
+            found += [text for text in texts if text]
         return found
 
-    def _copied(self, trial: Trial) -> str:
-        losses = [record.loss for record in trial.replicas if record.loss is not None]
-        if self._copies is None or len(losses) < 2:
+    def _copied(self, trial: Trial, trials: Sequence[Trial]) -> str:
+        if self._copies is None:
             return ""
-        curves = {tuple(record.curve) for record in trial.replicas if record.loss is not None}
+        records = [record for record in trial.replicas if record.loss is not None]
+        losses = [record.loss for record in records if record.loss is not None]
+        if len(losses) < 2:
+            return ""
+        curves = {tuple(record.curve) for record in records}
         if len(set(losses)) > 1 or len(curves) > 1:
             self._copies = None
             return ""
         self._copies.setdefault(losses[0], trial.number)
-        if len(self._copies) < COPIES or trial.pending:
+        if trial.pending:
             return ""
-        numbers = " and ".join(map(str, sorted(self._copies.values())))
+        if len(self._copies) >= COPIES:
+            copies = f"the replicas of trials {' and '.join(map(str, sorted(self._copies.values())))} have"
+        elif len(losses) >= EQUAL and _mostly_differ(trials):
+            copies = f"all {len(losses)} trainings of trial {trial.number} have"
+        else:
+            return ""
         self._copies = None
         return (
-            f"the replicas of trials {numbers} have the same loss to the last digit: if the training seeds itself "
-            "(seed_everything, manual_seed, a random_state), remove that or use replica.seed there, since copies tell "
-            "nothing of the spread; if it is deterministic, replicas=1 saves trainings"
+            f"{copies} the same loss to the last digit: if the training seeds itself (seed_everything, manual_seed, a "
+            "random_state), or a library has a seed of its own (XGBoost, LightGBM, CatBoost, transformers and "
+            "NeuralForecast do by default), use replica.seed there, since copies tell nothing of the spread; if it is "
+            "deterministic, replicas=1 saves trainings"
         )
 
     def _other_rows(self, task: Task, outcome: Outcome) -> str:
@@ -69,3 +83,9 @@ class ReplicaChecks:
             f"the replicas of trial {task.trial} have other validation targets, or the same in another order: their "
             "predictions are not averaged; give the split and the validation data a fixed seed to have that"
         )
+
+
+def _mostly_differ(trials: Sequence[Trial]) -> bool:
+    """Whether losses rarely tie between trials, so that equal ones within a trial are no chance."""
+    means = [trial.mean for trial in trials if trial.mean is not None]
+    return len(means) >= TRIALS and len(set(means)) > 0.9 * len(means)
