@@ -30,6 +30,7 @@ def noticed_draws(objective: Callable[..., Any], name: str) -> Iterator[None]:
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
+    >>> import warnings
     >>> with warnings.catch_warnings(record=True) as said:
     ...     warnings.simplefilter("always")
     ...     with noticed_draws(lambda: rng, "train(replica)"):
