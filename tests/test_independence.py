@@ -43,6 +43,14 @@ def test_copies_of_one_trial_are_noticed_if_others_differ(tmp_path, capsys):
     assert "all 3 trainings of trial" in said
 
 
+def test_confirmations_that_are_copies_are_noticed(tmp_path, capsys):
+    with hyppo.Study(SPACE, seeds_itself, log=tmp_path / "study.h5", isolate=False, seed=0, replicas=1) as study:
+        study.run(trials=6, progress=False)
+        assert "last digit" not in capsys.readouterr().err
+        assert study.confirm(replicas=4, progress=False).spread == 0.0
+    assert "all 4 trainings of trial" in capsys.readouterr().err
+
+
 def test_accuracies_that_tie_are_no_copies(tmp_path, capsys):
     def accuracy(replica):
         return -round(replica.params["x"], 1)

@@ -25,7 +25,8 @@ class ReplicaChecks:
     >>> from hyppo.trial import ReplicaRecord, State
     >>> checks = ReplicaChecks(None)
     >>> copies = [Trial(n, {}, tuple(ReplicaRecord(r, r, State.DONE, loss=float(n)) for r in (0, 1))) for n in (0, 1)]
-    >>> [len(checks.notices(copies, [(Task(n, 1, 1, {}, "."), Outcome(float(n), None, 0, 1))])) for n in (0, 1)]
+    >>> ended = [(Task(n, 1, 1, {}, "."), Outcome(float(n), None, 0, 1)) for n in (0, 1)]
+    >>> [len(checks.notices(copies, [one], copies)) for one in ended]
     [0, 1]
     """
 
@@ -35,17 +36,22 @@ class ReplicaChecks:
         self._copies: dict[float, int] | None = {}
         self._rows: dict[int, str] | None = None if folds else {}  # trial -> digest of its validation targets
 
-    def notices(self, trials: Sequence[Trial], ended: Sequence[tuple[Task, Outcome]]) -> list[str]:
-        """Notices about the trainings that have ended; their records are in `trials`."""
+    def notices(
+        self, trials: Sequence[Trial], ended: Sequence[tuple[Task, Outcome]], known: Sequence[Trial]
+    ) -> list[str]:
+        """Notices about the trainings that have ended; their records are in `trials`.
+
+        `known` are the trials of the study, which are others if `trials` have confirmations in place of replicas.
+        """
         found = []
         for task, outcome in ended:
             if outcome.loss is None:
                 continue
-            texts = self._copied(trials[task.trial], trials), self._other_rows(task, outcome)
+            texts = self._copied(trials[task.trial], known), self._other_rows(task, outcome)
             found += [text for text in texts if text]
         return found
 
-    def _copied(self, trial: Trial, trials: Sequence[Trial]) -> str:
+    def _copied(self, trial: Trial, known: Sequence[Trial]) -> str:
         if self._copies is None:
             return ""
         records = [record for record in trial.replicas if record.loss is not None]
@@ -61,7 +67,7 @@ class ReplicaChecks:
             return ""
         if len(self._copies) >= COPIES:
             copies = f"the replicas of trials {' and '.join(map(str, sorted(self._copies.values())))} have"
-        elif len(losses) >= EQUAL and _mostly_differ(trials):
+        elif len(losses) >= EQUAL and _mostly_differ(known):
             copies = f"all {len(losses)} trainings of trial {trial.number} have"
         else:
             return ""
