@@ -796,8 +796,9 @@ class Study:
     def front(self, first: str = "loss", second: str = "metrics.parameters") -> "Front":
         """The trials that no other trial beats in both of two columns, with intervals: loss and size, loss and time.
 
-        Trials that failed more often than not, and those with fewer trainings than a recommendation needs, are left
-        out. Losses are estimates of a fresh training, as `study.best.estimate`.
+        Trials that failed more often than not, and those whose fixed number of replicas is not complete, are left out.
+        Losses are estimates of a fresh training, as `study.best.estimate`. Of a trial that was trained once the
+        estimate rests mostly on the trials around it, and the interval is wide: confirm it before you decide for it.
 
         Parameters
         ----------
@@ -837,7 +838,7 @@ class Study:
 
     @_locked
     def _estimates(self) -> list[tuple[Trial, float, tuple[float, float]]]:
-        """The estimated loss and its interval of each trial with enough evidence to be recommended."""
+        """The estimated loss and its interval of each trial that has the trainings it needs."""
         self._load()
         return self._policy.estimates(self._known())
 

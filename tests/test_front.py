@@ -49,6 +49,24 @@ def test_the_smallest_network_within_the_interval_of_the_best(study):
     assert study.front("metrics.seconds", "metrics.parameters").smallest is None
 
 
+def test_networks_that_adaptive_replicas_trained_once_are_on_the_front():
+    """Small networks are no contenders. Their estimates rest on few trainings, and their intervals tell so."""
+    study = hyppo.Study(SPACE, train, seed=0, isolate=False)
+    study.run(trainings=60, progress=False)
+    front = study.front()
+    once = [point for point in front if len(study.trials[point.number].replicas) == 1]
+    assert min(t.params["width"] for t in study.trials) == front[0].params["width"] < 4
+    assert len(once) >= 4
+    widths = {point.number: point.intervals[0][1] - point.intervals[0][0] for point in front}
+    low, high = study.best.interval
+    assert min(widths[point.number] for point in once) > high - low
+    covered = 0
+    for point in front:
+        width, x = point.params["width"], point.params["x"]
+        covered += point.intervals[0][0] <= 1.0 / width + 0.3 * (x - 0.5) ** 2 + 0.03 <= point.intervals[0][1]
+    assert covered >= 0.7 * len(front)
+
+
 def test_intervals_are_those_of_the_recommendation_and_of_student(study):
     best = study.best
     own = {trial.number: (loss, interval) for trial, loss, interval in study._estimates()}

@@ -31,6 +31,7 @@ USED = {
     "_args_from_interpreter_flags": "subprocess",
     "_inheriting": "multiprocessing.spawn._main",  # set by it: looked for in its code
     "_current_frames": "sys",
+    "_getframe": "sys",
     "_DataConnector": "lightning.pytorch.trainer.connectors.data_connector",
     "_exit": "os",
     "_run_exitfuncs": "atexit",

@@ -190,7 +190,7 @@ class Policy:
         return None if found is None else (settled[found.row], found)
 
     def estimates(self, columns: Columns) -> list[tuple[Trial, float, tuple[float, float]]]:
-        """Trials with enough evidence to be recommended, each with its estimated loss and the 90 % interval."""
+        """Trials that have the trainings they need, each with its estimated loss and the 90 % interval."""
         from hyppo.search.recommend import estimate
 
         settled = columns.settled_trials()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hyppo.search import gaussian_process
 from hyppo.search.estimate import EXACT, estimated, noisiness
@@ -38,7 +39,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimated losses of the visited points with enough evidence to be recommended.
+    """Estimated losses of visited points.
 
     Attributes
     ----------
@@ -60,12 +61,13 @@ class Estimates:
 def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None) -> Estimates | None:
     """Estimate the losses of the visited points, with intervals (see `hyppo.search.estimate`).
 
+    Points with a single noisy training are among them: their intervals say how little is known.
+
     Parameters
     ----------
     known : Known
     required : int
-        Replicas that a trial needs to be recommended; the most that any has, where that is fewer. If trainings are
-        noisy and three points have two, two at least, except for points that are clearly better.
+        Replicas that a trial needs; the most that any has, where that is fewer.
     failed : (n,) array, optional
         Failed trainings of each row of the observations. A point of which most failed is left out if there is another.
 
@@ -76,9 +78,9 @@ def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None)
     """
     if known.data.mean.size == 0:
         return None
-    able = _able(known, required, _failures_of(known.evidence, failed))
-    found = estimated(known, able)
-    return Estimates(able, found.value, found.low, found.high)
+    index = np.flatnonzero(_trained(known.evidence, required, _failures_of(known.evidence, failed)))
+    found = estimated(known, index)
+    return Estimates(index, found.value, found.low, found.high)
 
 
 @on_one_thread
@@ -92,7 +94,8 @@ def recommend(
     replicas and 1.5 times with single noisy ones. If the process sees no noise, the observation is the truth: every
     blend was worse there.
 
-    For the arguments see `estimate`; `quantity` names the score in the reason, without risk. None without observations.
+    If trainings are noisy and three points have two, it has two at least, or is clearly better than those. For the
+    arguments see `estimate`; `quantity` names the score in the reason, without risk. None without observations.
     """
     if known.data.mean.size == 0:
         return None
@@ -147,14 +150,19 @@ def _failures_of(evidence: Evidence, failed: IntArray | None) -> IntArray:
     return np.zeros(evidence.n, dtype=np.int64) if failed is None else failed[evidence.row]
 
 
-def _able(known: Known, required: int, failures: IntArray) -> IntArray:
-    """Points with the evidence that a recommendation needs, (m,): trainings, and no more failures than losses."""
-    evidence = known.evidence
+def _trained(evidence: Evidence, required: int, failures: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether a point has the trainings that it needs, and no more failures than losses, (n,)."""
     able = evidence.settled & (failures <= evidence.count)
     if not able.any():
         able = evidence.settled
     most = int(evidence.count[able].max())
-    enough = able & (evidence.count >= min(required, most))
+    return np.asarray(able & (evidence.count >= min(required, most)))
+
+
+def _able(known: Known, required: int, failures: IntArray) -> IntArray:
+    """Points with the evidence that a recommendation needs, (m,)."""
+    evidence = known.evidence
+    enough = _trained(evidence, required, failures)
     noisy = evidence.single is not None and evidence.single > EXACT
     twice = enough & (evidence.count >= 2)
     if not noisy or int(twice.sum()) < 3:
