@@ -978,3 +978,16 @@ def test_an_error_without_words_fails_its_replica_alone(tmp_path, isolate):
         assert good.loss == 0.5
         assert bad.failure.type == "WordlessError"
         assert "raise WordlessError" in bad.failure.traceback
+
+
+def test_a_stop_at_the_end_of_a_training_leaves_nothing_pending(capsys):
+    def train(replica):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return replica.params["x"]
+
+    study = hyppo.Study(hyppo.Space(x=hyppo.Real(0, 1)), train, isolate=False)
+    with pytest.raises(SystemExit) as stop:
+        study.run(trials=3, progress=False)
+    assert stop.value.code == 0
+    assert [len(trial.pending) for trial in study.trials] == [0]
+    assert "stopped by SIGTERM between trainings; the same command continues\n" in capsys.readouterr().err

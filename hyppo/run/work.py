@@ -96,6 +96,8 @@ def work(session: Session, options: Options) -> None:
             view.say(
                 f"stopped by {asked.name}; {counted(pending, 'training')} {stay} pending; the same command continues "
                 "with the same numbers and seeds"
+                if pending
+                else f"stopped by {asked.name} between trainings; the same command continues"
             )
         else:
             _say_if_all_failed(session, view)
