@@ -19,7 +19,7 @@ class Row:
     drawn: bool = False  # written over, as a progress bar is
 
     def write(self, text: bytes) -> None:
-        """Add text, which replaces what is there if a carriage return comes before it."""
+        """Add text. After a carriage return it replaces the text before."""
         self.text += text
         if (start := self.text.rfind(b"\r", 0, len(self.text.rstrip(b"\r")))) >= 0:
             self.text, self.drawn = self.text[start + 1 :], True
@@ -86,7 +86,7 @@ class Rows:
             if self._rows[self._at].shown is None:
                 self._rows[self._at] = Row()
             else:
-                self._rows[self._at].write(b"\r")  # what comes replaces its text
+                self._rows[self._at].write(b"\r")  # the next text replaces this one
             return
         self._rows.append(Row())
         if not left.text and self._at > 1 and self._rows[self._at - 2].drawn:

@@ -431,7 +431,7 @@ class Loop:
         for task, outcome in ended:
             if outcome.loss is not None:
                 self.unasked.settle(task.trial, Path(task.directory))
-        for text in self.checks.notices(self.session.trials, ended, self.session.study.trials):
+        for text in self.checks.notices(self.session.trials, ended, self.session.known):
             self.view.say(text)
             self.session.note(text)
         for task, outcome in ended:

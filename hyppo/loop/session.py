@@ -49,10 +49,15 @@ class Session:
         self.packed_criterion = None if study.criterion is None else pack(study.criterion)
 
     @property
-    def trials(self) -> Sequence[Trial]:
-        """All trials, not to be changed; no copy is made, since the loop looks at them at every report."""
+    def known(self) -> Sequence[Trial]:
+        """The trials of the study, not to be changed; no copy is made, since the loop looks at them at every report."""
         self.study._load()
         return self.study._history.trials
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """The trials that the loop trains: those of the study."""
+        return self.known
 
     @property
     def exhausted(self) -> bool:

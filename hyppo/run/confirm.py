@@ -94,7 +94,7 @@ class ConfirmSession(Session):
 
     @property
     def trials(self) -> Sequence[Trial]:
-        return _Confirmed(super().trials, self.numbers, self.count)
+        return _Confirmed(self.known, self.numbers, self.count)
 
     @property
     def exhausted(self) -> bool:

@@ -67,7 +67,7 @@ def estimate(known: Known, *, required: int = 1, failed: IntArray | None = None)
     ----------
     known : Known
     required : int
-        Replicas that a trial needs; the most that any has, where that is fewer.
+        Number of replicas that a trial needs. If no trial has as many, the highest number is enough.
     failed : (n,) array, optional
         Failed trainings of each row of the observations. A point of which most failed is left out if there is another.
 
